@@ -1,0 +1,1 @@
+//! Bandwidth estimation, pacing, probing and allocation, sans-IO.

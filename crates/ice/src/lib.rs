@@ -1,0 +1,1 @@
+//! The ICE agent of RFC 8445, sans-IO.

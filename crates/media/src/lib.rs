@@ -1,0 +1,1 @@
+//! NACK, RTX, FEC, jitter buffer, frame assembly and layer selection, sans-IO.

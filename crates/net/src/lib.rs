@@ -1,0 +1,1 @@
+//! Sockets: UDP batches with offload and ECN, TCP framing, one-port mux, interfaces, mDNS.

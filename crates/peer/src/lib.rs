@@ -1,0 +1,1 @@
+//! One WebRTC peer connection, sans-IO.

@@ -1,0 +1,1 @@
+//! SCTP association, streams and data channels, sans-IO.

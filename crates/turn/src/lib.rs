@@ -1,0 +1,1 @@
+//! TURN client and TURN server state machines, sans-IO.

@@ -1,0 +1,1 @@
+//! The async API: PeerConnection, DataChannel, tracks.
