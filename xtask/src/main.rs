@@ -1,6 +1,8 @@
 //! The project's own commands. `cargo xtask --help` lists them.
 #![allow(clippy::print_stdout, reason = "commands print their tables")]
 
+mod delegate;
+mod fuzz;
 mod sans_io;
 
 use std::path::{Path, PathBuf};
@@ -9,6 +11,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 /// The project's own commands: every table and figure named in a document has one.
+///
+/// Table commands take --check (exit non-zero where a goal is missed), --json and --quick.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 struct Arguments {
@@ -20,11 +24,28 @@ struct Arguments {
 enum Command {
     /// Fail if a sans-IO crate uses a clock, a thread, a socket or the system's randomness.
     SansIo,
+    /// Fuzz every target (or those named) for so many minutes each.
+    Fuzz {
+        /// Minutes per target.
+        minutes: f64,
+        /// Targets; all of them if none is named.
+        targets: Vec<String>,
+    },
+    /// Compare speed with other implementations: crypto, srtp, dtls, sctp, rtp, stun, ice, ...
+    Bench {
+        /// Which benchmark.
+        name: String,
+        /// Passed on: --check, --json, --quick and the benchmark's own.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::SansIo => sans_io::run(),
+        Command::Fuzz { minutes, targets } => fuzz::run(minutes, &targets),
+        Command::Bench { name, arguments } => delegate::bench(&name, &arguments),
     }
 }
 

@@ -1,0 +1,52 @@
+//! Commands whose code lives beside what they measure: this starts them with the right folder,
+//! profile and arguments.
+
+use std::process::{Command, ExitCode};
+
+/// Runs an example of a crate of this workspace, in release.
+pub(crate) fn example(package: &str, example: &str, arguments: &[String]) -> ExitCode {
+    let mut command = cargo();
+    command.args([
+        "run",
+        "--quiet",
+        "--release",
+        "--package",
+        package,
+        "--example",
+        example,
+        "--",
+    ]);
+    run(command.args(arguments))
+}
+
+/// Runs a binary of the `bench` workspace, in release.
+pub(crate) fn bench(binary: &str, arguments: &[String]) -> ExitCode {
+    let mut command = cargo();
+    command.args([
+        "run",
+        "--quiet",
+        "--release",
+        "--manifest-path",
+        "bench/Cargo.toml",
+    ]);
+    run(command.args(["--bin", binary, "--"]).args(arguments))
+}
+
+/// A cargo command that starts in the repository's root.
+pub(crate) fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(crate::root());
+    command
+}
+
+/// Runs a command to its end and passes its verdict on.
+pub(crate) fn run(command: &mut Command) -> ExitCode {
+    match command.status() {
+        Ok(status) if status.success() => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            println!("cannot start {:?}: {error}", command.get_program());
+            ExitCode::FAILURE
+        }
+    }
+}
