@@ -1,0 +1,539 @@
+//! UDP sockets that move many datagrams per system call, with ECN and per-datagram local addresses.
+
+use std::fmt;
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+
+use quinn_udp::{EcnCodepoint, RecvMeta, UdpSockRef, UdpSocketState};
+use socket2::{Domain, Socket, Type};
+use tokio::io::Interest;
+use visavis_datagram::{Ecn, Path, Protocol, Transmit};
+
+/// The largest run of segments that one system call takes, in bytes: what fits one IPv4 datagram.
+const MAX_RUN: usize = 65_507;
+
+/// How a socket is made.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct UdpOptions {
+    /// Kernel receive buffer in bytes. Default 1 MiB: about 7 ms of a saturated gigabit link.
+    pub receive_buffer: usize,
+    /// Kernel send buffer in bytes. Default 1 MiB.
+    pub send_buffer: usize,
+    /// Let several sockets share the port, the kernel spreading flows over them. Default off.
+    pub reuse_port: bool,
+    /// Use segmentation offload where the kernel has it. Default on.
+    pub offload: bool,
+}
+
+impl Default for UdpOptions {
+    fn default() -> Self {
+        Self {
+            receive_buffer: 1 << 20,
+            send_buffer: 1 << 20,
+            reuse_port: false,
+            offload: true,
+        }
+    }
+}
+
+/// What a socket has counted since it was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UdpStats {
+    /// Datagrams handed to the kernel.
+    pub sent: u64,
+    /// System calls that handed them over.
+    pub send_calls: u64,
+    /// Datagrams that the kernel refused (no route, too large, filtered); they count as lost.
+    pub send_errors: u64,
+    /// Datagrams received.
+    pub received: u64,
+    /// System calls that received them.
+    pub receive_calls: u64,
+}
+
+/// A UDP socket for a tokio runtime.
+pub struct UdpSocket {
+    io: tokio::net::UdpSocket,
+    state: UdpSocketState,
+    local: SocketAddr,
+    offload: bool,
+    counters: Counters,
+}
+
+#[derive(Default)]
+struct Counters {
+    sent: AtomicU64,
+    send_calls: AtomicU64,
+    send_errors: AtomicU64,
+    received: AtomicU64,
+    receive_calls: AtomicU64,
+}
+
+impl UdpSocket {
+    /// Binds a socket with the default options. Port 0 picks a free one.
+    ///
+    /// # Errors
+    /// What the system says: address in use, not available, no permission.
+    pub fn bind(local: SocketAddr) -> io::Result<Self> {
+        Self::bind_with(local, &UdpOptions::default())
+    }
+
+    /// Binds a socket. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// What the system says: address in use, not available, no permission.
+    pub fn bind_with(local: SocketAddr, options: &UdpOptions) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(local), Type::DGRAM, None)?;
+        if local.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        #[cfg(unix)]
+        if options.reuse_port {
+            socket.set_reuse_port(true)?;
+        }
+        // A smaller buffer than asked for is not worth failing for.
+        let _ = socket.set_recv_buffer_size(options.receive_buffer);
+        let _ = socket.set_send_buffer_size(options.send_buffer);
+        socket.set_nonblocking(true)?;
+        socket.bind(&local.into())?;
+        let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
+        leave_out_timestamps(&socket)?;
+        let io = tokio::net::UdpSocket::from_std(socket.into())?;
+        let local = io.local_addr()?;
+        Ok(Self {
+            io,
+            state,
+            local,
+            offload: options.offload,
+            counters: Counters::default(),
+        })
+    }
+
+    /// The address that the socket is bound to; the IP is unspecified for a wildcard socket.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// How many datagrams one system call can send now. Falls to 1 when the kernel's offload fails.
+    pub fn max_segments(&self) -> usize {
+        if self.offload {
+            self.state.max_gso_segments()
+        } else {
+            1
+        }
+    }
+
+    /// What the socket has counted.
+    pub fn stats(&self) -> UdpStats {
+        UdpStats {
+            sent: self.counters.sent.load(Ordering::Relaxed),
+            send_calls: self.counters.send_calls.load(Ordering::Relaxed),
+            send_errors: self.counters.send_errors.load(Ordering::Relaxed),
+            received: self.counters.received.load(Ordering::Relaxed),
+            receive_calls: self.counters.receive_calls.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Sends a run of datagrams, in as few system calls as the kernel allows.
+    ///
+    /// Answers how many bytes of the run are dealt with: fewer than its length when the socket's
+    /// buffer is full; try the rest once the socket is [writable](Self::writable). Datagrams that
+    /// the kernel refuses are counted and dropped, as any router might have done.
+    pub fn try_send(&self, transmit: &Transmit, bytes: &[u8]) -> usize {
+        let bytes = &bytes[..transmit.len.min(bytes.len())];
+        let segment = transmit.segment_size.max(1);
+        let mut done = 0;
+        while done < bytes.len() {
+            let run = (MAX_RUN / segment).clamp(1, self.max_segments().max(1)) * segment;
+            let end = bytes.len().min(done + run);
+            let datagrams = (end - done).div_ceil(segment) as u64;
+            let call = quinn_udp::Transmit {
+                destination: transmit.destination,
+                ecn: codepoint(transmit.ecn),
+                contents: &bytes[done..end],
+                segment_size: (datagrams > 1).then_some(segment),
+                src_ip: source(self.local, transmit.source),
+            };
+            let sent = self.io.try_io(Interest::WRITABLE, || {
+                self.state.try_send((&self.io).into(), &call)
+            });
+            self.counters.send_calls.fetch_add(1, Ordering::Relaxed);
+            match sent {
+                Ok(()) => {
+                    self.counters.sent.fetch_add(datagrams, Ordering::Relaxed);
+                    done = end;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // Offload that fails is switched off by the call; the same datagrams go one by one.
+                Err(_) if datagrams > 1 && self.max_segments() == 1 => {}
+                Err(error) => {
+                    tracing::debug!(%error, destination = %transmit.destination, "datagram refused");
+                    self.counters
+                        .send_errors
+                        .fetch_add(datagrams, Ordering::Relaxed);
+                    done = end;
+                }
+            }
+        }
+        done
+    }
+
+    /// Waits until the socket can take more datagrams.
+    ///
+    /// # Errors
+    /// If the runtime is shutting down.
+    pub async fn writable(&self) -> io::Result<()> {
+        self.io.writable().await
+    }
+
+    /// Registers the task to be woken when the socket can take more datagrams.
+    pub fn poll_send_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.io.poll_send_ready(cx)
+    }
+
+    /// Sends a run of datagrams, waiting for room as often as it takes.
+    ///
+    /// # Errors
+    /// If the runtime is shutting down.
+    pub async fn send(&self, transmit: &Transmit, bytes: &[u8]) -> io::Result<()> {
+        let mut rest = *transmit;
+        let mut bytes = &bytes[..transmit.len.min(bytes.len())];
+        loop {
+            let done = self.try_send(&rest, bytes);
+            bytes = &bytes[done..];
+            if bytes.is_empty() {
+                return Ok(());
+            }
+            rest.len = bytes.len();
+            self.writable().await?;
+        }
+    }
+
+    /// Receives what the kernel holds, up to the batch's size. Answers how many runs arrived.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing is there. Errors that ICMP brings about an earlier datagram are
+    /// swallowed: they are hints that anybody can forge.
+    pub fn try_recv(&self, batch: &mut ReceiveBatch) -> io::Result<usize> {
+        batch.runs = 0;
+        let received = self.io.try_io(Interest::READABLE, || self.receive(batch));
+        self.counters.receive_calls.fetch_add(1, Ordering::Relaxed);
+        batch.runs = received?;
+        batch.local = self.local;
+        let datagrams: usize = batch.metas[..batch.runs].iter().map(segments).sum();
+        self.counters
+            .received
+            .fetch_add(datagrams as u64, Ordering::Relaxed);
+        Ok(batch.runs)
+    }
+
+    /// Receives what the kernel holds, or registers the task to be woken.
+    ///
+    /// # Errors
+    /// If the runtime is shutting down.
+    pub fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        batch: &mut ReceiveBatch,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.io.poll_recv_ready(cx))?;
+            match self.try_recv(batch) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+
+    /// Waits for datagrams. Answers how many runs arrived.
+    ///
+    /// # Errors
+    /// If the runtime is shutting down.
+    pub async fn recv(&self, batch: &mut ReceiveBatch) -> io::Result<usize> {
+        std::future::poll_fn(|cx| self.poll_recv(cx, batch)).await
+    }
+
+    fn receive(&self, batch: &mut ReceiveBatch) -> io::Result<usize> {
+        const MOST: usize = ReceiveBatch::MAX_BUFFERS;
+        let count = batch.metas.len();
+        let size = batch.size;
+        let mut chunks = batch.bytes.chunks_mut(size);
+        let mut slices: [IoSliceMut<'_>; MOST] =
+            std::array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()));
+        loop {
+            let result = self
+                .state
+                .recv((&self.io).into(), &mut slices[..count], &mut batch.metas);
+            match result {
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::Interrupted
+                            | io::ErrorKind::ConnectionReset
+                            | io::ErrorKind::ConnectionRefused
+                    ) => {}
+                result => return result,
+            }
+        }
+    }
+}
+
+impl fmt::Debug for UdpSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UdpSocket")
+            .field("local", &self.local)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Room for what one receive call brings: several runs of datagrams, each of one flow.
+pub struct ReceiveBatch {
+    bytes: Box<[u8]>,
+    size: usize,
+    metas: Box<[RecvMeta]>,
+    runs: usize,
+    local: SocketAddr,
+}
+
+/// A run of equal-sized datagrams of one flow (the last may be shorter).
+#[derive(Debug)]
+pub struct Received<'a> {
+    /// Where the run arrived and where it came from.
+    pub path: Path,
+    /// The ECN codepoint of the run.
+    pub ecn: Ecn,
+    /// Size of each datagram in bytes; the last one may be shorter.
+    pub segment_size: usize,
+    /// The datagrams, back to back.
+    pub bytes: &'a mut [u8],
+}
+
+impl Received<'_> {
+    /// Each datagram of the run.
+    pub fn datagrams(&mut self) -> impl Iterator<Item = &mut [u8]> {
+        self.bytes.chunks_mut(self.segment_size.max(1))
+    }
+}
+
+impl ReceiveBatch {
+    /// The most buffers that one call fills.
+    pub const MAX_BUFFERS: usize = 32;
+
+    /// A batch of `buffers` (1 to 32) buffers of 64 KiB, each for one run of coalesced datagrams.
+    pub fn new(buffers: usize) -> Self {
+        let buffers = buffers.clamp(1, Self::MAX_BUFFERS);
+        let size = 1 << 16;
+        Self {
+            bytes: vec![0; buffers * size].into_boxed_slice(),
+            size,
+            metas: vec![RecvMeta::default(); buffers].into_boxed_slice(),
+            runs: 0,
+            local: SocketAddr::new(IpAddr::from([0, 0, 0, 0]), 0),
+        }
+    }
+
+    /// The runs that the latest call brought.
+    pub fn runs(&mut self) -> impl Iterator<Item = Received<'_>> {
+        let socket = self.local;
+        self.bytes
+            .chunks_mut(self.size)
+            .zip(&self.metas[..self.runs])
+            .map(move |(bytes, meta)| {
+                let local = match meta.dst_ip {
+                    Some(ip) if socket.ip().is_unspecified() => SocketAddr::new(ip, socket.port()),
+                    _ => socket,
+                };
+                Received {
+                    path: Path {
+                        protocol: Protocol::Udp,
+                        local,
+                        remote: meta.addr,
+                    },
+                    ecn: meta
+                        .ecn
+                        .map_or(Ecn::NotEct, |codepoint| Ecn::from_bits(codepoint as u8)),
+                    segment_size: meta.stride,
+                    bytes: &mut bytes[..meta.len],
+                }
+            })
+    }
+}
+
+impl fmt::Debug for ReceiveBatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReceiveBatch")
+            .field("runs", &self.runs)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Asks the kernel not to report when each datagram arrived.
+///
+/// `quinn-udp` 0.6 asks for that report, and its room for control messages then overflows when a
+/// coalesced run arrives: the ECN bits are what the kernel cuts off (MSG_CTRUNC). Nothing here reads
+/// the kernel's timestamps.
+#[cfg(target_os = "linux")]
+fn leave_out_timestamps(socket: &Socket) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+
+    let off: libc::c_int = 0;
+    // SAFETY: the descriptor is open for as long as `socket` is borrowed, and the option's value is
+    // a live `c_int` of the length given.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_TIMESTAMPNS,
+            (&raw const off).cast(),
+            size_of_val(&off) as libc::socklen_t,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn leave_out_timestamps(_: &Socket) -> io::Result<()> {
+    Ok(())
+}
+
+fn segments(meta: &RecvMeta) -> usize {
+    meta.len.div_ceil(meta.stride.max(1))
+}
+
+fn codepoint(ecn: Ecn) -> Option<EcnCodepoint> {
+    EcnCodepoint::from_bits(ecn.bits())
+}
+
+/// The source address to ask for: only a wildcard socket has a choice.
+fn source(socket: SocketAddr, wanted: SocketAddr) -> Option<IpAddr> {
+    (socket.ip().is_unspecified() && !wanted.ip().is_unspecified()).then_some(wanted.ip())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+    use visavis_datagram::{Ecn, Path, Segments, Transmit};
+
+    use super::{ReceiveBatch, UdpOptions, UdpSocket};
+
+    async fn receive(socket: &UdpSocket, bytes: usize) -> Vec<(Path, Ecn, Vec<u8>)> {
+        let mut batch = ReceiveBatch::new(4);
+        let mut all = Vec::new();
+        let mut seen = 0;
+        while seen < bytes {
+            socket.recv(&mut batch).await.unwrap();
+            for mut run in batch.runs() {
+                let (path, ecn) = (run.path, run.ecn);
+                for datagram in run.datagrams() {
+                    seen += datagram.len();
+                    all.push((path, ecn, datagram.to_vec()));
+                }
+            }
+        }
+        all
+    }
+
+    async fn exchange(options: UdpOptions, ip: std::net::IpAddr) {
+        let receiver = UdpSocket::bind(SocketAddr::new(ip, 0)).unwrap();
+        let sender = UdpSocket::bind_with(SocketAddr::new(ip, 0), &options).unwrap();
+        let bytes: Vec<u8> = (0..10 * 1000 + 300)
+            .map(|index| (index / 1000) as u8)
+            .collect();
+        let path = Path::udp(sender.local_addr(), receiver.local_addr());
+        let segments = Segments {
+            segment_size: 1000,
+            len: bytes.len(),
+        };
+        sender
+            .send(&Transmit::new(path, Ecn::Ect1, segments), &bytes)
+            .await
+            .unwrap();
+        let all = receive(&receiver, bytes.len()).await;
+        assert_eq!(all.len(), 11);
+        for (index, (path, ecn, datagram)) in all.iter().enumerate() {
+            assert_eq!(path.remote, sender.local_addr());
+            assert_eq!(path.local, receiver.local_addr());
+            assert_eq!(*ecn, Ecn::Ect1);
+            assert_eq!(datagram.len(), if index == 10 { 300 } else { 1000 });
+            assert!(datagram.iter().all(|&byte| byte == index as u8));
+        }
+        assert_eq!(sender.stats().sent, 11);
+        assert_eq!(receiver.stats().received, 11);
+    }
+
+    #[tokio::test]
+    async fn a_run_arrives_as_datagrams_with_ecn_over_ipv4() {
+        exchange(UdpOptions::default(), Ipv4Addr::LOCALHOST.into()).await;
+    }
+
+    #[tokio::test]
+    async fn a_run_arrives_as_datagrams_with_ecn_over_ipv6() {
+        if std::net::UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_err() {
+            eprintln!("skipped: this machine has no IPv6 loopback");
+            return;
+        }
+        exchange(UdpOptions::default(), Ipv6Addr::LOCALHOST.into()).await;
+    }
+
+    #[tokio::test]
+    async fn a_run_arrives_without_offload() {
+        let options = UdpOptions {
+            offload: false,
+            ..UdpOptions::default()
+        };
+        exchange(options, Ipv4Addr::LOCALHOST.into()).await;
+    }
+
+    #[tokio::test]
+    async fn a_wildcard_socket_tells_and_chooses_the_local_address() {
+        let wildcard = UdpSocket::bind(SocketAddr::from(([0, 0, 0, 0], 0))).unwrap();
+        let port = wildcard.local_addr().port();
+        let other = UdpSocket::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let there = SocketAddr::from(([127, 0, 0, 2], port));
+        let one = Segments {
+            segment_size: 3,
+            len: 3,
+        };
+        let transmit = Transmit::new(Path::udp(other.local_addr(), there), Ecn::NotEct, one);
+        other.send(&transmit, b"abc").await.unwrap();
+        let (path, ..) = receive(&wildcard, 3).await.remove(0);
+        assert_eq!(path.local, there);
+
+        let back = Transmit::new(path, Ecn::NotEct, one);
+        wildcard.send(&back, b"def").await.unwrap();
+        let (path, _, datagram) = receive(&other, 3).await.remove(0);
+        assert_eq!(
+            (path.remote, datagram.as_slice()),
+            (there, b"def".as_slice())
+        );
+    }
+
+    #[tokio::test]
+    async fn what_the_kernel_refuses_is_counted_and_dropped() {
+        let socket = UdpSocket::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        // An IPv4 socket has no way to an IPv6 address.
+        let path = Path::udp(
+            socket.local_addr(),
+            SocketAddr::from((Ipv6Addr::LOCALHOST, 9)),
+        );
+        let one = Segments {
+            segment_size: 3,
+            len: 3,
+        };
+        assert_eq!(
+            socket.try_send(&Transmit::new(path, Ecn::NotEct, one), b"abc"),
+            3
+        );
+        assert_eq!(socket.stats().send_errors, 1);
+    }
+}
