@@ -147,6 +147,16 @@ impl UdpSocket {
         let bytes = &bytes[..transmit.len.min(bytes.len())];
         let segment = transmit.segment_size.max(1);
         let mut done = 0;
+        // The kernel answers these with EINVAL, which would pass for a fault of its offload.
+        if transmit.destination.port() == 0
+            || transmit.destination.is_ipv4() != self.local.is_ipv4()
+        {
+            let datagrams = bytes.len().div_ceil(segment) as u64;
+            self.counters
+                .send_errors
+                .fetch_add(datagrams, Ordering::Relaxed);
+            return bytes.len();
+        }
         while done < bytes.len() {
             let run = (MAX_RUN / segment).clamp(1, self.max_segments().max(1)) * segment;
             let end = bytes.len().min(done + run);
@@ -521,19 +531,20 @@ mod tests {
     #[tokio::test]
     async fn what_the_kernel_refuses_is_counted_and_dropped() {
         let socket = UdpSocket::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-        // An IPv4 socket has no way to an IPv6 address.
-        let path = Path::udp(
-            socket.local_addr(),
-            SocketAddr::from((Ipv6Addr::LOCALHOST, 9)),
-        );
         let one = Segments {
             segment_size: 3,
             len: 3,
         };
-        assert_eq!(
-            socket.try_send(&Transmit::new(path, Ecn::NotEct, one), b"abc"),
-            3
-        );
-        assert_eq!(socket.stats().send_errors, 1);
+        let segments = socket.max_segments();
+        socket.writable().await.unwrap();
+        for destination in ["[::1]:9", "127.0.0.1:0", "255.255.255.255:9"] {
+            let path = Path::udp(socket.local_addr(), destination.parse().unwrap());
+            assert_eq!(
+                socket.try_send(&Transmit::new(path, Ecn::NotEct, one), b"abc"),
+                3
+            );
+        }
+        assert_eq!(socket.stats().send_errors, 3);
+        assert_eq!(socket.max_segments(), segments, "offload stays on");
     }
 }
