@@ -233,3 +233,40 @@ fn curve(group: Group) -> &'static agreement::Algorithm {
 fn library<E>(_: E) -> Error {
     Error::Library
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hex(text: &str) -> Vec<u8> {
+        (0..text.len() / 2)
+            .map(|index| u8::from_str_radix(&text[2 * index..2 * index + 2], 16).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn rfc7748_section_6_1() {
+        let alice = hex("77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a");
+        let bob = hex("de9edb7d7b7dc1b4d35b61c2ece435373f8343c85b78674dadfc7e146f882b4f");
+        let shared = hex("4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742");
+        let alice = PrivateKey::from_private_key(curve(Group::X25519), &alice).unwrap();
+        assert_eq!(
+            alice.compute_public_key().unwrap().as_ref(),
+            hex("8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a")
+        );
+        let secret = agree(Group::X25519, &alice, &bob).unwrap();
+        assert_eq!(secret.as_ref(), shared);
+    }
+
+    #[test]
+    fn a_ciphertext_of_another_ml_kem_implementation_decapsulates() {
+        let fixture = include_str!("../tests/fixtures/ml-kem-768.txt");
+        let field = |name: &str| {
+            let line = fixture.lines().find(|line| line.starts_with(name)).unwrap();
+            hex(line.split_once(" = ").unwrap().1)
+        };
+        let key = kem::DecapsulationKey::new(&kem::ML_KEM_768, &field("key")).unwrap();
+        let secret = key.decapsulate(field("ciphertext")[..].into()).unwrap();
+        assert_eq!(secret.as_ref(), field("shared"));
+    }
+}
