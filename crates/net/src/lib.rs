@@ -1,10 +1,12 @@
 //! The outside world: sockets, interfaces, routes and names.
 //!
 //! What lives here: UDP sockets that move runs of datagrams with segmentation offload and ECN
-//! ([`udp`]), framed TCP ([`tcp`]), interfaces and routes ([`interface`]), and mDNS names
-//! ([`mdns`]). What does not: protocols; they are sans-IO crates that this one carries datagrams for.
+//! ([`udp`]), framed TCP ([`tcp`]), the table that lets many agents share one port ([`mux`]),
+//! interfaces and routes ([`interface`]), and mDNS names ([`mdns`]). What does not: protocols; they are
+//! sans-IO crates that this one carries datagrams for.
 
 pub mod interface;
 pub mod mdns;
+pub mod mux;
 pub mod tcp;
 pub mod udp;
