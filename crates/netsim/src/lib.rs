@@ -10,8 +10,13 @@
 //! What lives here: the network. What does not: anything that knows a protocol above UDP and TCP.
 
 mod config;
+mod connection;
 mod driver;
+mod firewall;
+mod hash;
 mod link;
+mod nat;
+mod node;
 mod packet;
 mod pipe;
 mod queue;
@@ -19,14 +24,21 @@ mod rate_trace;
 mod simulation;
 mod stats;
 mod tcp;
+mod topology;
 mod trace;
 
 pub use config::{CoDelConfig, DualQConfig, Jitter, Limit, LinkConfig, Loss, Queue, Rate};
 pub use driver::{Driver, Endpoint};
+pub use firewall::FirewallConfig;
+pub use nat::{
+    Dependence, Hairpinning, NatConfig, NatStats, Pooling, PortAllocation, UnsolicitedSyn,
+};
+pub use node::{InterfaceId, NetworkId};
 pub use packet::Payload;
 pub use pipe::{Pipe, PipeDelivery, PipeEnd, Side};
 pub use rate_trace::RateTrace;
 pub use simulation::{Arrival, Delivery, HostId, LinkId, Simulation};
 pub use stats::LinkStats;
 pub use tcp::{TcpCommand, TcpEvent};
+pub use topology::Gateway;
 pub use trace::{TraceEntry, TraceKind};

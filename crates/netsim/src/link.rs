@@ -19,6 +19,8 @@ struct Service {
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) config: LinkConfig,
+    /// Which node it leads away from.
+    pub(crate) from: usize,
     /// Which node it leads to, and which of the node's ports it comes in at.
     pub(crate) to: usize,
     pub(crate) to_port: usize,
@@ -52,10 +54,17 @@ pub(crate) enum Outcome {
 }
 
 impl Link {
-    pub(crate) fn new(config: LinkConfig, to: usize, to_port: usize, random: Random) -> Self {
+    pub(crate) fn new(
+        config: LinkConfig,
+        from: usize,
+        to: usize,
+        to_port: usize,
+        random: Random,
+    ) -> Self {
         Self {
             queue: QueueState::new(&config.queue),
             config,
+            from,
             to,
             to_port,
             up: true,
@@ -128,7 +137,7 @@ impl Link {
     fn serve(&mut self, now: u64, out: &mut Vec<Outcome>) {
         debug_assert!(self.service.is_none(), "one packet in service");
         let stats = &mut self.stats;
-        let served = self.queue.pop(now, &mut self.random, |packet| {
+        let served = self.queue.pop(now, |packet| {
             stats.aqm_dropped += 1;
             out.push(Outcome::Drop(packet.id));
         });

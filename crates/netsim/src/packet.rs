@@ -37,7 +37,6 @@ impl DerefMut for Payload {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Kind {
     Udp,
-    #[expect(dead_code, reason = "streams are built next")]
     Tcp(Segment),
     /// ICMP "fragmentation needed" or "packet too big", about a packet of the destination's.
     TooBig {

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use visavis_datagram::{Ecn, Path, Segments, TransmitBuf};
 
+use crate::driver::STUCK;
 use crate::{Arrival, HostId, LinkConfig, LinkId, LinkStats, Payload, Simulation};
 
 /// One of a [`Pipe`]'s two ends.
@@ -190,6 +191,9 @@ impl Pipe {
     /// Drives both ends until `done` says so (true) or `deadline` has come (false).
     ///
     /// `done` is asked after every event; it may also poll the ends' events and make them send.
+    ///
+    /// # Panics
+    /// If time stands still for a million rounds, because an end's timeout is always due.
     pub fn run<A: PipeEnd, B: PipeEnd>(
         &mut self,
         a: &mut A,
@@ -197,11 +201,15 @@ impl Pipe {
         deadline: Instant,
         mut done: impl FnMut(Instant, &mut A, &mut B) -> bool,
     ) -> bool {
+        let (mut rounds, mut at) = (0, self.now());
         loop {
             let now = self.now();
             if done(now, a, b) {
                 return true;
             }
+            rounds = if now == at { rounds + 1 } else { 0 };
+            at = now;
+            assert!(rounds < STUCK, "time stands still: a timeout is always due");
             self.transmit(Side::A, a);
             self.transmit(Side::B, b);
             if now >= deadline {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use visavis_datagram::{Ecn, Random};
+use visavis_datagram::Ecn;
 
 use crate::config::{CoDelConfig, DualQConfig, Limit, Queue};
 use crate::packet::PacketId;
@@ -60,7 +60,15 @@ struct DualQ {
     next_update: u64,
     /// Bytes that the scheduler owes the classic queue.
     credit: f64,
+    /// Fractions of a signal that are due to each queue: the `recur()` of figure 4, which spaces
+    /// signals evenly instead of at random.
+    due: [f64; 2],
 }
+
+const LOW: usize = 0;
+const CLASSIC: usize = 1;
+/// Below two MTU of backlog neither the classic nor the coupled signal is given (appendix A.1).
+const SPARED_BACKLOG: usize = 2 * 1500;
 
 /// The classic queue's share when both queues wait (RFC 9332 appendix A.1 suggests 1/16).
 const CLASSIC_SHARE: f64 = 1.0 / 16.0;
@@ -124,12 +132,7 @@ impl QueueState {
     }
 
     /// The next packet to serve. `dropped` gets those that the discipline drops on the way.
-    pub(crate) fn pop(
-        &mut self,
-        now: u64,
-        random: &mut Random,
-        mut dropped: impl FnMut(Waiting),
-    ) -> Option<Served> {
+    pub(crate) fn pop(&mut self, now: u64, mut dropped: impl FnMut(Waiting)) -> Option<Served> {
         match &mut self.kind {
             KindState::DropTail(_) => {
                 let packet = self.main.pop_front()?;
@@ -141,7 +144,7 @@ impl QueueState {
             }
             KindState::CoDel(codel) => codel.pop(now, &mut self.main, &mut self.bytes, dropped),
             KindState::DualQ(dual) => loop {
-                dual.update(now, &self.main, &self.low);
+                dual.update(now, &self.main);
                 let low = match (self.low.front(), self.main.front()) {
                     (None, None) => return None,
                     (Some(_), None) => true,
@@ -151,35 +154,32 @@ impl QueueState {
                 let queue = if low { &mut self.low } else { &mut self.main };
                 let packet = queue.pop_front()?;
                 self.bytes -= packet.size as usize;
-                let coupled = dual.config.coupling * dual.base;
-                if low {
-                    let sojourn = now.saturating_sub(packet.since) as f64;
-                    let floor = dual.config.min_threshold.as_nanos() as f64;
-                    let width = (dual.config.ramp.as_nanos() as f64).max(1.0);
-                    // The native AQM spares a lone packet, so that slow links are not marked for
-                    // serialisation alone (RFC 9332 section 2.5.1.1, Th_len).
-                    let native = if self.low.is_empty() {
-                        0.0
-                    } else {
-                        ((sojourn - floor) / width).clamp(0.0, 1.0)
-                    };
-                    if coupled > 1.0 && random.chance(dual.base * dual.base) {
-                        // Overload: the low-latency queue gets the classic drop (section 4.2).
+                let spared = self.bytes + (packet.size as usize) < SPARED_BACKLOG;
+                let base = if spared { 0.0 } else { dual.base };
+                let coupled = dual.config.coupling * base;
+                let classic = base * base;
+                if !low {
+                    let signal = dual.recur(CLASSIC, classic);
+                    if signal && packet.ecn == Ecn::NotEct {
                         dropped(packet);
                         continue;
                     }
-                    let mark = random.chance(native.max(coupled.min(1.0)));
+                    let mark = signal;
                     return Some(Served { packet, mark });
                 }
-                let signal = random.chance(dual.base * dual.base);
-                if signal && packet.ecn == Ecn::NotEct {
+                if coupled >= 1.0 && dual.recur(CLASSIC, classic) {
+                    // Overload: marking is saturated, so the classic drop holds here too (section 4.2.2).
                     dropped(packet);
                     continue;
                 }
-                return Some(Served {
-                    packet,
-                    mark: signal,
-                });
+                let native = if self.low.is_empty() {
+                    // Th_len: a lone packet waits for its own serialisation only.
+                    0.0
+                } else {
+                    dual.native(now.saturating_sub(packet.since))
+                };
+                let mark = dual.recur(LOW, native.max(coupled.min(1.0)));
+                return Some(Served { packet, mark });
             },
         }
     }
@@ -203,6 +203,7 @@ impl KindState {
                 previous_delay: 0.0,
                 next_update: 0,
                 credit: 0.0,
+                due: [0.0; 2],
             })),
         }
     }
@@ -293,27 +294,39 @@ impl CoDel {
 
 impl DualQ {
     /// The PI controller, RFC 9332 appendix A.1, run for every interval that has gone by.
-    fn update(&mut self, now: u64, classic: &VecDeque<Waiting>, low: &VecDeque<Waiting>) {
+    fn update(&mut self, now: u64, classic: &VecDeque<Waiting>) {
         let step = (self.config.t_update.as_nanos() as u64).max(1);
         if now < self.next_update {
             return;
         }
-        let waits = |queue: &VecDeque<Waiting>| {
-            let since = queue.front().map_or(now, |packet| packet.since);
-            now.saturating_sub(since) as f64 / 1e9
-        };
-        let delay = waits(classic).max(waits(low));
+        let since = classic.front().map_or(now, |packet| packet.since);
+        let delay = now.saturating_sub(since) as f64 / 1e9;
         let target = self.config.target.as_secs_f64();
         // After a long silence the base probability has decayed to nothing.
         let rounds = ((now - self.next_update) / step + 1).min(1000);
         for _ in 0..rounds {
             let change = self.config.alpha * (delay - target)
                 + self.config.beta * (delay - self.previous_delay);
-            // Gains are in Hz per the RFC's units: seconds of delay, per update.
             self.base = (self.base + change).clamp(0.0, 1.0);
             self.previous_delay = delay;
         }
         self.next_update = now + step;
+    }
+
+    /// The native AQM of the low-latency queue: figure 5.
+    fn native(&self, sojourn: u64) -> f64 {
+        let floor = self.config.min_threshold.as_nanos() as f64;
+        let width = (self.config.ramp.as_nanos() as f64).max(1.0);
+        ((sojourn as f64 - floor) / width).clamp(0.0, 1.0)
+    }
+
+    fn recur(&mut self, queue: usize, likelihood: f64) -> bool {
+        self.due[queue] += likelihood;
+        let signal = self.due[queue] >= 1.0;
+        if signal {
+            self.due[queue] -= 1.0;
+        }
+        signal
     }
 
     /// Whether the low-latency queue is served next, when both wait.

@@ -2,21 +2,24 @@
 
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, VecDeque};
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use visavis_datagram::{Ecn, Path, Protocol, Random, Transmit};
 
 use crate::config::LinkConfig;
+use crate::connection::Emit;
 use crate::link::{Link, Outcome};
+use crate::node::{Forward, Interface, InterfaceId, Node};
 use crate::packet::{Kind, PacketId, Payload, Slab};
 use crate::queue::Waiting;
+use crate::tcp::{ACK, RST, Segment, TimerId};
+use crate::topology::internet;
 use crate::trace::{Trace, TraceEntry, TraceKind};
 use crate::{LinkStats, TcpCommand, TcpEvent};
 
 /// A host of a [`Simulation`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct HostId(usize);
+pub struct HostId(pub(crate) usize);
 
 impl HostId {
     /// Its index among all nodes.
@@ -27,7 +30,7 @@ impl HostId {
 
 /// One direction of a link of a [`Simulation`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct LinkId(usize);
+pub struct LinkId(pub(crate) usize);
 
 /// Something that has reached a host.
 #[derive(Debug)]
@@ -60,8 +63,23 @@ pub enum Arrival {
 
 #[derive(Debug, Clone, Copy)]
 enum What {
-    Finish { link: usize, generation: u32 },
-    Arrive { link: usize, id: PacketId },
+    Finish {
+        link: usize,
+        generation: u32,
+    },
+    Arrive {
+        link: usize,
+        id: PacketId,
+    },
+    /// To an address of the sending host itself.
+    Loop {
+        host: usize,
+        id: PacketId,
+    },
+    Timer {
+        host: usize,
+        timer: TimerId,
+    },
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -92,34 +110,20 @@ impl Ord for Scheduled {
     }
 }
 
-#[derive(Debug)]
-struct Interface {
-    addresses: Vec<IpAddr>,
-    link: usize,
-    up: bool,
-}
-
-#[derive(Debug)]
-enum Node {
-    Host {
-        name: String,
-        interfaces: Vec<Interface>,
-    },
-}
-
 /// A simulated network.
 #[derive(Debug)]
 pub struct Simulation {
     start: Instant,
-    now: u64,
+    pub(crate) now: u64,
     sequence: u64,
     events: BinaryHeap<Scheduled>,
-    nodes: Vec<Node>,
-    links: Vec<Link>,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) links: Vec<Link>,
     packets: Slab,
     ready: VecDeque<Delivery>,
     outcomes: Vec<Outcome>,
-    random: Random,
+    emits: Vec<Emit>,
+    pub(crate) random: Random,
     trace: Trace,
 }
 
@@ -131,50 +135,15 @@ impl Simulation {
             now: 0,
             sequence: 0,
             events: BinaryHeap::new(),
-            nodes: Vec::new(),
+            nodes: vec![internet()],
             links: Vec::new(),
             packets: Slab::default(),
             ready: VecDeque::new(),
             outcomes: Vec::new(),
+            emits: Vec::new(),
             random: Random::from_u64(seed),
             trace: Trace::default(),
         }
-    }
-
-    /// Adds a host without interfaces.
-    pub fn add_host(&mut self, name: &str) -> HostId {
-        self.nodes.push(Node::Host {
-            name: name.to_owned(),
-            interfaces: Vec::new(),
-        });
-        HostId(self.nodes.len() - 1)
-    }
-
-    /// Joins two hosts by a link of their own; each end with the address of its new interface and
-    /// the link that leads away from it.
-    pub fn connect_hosts(
-        &mut self,
-        a: (HostId, IpAddr, LinkConfig),
-        b: (HostId, IpAddr, LinkConfig),
-    ) -> [LinkId; 2] {
-        let ports = [self.interfaces(a.0).len(), self.interfaces(b.0).len()];
-        let a_to_b = self.add_link(a.2, b.0.0, ports[1]);
-        let b_to_a = self.add_link(b.2, a.0.0, ports[0]);
-        for (host, address, link) in [(a.0, a.1, a_to_b), (b.0, b.1, b_to_a)] {
-            let Node::Host { interfaces, .. } = &mut self.nodes[host.0];
-            interfaces.push(Interface {
-                addresses: vec![address],
-                link: link.0,
-                up: true,
-            });
-        }
-        [a_to_b, b_to_a]
-    }
-
-    /// The name that a host was given.
-    pub fn host_name(&self, host: HostId) -> &str {
-        let Node::Host { name, .. } = &self.nodes[host.0];
-        name
     }
 
     /// The present virtual time.
@@ -208,7 +177,32 @@ impl Simulation {
     }
 
     /// Does something with TCP on a host.
-    pub fn tcp(&mut self, _host: HostId, _command: TcpCommand) {}
+    pub fn tcp(&mut self, host: HostId, command: TcpCommand) {
+        let mut emits = std::mem::take(&mut self.emits);
+        let now = self.now;
+        self.host_mut(host).tcp.command(now, command, &mut emits);
+        self.emit(host.0, emits);
+    }
+
+    /// Bytes that were written to a TCP connection and are not acknowledged yet; `None` if there is no such connection.
+    pub fn tcp_unacknowledged(&self, host: HostId, path: Path) -> Option<usize> {
+        self.host(host).tcp.unacknowledged(path)
+    }
+
+    /// Sends a datagram out of an interface as it is, whatever its source address: for tests of spoofing.
+    pub fn send_spoofed(&mut self, interface: InterfaceId, path: Path, ecn: Ecn, datagram: &[u8]) {
+        let id = self
+            .packets
+            .insert(path.local, path.remote, Kind::Udp, ecn, datagram);
+        self.note(TraceKind::Sent, id);
+        let interface = &self.host(interface.host).interfaces[interface.index];
+        let (link, up) = (interface.link, interface.up);
+        if up {
+            self.offer(link, id);
+        } else {
+            self.discard(id);
+        }
+    }
 
     /// When something happens next; `None`: nothing is under way.
     pub fn next_event_time(&self) -> Option<Instant> {
@@ -312,14 +306,16 @@ impl Simulation {
         at.saturating_duration_since(self.start).as_nanos() as u64
     }
 
-    fn interfaces(&self, host: HostId) -> &[Interface] {
-        let Node::Host { interfaces, .. } = &self.nodes[host.0];
-        interfaces
-    }
-
-    fn add_link(&mut self, config: LinkConfig, to: usize, to_port: usize) -> LinkId {
+    pub(crate) fn add_link(
+        &mut self,
+        config: LinkConfig,
+        from: usize,
+        to: usize,
+        to_port: usize,
+    ) -> LinkId {
         let random = self.random.fork();
-        self.links.push(Link::new(config, to, to_port, random));
+        self.links
+            .push(Link::new(config, from, to, to_port, random));
         LinkId(self.links.len() - 1)
     }
 
@@ -343,6 +339,15 @@ impl Simulation {
             What::Arrive { link, id } => {
                 let (node, port) = (self.links[link].to, self.links[link].to_port);
                 self.arrive(node, port, id);
+            }
+            What::Loop { host, id } => self.arrive(host, 0, id),
+            What::Timer { host, timer } => {
+                let mut emits = std::mem::take(&mut self.emits);
+                let now = self.now;
+                if let Node::Host(host) = &mut self.nodes[host] {
+                    host.tcp.timeout(now, timer, &mut emits);
+                }
+                self.emit(host, emits);
             }
         }
     }
@@ -385,15 +390,20 @@ impl Simulation {
 
     fn route_from_host(&mut self, host: HostId, id: PacketId) {
         self.note(TraceKind::Sent, id);
-        let source = self.packets.get(id).source.ip();
-        let interface = self
-            .interfaces(host)
-            .iter()
-            .find(|interface| interface.addresses.contains(&source));
+        let packet = self.packets.get(id);
+        let (source, destination) = (packet.source.ip(), packet.destination.ip());
+        let interfaces = &self.host(host).interfaces;
+        let has = |address| move |interface: &&Interface| interface.addresses.contains(address);
+        let interface = interfaces.iter().find(has(&source));
         match interface {
             Some(interface) if interface.up => {
-                let link = interface.link;
-                self.offer(link, id);
+                if interfaces.iter().any(|other| has(&destination)(&other)) {
+                    let (now, host) = (self.now, host.0);
+                    self.schedule(now, What::Loop { host, id });
+                } else {
+                    let link = interface.link;
+                    self.offer(link, id);
+                }
             }
             _ => self.discard(id),
         }
@@ -429,36 +439,61 @@ impl Simulation {
         self.carry_out(link, outcomes);
     }
 
-    fn arrive(&mut self, node: usize, _port: usize, id: PacketId) {
-        let Node::Host { interfaces, .. } = &self.nodes[node];
-        let packet = self.packets.get(id);
-        let own = interfaces.iter().any(|interface| {
-            interface.up && interface.addresses.contains(&packet.destination.ip())
-        });
-        if !own {
-            self.discard(id);
-            return;
+    fn arrive(&mut self, node: usize, port: usize, id: PacketId) {
+        match &mut self.nodes[node] {
+            Node::Host(host) => {
+                let to = self.packets.get(id).destination.ip();
+                if host.has(to) {
+                    self.deliver(node, id);
+                } else {
+                    self.discard(id);
+                }
+            }
+            Node::Router(router) => {
+                let packet = self.packets.get_mut(id);
+                match router.forward(self.now, port, packet) {
+                    Forward::To(link) => self.offer(link, id),
+                    Forward::Drop => self.discard(id),
+                    Forward::Reset { back_to } => {
+                        self.answer_reset(back_to, id);
+                        self.discard(id);
+                    }
+                }
+            }
         }
+    }
+
+    fn deliver(&mut self, node: usize, id: PacketId) {
         self.note(TraceKind::Delivered, id);
         let packet = self.packets.get(id);
-        let path = Path {
-            protocol: packet.protocol(),
-            local: packet.destination,
-            remote: packet.source,
-        };
+        let (local, remote) = (packet.destination, packet.source);
+        let protocol = packet.protocol();
         let (ecn, kind) = (packet.ecn, packet.kind);
         let payload = self.packets.take(id);
-        let (path, what) = match kind {
-            Kind::Udp => (path, Arrival::Datagram(payload)),
-            Kind::TooBig { towards, mtu, .. } => (
-                Path {
-                    remote: towards,
-                    ..path
-                },
-                Arrival::PacketTooBig { mtu },
-            ),
-            Kind::Tcp(_) => return,
+        let (remote, what) = match kind {
+            Kind::Udp => (remote, Arrival::Datagram(payload)),
+            Kind::TooBig { towards, mtu, .. } => (towards, Arrival::PacketTooBig { mtu }),
+            Kind::Tcp(segment) => {
+                let mut emits = std::mem::take(&mut self.emits);
+                let now = self.now;
+                if let Node::Host(host) = &mut self.nodes[node] {
+                    host.tcp
+                        .segment(now, local, remote, segment, &payload, &mut emits);
+                }
+                self.packets.recycle(payload);
+                self.emit(node, emits);
+                return;
+            }
         };
+        let path = Path {
+            protocol,
+            local,
+            remote,
+        };
+        self.ready(node, path, ecn, what);
+    }
+
+    fn ready(&mut self, node: usize, path: Path, ecn: Ecn, what: Arrival) {
         self.ready.push_back(Delivery {
             now: self.now(),
             host: HostId(node),
@@ -468,26 +503,94 @@ impl Simulation {
         });
     }
 
+    /// Carries out what a host's TCP wants.
+    fn emit(&mut self, host: usize, mut emits: Vec<Emit>) {
+        for emit in emits.drain(..) {
+            match emit {
+                Emit::Segment {
+                    local,
+                    remote,
+                    segment,
+                    range,
+                } => {
+                    let Node::Host(stack) = &self.nodes[host] else {
+                        continue;
+                    };
+                    let bytes =
+                        range.map_or(&[][..], |range| stack.tcp.bytes(local, remote, range));
+                    let kind = Kind::Tcp(segment);
+                    let id = self.packets.insert(local, remote, kind, Ecn::NotEct, bytes);
+                    self.route_from_host(HostId(host), id);
+                }
+                Emit::Event {
+                    local,
+                    remote,
+                    event,
+                } => {
+                    let path = Path::tcp(local, remote);
+                    self.ready(host, path, Ecn::NotEct, Arrival::Tcp(event));
+                }
+                Emit::Timer { at, timer } => self.schedule(at, What::Timer { host, timer }),
+            }
+        }
+        // Loops back to the own host may have put a new buffer in its place.
+        if self.emits.capacity() < emits.capacity() {
+            self.emits = emits;
+        }
+    }
+
     /// Tells the sender of a packet that it is beyond a link's MTU.
     fn answer_too_big(&mut self, link: usize, id: PacketId) {
         let packet = self.packets.get(id);
+        if matches!(packet.kind, Kind::TooBig { .. }) {
+            return;
+        }
         let kind = Kind::TooBig {
             protocol: packet.protocol(),
             towards: packet.destination,
             mtu: self.links[link].config.mtu,
         };
+        // As from the destination, so that NATs on the way back know the flow.
         let (source, destination) = (packet.destination, packet.source);
         let answer = self
             .packets
             .insert(source, destination, kind, Ecn::NotEct, &[]);
-        let own = |node: &Node| {
-            let Node::Host { interfaces, .. } = node;
-            interfaces
-                .iter()
-                .any(|interface| interface.addresses.contains(&destination.ip()))
+        self.answer(self.links[link].from, answer);
+    }
+
+    /// Refuses a TCP segment in the name of its destination.
+    fn answer_reset(&mut self, back_to: usize, id: PacketId) {
+        let packet = self.packets.get(id);
+        let Kind::Tcp(segment) = packet.kind else {
+            return;
         };
-        if let Some(node) = self.nodes.iter().position(own) {
-            self.arrive(node, 0, answer);
+        if segment.flags & RST != 0 {
+            return;
+        }
+        let kind = Kind::Tcp(Segment {
+            flags: RST | ACK,
+            sequence: segment.acknowledgement,
+            acknowledgement: segment.sequence + 1,
+            ..Segment::default()
+        });
+        let (source, destination) = (packet.destination, packet.source);
+        let answer = self
+            .packets
+            .insert(source, destination, kind, Ecn::NotEct, &[]);
+        self.offer(back_to, answer);
+    }
+
+    /// Sends a packet that a node itself made on its way.
+    fn answer(&mut self, node: usize, id: PacketId) {
+        match &mut self.nodes[node] {
+            Node::Host(_) => self.arrive(node, 0, id),
+            Node::Router(router) => {
+                let packet = self.packets.get_mut(id);
+                match router.send(self.now, packet) {
+                    Some(link) => self.offer(link, id),
+                    None => self.discard(id),
+                }
+            }
         }
     }
 

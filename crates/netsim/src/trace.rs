@@ -1,9 +1,12 @@
 //! The packet trace: what makes two runs the same.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use visavis_datagram::Ecn;
+
+use crate::hash::fold;
 
 /// What happened to a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -34,6 +37,22 @@ pub struct TraceEntry {
     pub len: usize,
     /// A hash of the payload.
     pub content: u64,
+}
+
+impl fmt::Display for TraceEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{:>12.6} {:<9} {} > {} {:?} {} bytes {:016x}",
+            self.at.as_secs_f64(),
+            format!("{:?}", self.kind),
+            self.source,
+            self.destination,
+            self.ecn,
+            self.len,
+            self.content
+        )
+    }
 }
 
 /// Hashes every entry; keeps them only when asked to.
@@ -83,12 +102,6 @@ impl Trace {
             });
         }
     }
-}
-
-/// A multiply-and-fold step: quick, and every bit of the input reaches every bit of the output.
-fn fold(value: u64) -> u64 {
-    let product = u128::from(value ^ 0x9e37_79b9_7f4a_7c15) * 0xd6e8_feb8_6659_fd93;
-    (product >> 64) as u64 ^ product as u64
 }
 
 fn address(address: SocketAddr) -> u64 {
