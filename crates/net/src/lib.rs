@@ -3,10 +3,13 @@
 //! What lives here: UDP sockets that move runs of datagrams with segmentation offload and ECN
 //! ([`udp`]), framed TCP ([`tcp`]), the table that lets many agents share one port ([`mux`]),
 //! interfaces and routes ([`interface`]), and mDNS names ([`mdns`]). What does not: protocols; they are
-//! sans-IO crates that this one carries datagrams for.
+//! sans-IO crates that this one carries datagrams for. Feature `port-mapping` adds the protocols by
+//! which home routers open ports.
 
 pub mod interface;
 pub mod mdns;
 pub mod mux;
+#[cfg(feature = "port-mapping")]
+pub mod portmap;
 pub mod tcp;
 pub mod udp;
