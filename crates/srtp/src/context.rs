@@ -145,6 +145,10 @@ impl Context {
             return Err(Error::NoRoom);
         }
         let hidden = match (cryptex, header.extension) {
+            // The receiver would take it for Cryptex.
+            (false, Some(CRYPTEX_ONE_BYTE | CRYPTEX_TWO_BYTE)) => {
+                return Err(Error::UnsupportedExtension);
+            }
             (false, _) => None,
             (true, None | Some(ONE_BYTE)) => Some(CRYPTEX_ONE_BYTE),
             (true, Some(TWO_BYTE)) => Some(CRYPTEX_TWO_BYTE),

@@ -34,7 +34,8 @@ pub enum Error {
     /// section 9.2).
     #[error("the keys' lifetime is over")]
     KeyExhausted,
-    /// Cryptex cannot hide a header extension that is neither of the forms of RFC 8285.
+    /// Cryptex cannot hide a header extension that is neither of the forms of RFC 8285; and an
+    /// extension that looks like one of Cryptex cannot be sent.
     #[error("the header extension is not of RFC 8285")]
     UnsupportedExtension,
 }
