@@ -1,5 +1,8 @@
 //! UDP sockets that move many datagrams per system call, with ECN and per-datagram local addresses.
 
+#[cfg(target_os = "linux")]
+mod batch;
+
 use std::fmt;
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
@@ -191,6 +194,61 @@ impl UdpSocket {
             }
         }
         done
+    }
+
+    /// Sends runs for many destinations, many runs per system call where the kernel can.
+    ///
+    /// Answers how many runs, from the first, are dealt with: fewer than all when the socket's buffer
+    /// is full. What the kernel refuses is counted and dropped.
+    pub fn try_send_many(&self, runs: &[(Transmit, &[u8])]) -> usize {
+        let mut done = 0;
+        while done < runs.len() {
+            #[cfg(target_os = "linux")]
+            {
+                let fit = runs[done..]
+                    .iter()
+                    .take_while(|(run, bytes)| self.fits_one_call(run, bytes));
+                let batch = &runs[done..done + fit.count()];
+                if batch.len() > 1 {
+                    use std::os::fd::AsFd;
+                    let sent = self.io.try_io(Interest::WRITABLE, || {
+                        batch::send(self.io.as_fd(), self.local, batch)
+                    });
+                    self.counters.send_calls.fetch_add(1, Ordering::Relaxed);
+                    match sent {
+                        Ok(sent) => {
+                            let datagrams = batch[..sent]
+                                .iter()
+                                .map(|(run, bytes)| datagrams(run, bytes));
+                            self.counters
+                                .sent
+                                .fetch_add(datagrams.sum(), Ordering::Relaxed);
+                            done += sent;
+                            continue;
+                        }
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                        // The first run is at fault: the single-run path below deals with it.
+                        Err(_) => {}
+                    }
+                }
+            }
+            let (transmit, bytes) = &runs[done];
+            if self.try_send(transmit, bytes) < bytes.len().min(transmit.len) {
+                break;
+            }
+            done += 1;
+        }
+        done
+    }
+
+    /// Whether a run needs nothing but one kernel call with offload.
+    #[cfg(target_os = "linux")]
+    fn fits_one_call(&self, run: &Transmit, bytes: &[u8]) -> bool {
+        run.destination.port() != 0
+            && run.destination.is_ipv4() == self.local.is_ipv4()
+            && run.len == bytes.len()
+            && bytes.len() <= MAX_RUN
+            && datagrams(run, bytes) <= self.max_segments() as u64
     }
 
     /// Waits until the socket can take more datagrams.
@@ -415,6 +473,11 @@ fn leave_out_timestamps(_: &Socket) -> io::Result<()> {
     Ok(())
 }
 
+#[cfg(target_os = "linux")]
+fn datagrams(run: &Transmit, bytes: &[u8]) -> u64 {
+    bytes.len().div_ceil(run.segment_size.max(1)) as u64
+}
+
 fn segments(meta: &RecvMeta) -> usize {
     meta.len.div_ceil(meta.stride.max(1))
 }
@@ -526,6 +589,75 @@ mod tests {
             (path.remote, datagram.as_slice()),
             (there, b"def".as_slice())
         );
+    }
+
+    #[tokio::test]
+    async fn runs_for_many_destinations_leave_in_few_calls() {
+        let sender = UdpSocket::bind(SocketAddr::from(([0, 0, 0, 0], 0))).unwrap();
+        let receivers: Vec<_> = (0..5)
+            .map(|_| UdpSocket::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap())
+            .collect();
+        let source = SocketAddr::from(([127, 0, 0, 3], sender.local_addr().port()));
+        let payloads: Vec<Vec<u8>> = (0..5u8).map(|index| vec![index; 250]).collect();
+        let runs: Vec<_> = receivers
+            .iter()
+            .zip(&payloads)
+            .map(|(receiver, payload)| {
+                let path = Path::udp(source, receiver.local_addr());
+                let segments = Segments {
+                    segment_size: 100,
+                    len: 250,
+                };
+                (Transmit::new(path, Ecn::Ect0, segments), payload.as_slice())
+            })
+            .collect();
+        sender.writable().await.unwrap();
+        assert_eq!(sender.try_send_many(&runs), 5);
+        assert_eq!(sender.stats().sent, 15);
+        #[cfg(target_os = "linux")]
+        assert_eq!(sender.stats().send_calls, 1);
+        for (index, receiver) in receivers.iter().enumerate() {
+            let all = receive(receiver, 250).await;
+            let sizes: Vec<_> = all.iter().map(|(.., datagram)| datagram.len()).collect();
+            assert_eq!(sizes, [100, 100, 50]);
+            for (path, ecn, datagram) in all {
+                assert_eq!((path.remote, ecn), (source, Ecn::Ect0));
+                assert!(datagram.iter().all(|&byte| byte == index as u8));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_run_that_cannot_leave_does_not_hold_up_the_others() {
+        let sender = UdpSocket::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let receiver = UdpSocket::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let run = |destination: SocketAddr| {
+            let path = Path::udp(sender.local_addr(), destination);
+            (
+                Transmit::new(
+                    path,
+                    Ecn::NotEct,
+                    Segments {
+                        segment_size: 3,
+                        len: 3,
+                    },
+                ),
+                &b"abc"[..],
+            )
+        };
+        let (good, broadcast) = (receiver.local_addr(), "255.255.255.255:9".parse().unwrap());
+        let port_zero = "127.0.0.1:0".parse().unwrap();
+        sender.writable().await.unwrap();
+        let runs = [
+            run(good),
+            run(broadcast),
+            run(port_zero),
+            run(good),
+            run(good),
+        ];
+        assert_eq!(sender.try_send_many(&runs), 5);
+        assert_eq!((sender.stats().sent, sender.stats().send_errors), (3, 2));
+        assert_eq!(receive(&receiver, 9).await.len(), 3);
     }
 
     #[tokio::test]
