@@ -179,6 +179,9 @@ impl Connection {
     }
 
     pub(crate) fn timeout(&mut self, now: u64, out: &mut Vec<Emit>) {
+        if self.armed != Some(now) {
+            return;
+        }
         self.armed = None;
         match self.due {
             Some(due) if due <= now => {}
@@ -336,7 +339,9 @@ impl Connection {
             let bytes = (acknowledged - self.una).min(self.buffer.len() as u64);
             self.buffer.drain(..bytes as usize);
             self.una = acknowledged;
+            // Progress ends the back-off, even where no round trip can be measured.
             self.retries = 0;
+            self.set_rto();
             while let Some(front) = self.flight.front().copied() {
                 if front.end > acknowledged {
                     break;
@@ -400,8 +405,14 @@ impl Connection {
             self.rtt_variation += (error - self.rtt_variation) / 4.0;
             self.smoothed_rtt += (sample - self.smoothed_rtt) / 8.0;
         }
-        let rto = (self.smoothed_rtt + 4.0 * self.rtt_variation) as u64;
-        self.rto = rto.clamp(MIN_RTO, MAX_RTO);
+        self.set_rto();
+    }
+
+    fn set_rto(&mut self) {
+        if self.smoothed_rtt > 0.0 {
+            let rto = (self.smoothed_rtt + 4.0 * self.rtt_variation) as u64;
+            self.rto = rto.clamp(MIN_RTO, MAX_RTO);
+        }
     }
 
     fn take_data(&mut self, sequence: u64, payload: &[u8], out: &mut Vec<Emit>) {

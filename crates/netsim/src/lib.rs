@@ -9,6 +9,11 @@
 //!
 //! What lives here: the network. What does not: anything that knows a protocol above UDP and TCP.
 
+/// The README's example, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod config;
 mod connection;
 mod driver;
