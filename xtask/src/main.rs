@@ -3,6 +3,7 @@
 
 mod delegate;
 mod fuzz;
+mod interop;
 mod sans_io;
 
 use std::path::{Path, PathBuf};
@@ -31,6 +32,11 @@ enum Command {
         /// Targets; all of them if none is named.
         targets: Vec<String>,
     },
+    /// Test against browsers and other implementations, in a network namespace (needs root).
+    Interop {
+        /// Folders of `interop/`; all of them if none is named.
+        peers: Vec<String>,
+    },
     /// Compare speed with other implementations: crypto, srtp, dtls, sctp, rtp, stun, ice, ...
     Bench {
         /// Which benchmark.
@@ -45,6 +51,7 @@ fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::SansIo => sans_io::run(),
         Command::Fuzz { minutes, targets } => fuzz::run(minutes, &targets),
+        Command::Interop { peers } => interop::run(&peers),
         Command::Bench { name, arguments } => delegate::bench(&name, &arguments),
     }
 }

@@ -1,0 +1,77 @@
+//! `cargo xtask interop [PEER]...`: the tests against browsers and other implementations, in a
+//! network namespace of their own, so that they talk to nobody but each other.
+
+use std::fs;
+use std::process::{Command, ExitCode};
+
+use crate::delegate;
+
+/// Sets up a namespace: loopback, and one interface with an IPv4 and an IPv6 address, because browsers
+/// offer no loopback candidates. The far end of the pair leads nowhere.
+const NAMESPACE: &str = "
+set -e
+ip link set lo up
+ip link add visavis0 type veth peer name visavis1
+ip link set visavis1 up
+ip addr add 198.51.100.1/24 dev visavis0
+ip -6 addr add fd00:77::1/64 dev visavis0 nodad 2>/dev/null || true
+ip link set visavis0 up
+ip route add default via 198.51.100.254 dev visavis0
+exec \"$@\"
+";
+
+pub(crate) fn run(wanted: &[String]) -> ExitCode {
+    let peers = peers();
+    if let Some(unknown) = wanted.iter().find(|name| !peers.contains(name)) {
+        println!("no peer named {unknown}; there are: {}", peers.join(", "));
+        return ExitCode::FAILURE;
+    }
+    let mut failed = Vec::new();
+    for peer in peers
+        .iter()
+        .filter(|peer| wanted.is_empty() || wanted.contains(peer))
+    {
+        println!("interop: {peer}");
+        if !test(peer) {
+            failed.push(peer.as_str());
+        }
+    }
+    println!("interop: failed: {failed:?}");
+    if failed.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// Builds a peer's tests here, where the network is, and runs them there, where it is not.
+fn test(peer: &str) -> bool {
+    let manifest = format!("interop/{peer}/Cargo.toml");
+    let mut build = delegate::cargo();
+    build.args(["test", "--quiet", "--no-run", "--manifest-path", &manifest]);
+    if delegate::run(&mut build) != ExitCode::SUCCESS {
+        return false;
+    }
+    let mut namespace = Command::new("unshare");
+    namespace.args(["--net", "--", "sh", "-c", NAMESPACE, "namespace"]);
+    namespace.arg(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    namespace.args(["test", "--offline", "--manifest-path", &manifest]);
+    namespace.args(["--", "--test-threads=1"]);
+    namespace
+        .env("VISAVIS_NAMESPACE", "1")
+        .current_dir(crate::root());
+    delegate::run(&mut namespace) == ExitCode::SUCCESS
+}
+
+/// The folders of `interop/` that hold a package.
+fn peers() -> Vec<String> {
+    let mut peers: Vec<String> = fs::read_dir(crate::root().join("interop"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|entry| entry.path().join("Cargo.toml").exists())
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    peers.sort();
+    peers
+}
