@@ -87,19 +87,32 @@ impl Transaction {
         self.due
     }
 
-    /// What is due now; `None` before [`poll_timeout`](Self::poll_timeout). [`TransactionStep::Transmit`] is taken as
-    /// done; [`TransactionStep::TimedOut`] comes again for as long as it is asked for.
-    pub fn poll(&mut self, now: Instant) -> Option<TransactionStep> {
+    /// What [`poll`](Self::poll) would say now, without taking it as done.
+    pub fn due(&self, now: Instant) -> Option<TransactionStep> {
         if now < self.due {
-            return None;
+            None
+        } else if self.transmissions >= self.limit() {
+            Some(TransactionStep::TimedOut)
+        } else {
+            Some(TransactionStep::Transmit)
         }
-        let limit = if self.reliable {
+    }
+
+    /// How many transmissions there are at most.
+    fn limit(&self) -> u32 {
+        if self.reliable {
             1
         } else {
             self.timers.max_transmissions
-        };
-        if self.transmissions >= limit {
-            return Some(TransactionStep::TimedOut);
+        }
+    }
+
+    /// What is due now; `None` before [`poll_timeout`](Self::poll_timeout). [`TransactionStep::Transmit`] is taken as
+    /// done; [`TransactionStep::TimedOut`] comes again for as long as it is asked for.
+    pub fn poll(&mut self, now: Instant) -> Option<TransactionStep> {
+        let step = self.due(now)?;
+        if step == TransactionStep::TimedOut {
+            return Some(step);
         }
         if self.transmissions == 0 {
             self.first = now;
@@ -108,13 +121,13 @@ impl Transaction {
         self.due = now
             + if self.reliable {
                 self.timers.reliable_wait
-            } else if self.transmissions == limit {
+            } else if self.transmissions == self.limit() {
                 self.timers.rto * self.timers.last_wait
             } else {
                 self.wait
             };
         self.wait = self.wait.saturating_mul(2);
-        Some(TransactionStep::Transmit)
+        Some(step)
     }
 
     /// How often the request was sent.

@@ -1,1 +1,7 @@
-//! TURN client and TURN server state machines, sans-IO.
+//! TURN (RFC 8656): the client that gets a relayed address and sends through it, and the core of the
+//! server that gives it. Both sans-IO.
+//!
+//! What lives here: the two state machines. What does not: sockets, TLS, DNS, the message codec
+//! (`visavis-stun`).
+
+pub mod client;
