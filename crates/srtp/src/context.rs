@@ -81,9 +81,13 @@ impl Context {
             None
         } else {
             let key = derivation.derive::<32>(Label::HeaderEncryption);
+            // A salt of the profile's length (RFC 6904 section 3); AES-CM sees zeros behind a
+            // shorter one.
+            let mut salt = derivation.derive::<14>(Label::HeaderSalt);
+            salt[profile.salt_len()..].fill(0);
             Some(HeaderTransform::new(
                 AesCtr::new(&key[..profile.key_len()]).map_err(|_| Error::InvalidKey)?,
-                derivation.derive(Label::HeaderSalt),
+                salt,
                 options.encrypted_extensions,
             ))
         };
