@@ -158,11 +158,6 @@ impl<'a> BitReader<'a> {
         self.bytes.len() * 8 - self.position
     }
 
-    /// Bits that were read.
-    pub(crate) const fn position(&self) -> usize {
-        self.position
-    }
-
     pub(crate) fn skip(&mut self, count: usize) -> Result<()> {
         if count > self.left() {
             return Err(Error::Truncated(self.what));

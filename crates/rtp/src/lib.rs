@@ -5,17 +5,18 @@
 //! - [`Packet`], [`PacketMut`], [`PacketWriter`]: RTP packets (RFC 3550).
 //! - [`extension`]: header extensions (RFC 8285), [`ExtensionMap`] says which id is which.
 //! - [`rtcp`]: control packets, read from and written to compound packets.
+//! - [`payload`]: how encoded frames become payloads, and back.
 //!
 //! What does not live here: anything that remembers packets (`visavis-media`), encryption
 //! (`visavis-srtp`), negotiation (`visavis-sdp`).
 
-#[allow(dead_code, reason = "payload formats read bits too")]
 mod bytes;
 mod error;
 mod ids;
 mod packet;
 
 pub mod extension;
+pub mod payload;
 pub mod rtcp;
 
 pub use error::{Error, Result};
