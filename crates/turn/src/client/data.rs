@@ -122,8 +122,9 @@ impl Client {
         })
     }
 
-    /// Writes the channel's header before each payload of `out`, which was filled with
-    /// [`framing`](Self::framing) (or with more room in front). False if there is no channel: nothing was written.
+    /// Writes the channel's header at the front of each datagram of `out`, which was filled with
+    /// [`framing`](Self::framing) as the outermost room: whatever stands behind those 4 bytes (the payload and what
+    /// layers between wrote around it) is the data. False if there is no channel: nothing was written.
     pub fn seal(&mut self, peer: SocketAddr, out: &mut TransmitBuf) -> bool {
         let Some(binding) = self.peers.binding(&peer) else {
             return false;
@@ -133,11 +134,12 @@ impl Client {
         }
         let channel = binding.channel;
         let mut bytes = 0;
-        for (datagram, payload) in out.datagrams_mut() {
+        for (datagram, _) in out.datagrams_mut() {
             // A datagram has at most 65535 bytes.
-            let header = channel_data_header(channel, payload.len() as u16);
-            bytes += payload.len() as u64;
-            datagram[payload.start - CHANNEL_HEADER_LEN..payload.start].copy_from_slice(&header);
+            let len = datagram.len() - CHANNEL_HEADER_LEN;
+            datagram[..CHANNEL_HEADER_LEN]
+                .copy_from_slice(&channel_data_header(channel, len as u16));
+            bytes += len as u64;
         }
         self.stats.bytes_sent += bytes;
         true
