@@ -8,11 +8,18 @@
 //! below), SDP.
 
 mod association;
+mod clock;
 mod config;
+mod controller;
 pub mod datachannel;
 mod error;
+mod receive;
+mod send;
+mod serial;
 mod stats;
+mod stream_table;
 mod types;
+mod wire;
 
 pub use association::Association;
 pub use config::{Config, ControllerKind, Limits, PacketSizes, Rto, SchedulerKind};

@@ -1,0 +1,331 @@
+//! A model of the path instead of a reaction to loss: the highest rate at which data arrived
+//! lately, and the least round trip. It paces at the one and keeps about their product in flight,
+//! so that random loss does not slow it down (after draft-ietf-ccwg-bbr, simplified).
+//!
+//! Loss is taken as congestion in two cases only: when a round trip loses much while the round
+//! trips have grown (a full queue), or when it loses very much (a short queue or a policer). Then
+//! the bytes in flight get an upper bound, which probing raises again.
+
+use std::time::Duration;
+
+use super::{Ack, Controller, Loss};
+use crate::clock::Time;
+
+/// Doubles the rate each round trip (2/ln 2).
+const STARTUP_GAIN: f64 = 2.885;
+/// Undoes the queue that the start built.
+const DRAIN_GAIN: f64 = 0.5;
+/// One phase per least round trip: probe, drain, cruise.
+const CYCLE: [f64; 8] = [1.25, 0.75, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0];
+/// Window over the product of rate and round trip, so that delayed SACKs do not stop the flow.
+const WINDOW_GAIN: f64 = 2.0;
+/// Rounds for which a rate stays valid.
+const RATE_ROUNDS: u64 = 10;
+/// How long the least round trip stays valid, and how long the flow is kept short to measure it.
+const MIN_RTT_VALID: Duration = Duration::from_secs(10);
+const PROBE_RTT: Duration = Duration::from_millis(200);
+/// Loss in one round that means a full queue, given that round trips have grown by an eighth.
+const LOSS_WITH_QUEUE: f64 = 0.02;
+/// Loss in one round that means congestion whatever round trips say.
+const LOSS_ALWAYS: f64 = 0.15;
+/// What remains of the bytes in flight after such a round.
+const CUT: f64 = 0.8;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Startup,
+    Drain,
+    /// Index into `CYCLE`.
+    Cruise(usize),
+    ProbeRtt {
+        until: Time,
+    },
+}
+
+/// The controller.
+#[derive(Debug)]
+pub(crate) struct Model {
+    packet: usize,
+    initial: usize,
+    window: usize,
+    phase: Phase,
+    phase_since: Time,
+    /// Best rates of late: (round, bytes per second), falling.
+    rates: [(u64, u64); 3],
+    round: u64,
+    round_end: u64,
+    round_lost: u64,
+    round_start_delivered: u64,
+    /// Least round trip of this round.
+    round_min_rtt: Duration,
+    full_rate: u64,
+    full_rounds: u8,
+    filled: bool,
+    min_rtt: Duration,
+    min_rtt_at: Time,
+    smoothed_rtt: Duration,
+    /// Upper bound of the bytes in flight.
+    bound: usize,
+    cycles: u64,
+}
+
+impl Model {
+    pub(crate) fn new(packet: usize, window: usize) -> Self {
+        Self {
+            packet,
+            initial: window,
+            window,
+            phase: Phase::Startup,
+            phase_since: Time::ZERO,
+            rates: [(0, 0); 3],
+            round: 0,
+            round_end: 0,
+            round_lost: 0,
+            round_start_delivered: 0,
+            round_min_rtt: Duration::MAX,
+            full_rate: 0,
+            full_rounds: 0,
+            filled: false,
+            min_rtt: Duration::MAX,
+            min_rtt_at: Time::ZERO,
+            smoothed_rtt: Duration::ZERO,
+            bound: usize::MAX,
+            cycles: 0,
+        }
+    }
+
+    fn rate(&self) -> u64 {
+        self.rates[0].1
+    }
+
+    /// Rate times least round trip, in bytes.
+    fn product(&self) -> usize {
+        if self.min_rtt == Duration::MAX {
+            return self.initial;
+        }
+        (u128::from(self.rate()) * self.min_rtt.as_nanos() / 1_000_000_000) as usize
+    }
+
+    fn target(&self, gain: f64) -> usize {
+        let floor = 4 * self.packet;
+        let slack = 3 * self.packet;
+        ((self.product() as f64 * gain) as usize + slack).max(floor)
+    }
+
+    fn pacing_gain(&self) -> f64 {
+        match self.phase {
+            Phase::Startup => STARTUP_GAIN,
+            Phase::Drain => DRAIN_GAIN,
+            Phase::Cruise(index) => CYCLE[index],
+            Phase::ProbeRtt { .. } => 1.0,
+        }
+    }
+
+    /// Windowed maximum over rounds, in three estimates (Nichols' filter).
+    fn note_rate(&mut self, rate: u64) {
+        let sample = (self.round, rate);
+        if rate >= self.rates[0].1 || self.round - self.rates[2].0 > RATE_ROUNDS {
+            self.rates = [sample; 3];
+            return;
+        }
+        if rate >= self.rates[1].1 {
+            self.rates[1] = sample;
+            self.rates[2] = sample;
+        } else if rate >= self.rates[2].1 {
+            self.rates[2] = sample;
+        }
+        let age = self.round - self.rates[0].0;
+        if age > RATE_ROUNDS {
+            self.rates = [self.rates[1], self.rates[2], sample];
+        } else if self.rates[1].0 == self.rates[0].0 && age > RATE_ROUNDS / 4 {
+            self.rates[1] = sample;
+            self.rates[2] = sample;
+        } else if self.rates[2].0 == self.rates[1].0 && age > RATE_ROUNDS / 2 {
+            self.rates[2] = sample;
+        }
+    }
+
+    fn enter(&mut self, now: Time, phase: Phase) {
+        self.phase = phase;
+        self.phase_since = now;
+    }
+
+    fn end_round(&mut self, ack: &Ack) {
+        self.round += 1;
+        self.round_end = ack.delivered;
+        let delivered = ack.delivered - self.round_start_delivered;
+        let total = delivered + self.round_lost;
+        let lost_share = if total == 0 {
+            0.0
+        } else {
+            self.round_lost as f64 / total as f64
+        };
+        let queue = self.round_min_rtt != Duration::MAX
+            && self.round_min_rtt > self.min_rtt + (self.min_rtt / 8).max(Duration::from_millis(1));
+        let congested = self.round_lost > 4 * self.packet as u64
+            && (lost_share > LOSS_ALWAYS || (queue && lost_share > LOSS_WITH_QUEUE));
+        if congested {
+            let flight = ack.prior_in_flight.max(self.target(1.0));
+            let cut = (flight as f64 * CUT) as usize;
+            self.bound = self.bound.min(cut.max(self.target(1.0)));
+            if self.phase == Phase::Startup {
+                self.filled = true;
+            }
+        } else if self.bound != usize::MAX && ack.window_limited {
+            // Probing did no harm: room again, faster the longer it lasts.
+            self.bound = self
+                .bound
+                .saturating_add((self.bound / 16).max(self.packet));
+            if self.bound > self.target(WINDOW_GAIN) * 2 {
+                self.bound = usize::MAX;
+            }
+        }
+        self.round_lost = 0;
+        self.round_start_delivered = ack.delivered;
+        self.round_min_rtt = Duration::MAX;
+        if !self.filled && !ack.rate.is_some_and(|(_, app_limited)| app_limited) {
+            if self.rate() as f64 >= self.full_rate as f64 * 1.25 {
+                self.full_rate = self.rate();
+                self.full_rounds = 0;
+            } else {
+                self.full_rounds += 1;
+                self.filled = self.full_rounds >= 3;
+            }
+        }
+    }
+
+    fn advance_phase(&mut self, ack: &Ack) {
+        let now = ack.now;
+        match self.phase {
+            Phase::Startup => {
+                if self.filled {
+                    self.enter(now, Phase::Drain);
+                }
+            }
+            Phase::Drain => {
+                if ack.in_flight <= self.target(1.0) {
+                    self.start_cruise(now);
+                }
+            }
+            Phase::Cruise(index) => {
+                let elapsed = now.since(self.phase_since) > self.min_rtt;
+                let over = match index {
+                    0 => elapsed && (ack.lost != 0 || ack.prior_in_flight >= self.target(1.25)),
+                    1 => elapsed || ack.in_flight <= self.target(1.0),
+                    _ => elapsed,
+                };
+                // A flow that its window or the application holds back cannot fill the probe.
+                let stuck = now.since(self.phase_since) > self.min_rtt * 3;
+                if over || stuck {
+                    self.enter(now, Phase::Cruise((index + 1) % CYCLE.len()));
+                }
+            }
+            Phase::ProbeRtt { until } => {
+                if until.is_set() {
+                    if now >= until {
+                        self.min_rtt_at = now;
+                        if self.filled {
+                            self.start_cruise(now);
+                        } else {
+                            self.enter(now, Phase::Startup);
+                        }
+                    }
+                } else if ack.in_flight <= self.probe_rtt_window() {
+                    let hold = PROBE_RTT.max(self.min_rtt);
+                    self.phase = Phase::ProbeRtt { until: now + hold };
+                }
+            }
+        }
+    }
+
+    /// Flows start their cycles apart from each other: by a number that differs between them.
+    fn start_cruise(&mut self, now: Time) {
+        self.cycles = self.cycles.wrapping_add(now.nanos() >> 10).wrapping_mul(31) + 1;
+        let index = 2 + (self.cycles % 6) as usize;
+        self.enter(now, Phase::Cruise(index));
+    }
+
+    fn probe_rtt_window(&self) -> usize {
+        (self.product() / 2).max(4 * self.packet)
+    }
+
+    fn note_min_rtt(&mut self, ack: &Ack) {
+        let Some(rtt) = ack.rtt else { return };
+        self.round_min_rtt = self.round_min_rtt.min(rtt);
+        let expired = ack.now.since(self.min_rtt_at) > MIN_RTT_VALID;
+        if rtt <= self.min_rtt || (expired && matches!(self.phase, Phase::ProbeRtt { .. })) {
+            self.min_rtt = rtt;
+            self.min_rtt_at = ack.now;
+        } else if expired && self.filled && !matches!(self.phase, Phase::ProbeRtt { .. }) {
+            self.enter(ack.now, Phase::ProbeRtt { until: Time::NEVER });
+        }
+    }
+}
+
+impl Controller for Model {
+    fn on_ack(&mut self, ack: &Ack) {
+        self.smoothed_rtt = ack.smoothed_rtt;
+        if let Some((rate, app_limited)) = ack.rate
+            && (!app_limited || rate >= self.rate())
+        {
+            self.note_rate(rate);
+        }
+        self.note_min_rtt(ack);
+        if ack.prior_delivered >= self.round_end {
+            self.end_round(ack);
+        }
+        self.advance_phase(ack);
+        let target = if self.filled {
+            self.target(WINDOW_GAIN)
+        } else {
+            self.target(STARTUP_GAIN)
+        };
+        if self.filled {
+            self.window = (self.window + ack.bytes).min(target);
+        } else if self.window < target || ack.delivered < self.initial as u64 {
+            self.window += ack.bytes;
+        }
+        self.window = self.window.max(4 * self.packet);
+    }
+
+    fn on_loss(&mut self, loss: &Loss) -> bool {
+        // The round's end decides what that means.
+        let first = self.round_lost == 0;
+        self.round_lost += loss.bytes as u64;
+        first
+    }
+
+    fn on_timeout(&mut self, _now: Time) {
+        self.window = 2 * self.packet;
+    }
+
+    fn on_congestion_mark(&mut self, _now: Time, _newest_sent_at: Time) {
+        self.bound = self
+            .bound
+            .min(((self.window as f64) * CUT) as usize)
+            .max(self.target(1.0));
+    }
+
+    fn set_packet_size(&mut self, bytes: usize) {
+        self.packet = bytes;
+    }
+
+    fn window(&self) -> usize {
+        let window = match self.phase {
+            Phase::ProbeRtt { .. } => self.window.min(self.probe_rtt_window()),
+            _ => self.window,
+        };
+        window.min(self.bound).max(2 * self.packet)
+    }
+
+    fn pacing_rate(&self) -> u64 {
+        if self.min_rtt < super::PACE_ABOVE && self.smoothed_rtt < super::PACE_ABOVE {
+            return 0;
+        }
+        let rate = self.rate();
+        if rate == 0 {
+            return super::rate_of_window(self.initial, self.smoothed_rtt, 288);
+        }
+        (rate as f64 * self.pacing_gain() * 0.99) as u64
+    }
+}
