@@ -97,6 +97,11 @@ pub(crate) fn u16s(bytes: &[u8]) -> Decode<impl Iterator<Item = u16> + Clone + '
         .map(|pair| u16::from_be_bytes([pair[0], pair[1]])))
 }
 
+/// A list of 16-bit numbers has an even length.
+pub(crate) fn check_u16s(bytes: &[u8]) -> Decode<()> {
+    u16s(bytes).map(|_| ())
+}
+
 /// Writes to the end of a vector.
 pub(crate) trait Write {
     fn bytes(&mut self, bytes: &[u8]);

@@ -15,6 +15,8 @@ pub enum Event {
     FingerprintsNeeded,
     /// The handshake is complete and the peer is authenticated. Application data may flow.
     Connected(Box<Connected>),
+    /// Application data of a record that overtook the end of the handshake and was kept.
+    ApplicationData(Vec<u8>),
     /// This end sends with new keys (1.3).
     LocalKeysUpdated,
     /// The peer sends with new keys (1.3).

@@ -2,7 +2,7 @@
 
 use super::extension::{self, Extensions, SIGNATURE_ALGORITHMS};
 use crate::alert::AlertDescription;
-use crate::codec::{Decode, Reader, Write, u16s};
+use crate::codec::{Decode, Reader, Write, check_u16s};
 use crate::{Role, Version};
 
 /// ClientCertificateType of RFC 5246 section 7.4.4 and RFC 8422 section 5.5.
@@ -76,7 +76,7 @@ impl<'a> CertificateRequest<'a> {
         } else {
             reader.vec8()?;
             let schemes = reader.vec16()?;
-            u16s(schemes)?;
+            check_u16s(schemes)?;
             reader.vec16()?;
             schemes
         };

@@ -1,7 +1,7 @@
 //! Hello extensions: the block, and the bodies of those that this crate speaks.
 
 use crate::alert::AlertDescription;
-use crate::codec::{Decode, Reader, Write, u16s};
+use crate::codec::{Decode, Reader, Write, check_u16s};
 use crate::{SrtpProfile, Version};
 
 pub(crate) const SUPPORTED_GROUPS: u16 = 10;
@@ -84,7 +84,7 @@ impl<'a> Extensions<'a> {
                 let mut reader = Reader::new(body);
                 let versions = reader.vec8()?;
                 reader.end()?;
-                u16s(versions)?;
+                check_u16s(versions)?;
                 Ok(versions)
             })
             .transpose()
@@ -113,7 +113,7 @@ impl<'a> Extensions<'a> {
                 let mut reader = Reader::new(body);
                 let list = reader.vec16()?;
                 reader.end()?;
-                u16s(list)?;
+                check_u16s(list)?;
                 Ok(list)
             })
             .transpose()
@@ -179,7 +179,7 @@ impl<'a> Extensions<'a> {
                 let profiles = reader.vec16()?;
                 let mki = reader.vec8()?;
                 reader.end()?;
-                u16s(profiles)?;
+                check_u16s(profiles)?;
                 Ok((profiles, mki))
             })
             .transpose()

@@ -2,7 +2,7 @@
 
 use super::extension::Extensions;
 use crate::alert::AlertDescription;
-use crate::codec::{Decode, Reader, Write, u16s};
+use crate::codec::{Decode, Reader, Write, check_u16s};
 
 /// The random that marks a ServerHello as a HelloRetryRequest (RFC 8446 section 4.1.3).
 pub(crate) const RETRY_RANDOM: [u8; 32] = [
@@ -22,7 +22,6 @@ const LEGACY_VERSION: u16 = 0xfefd;
 pub(crate) struct ClientHello<'a> {
     pub(crate) legacy_version: u16,
     pub(crate) random: [u8; 32],
-    pub(crate) session_id: &'a [u8],
     pub(crate) cookie: &'a [u8],
     /// An even number of bytes.
     pub(crate) cipher_suites: &'a [u8],
@@ -35,13 +34,12 @@ impl<'a> ClientHello<'a> {
         let mut reader = Reader::new(body);
         let legacy_version = reader.u16()?;
         let random = reader.array()?;
-        let session_id = reader.vec8()?;
-        if session_id.len() > 32 {
+        if reader.vec8()?.len() > 32 {
             return Err(AlertDescription::DECODE_ERROR);
         }
         let cookie = reader.vec8()?;
         let cipher_suites = reader.vec16()?;
-        u16s(cipher_suites)?;
+        check_u16s(cipher_suites)?;
         let compression = reader.vec8()?;
         if cipher_suites.is_empty() || compression.is_empty() {
             return Err(AlertDescription::DECODE_ERROR);
@@ -56,7 +54,6 @@ impl<'a> ClientHello<'a> {
         Ok(Self {
             legacy_version,
             random,
-            session_id,
             cookie,
             cipher_suites,
             compression,
