@@ -1,0 +1,432 @@
+//! Google congestion control: the parts joined, as browsers join them.
+
+use std::time::{Duration, Instant};
+
+use visavis_datagram::Ecn;
+
+use crate::aimd::Aimd;
+use crate::alr::AlrDetector;
+use crate::controller::{Controller, Limits, Stats, Target};
+use crate::inter_arrival::InterArrival;
+use crate::loss_based::{LossBased, LossConfig, LossState};
+use crate::packet::{Feedback, PacketResult, ProbeCluster, SentPacket};
+use crate::probe::{ProbeConfig, ProbeController, ProbeEstimator, Situation};
+use crate::throughput::Throughput;
+use crate::trendline::{BandwidthUsage, Trendline};
+
+/// Settings of [`GoogCc`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct GoogCcConfig {
+    /// Bounds of the target.
+    pub limits: Limits,
+    /// The pacer's rate as a multiple of the target. Browsers: 2.5; less makes smaller queues.
+    pub pacing_factor: f64,
+    /// How much more time than the round trip's least the packets in flight may take before the
+    /// pacer holds; `None`: no such bound. Browsers: 350 ms.
+    pub window_queue: Option<Duration>,
+    /// How long feedback may stay away, while packets are in flight, before the target comes down.
+    pub silence: Duration,
+    /// Settings of the loss-based estimator.
+    pub loss: LossConfig,
+    /// Settings of probing.
+    pub probe: ProbeConfig,
+    /// The ECN codepoint to send with. Marks are answered as loss-free over-use.
+    pub ecn: Ecn,
+}
+
+impl Default for GoogCcConfig {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            pacing_factor: 1.5,
+            window_queue: Some(Duration::from_millis(350)),
+            silence: Duration::from_millis(1500),
+            loss: LossConfig::default(),
+            probe: ProbeConfig::default(),
+            ecn: Ecn::NotEct,
+        }
+    }
+}
+
+/// Feedback that stays away for so long makes the delay's history worthless.
+const STREAM_TIMEOUT: Duration = Duration::from_secs(2);
+/// Factor of the target while feedback stays away, and how often it is applied.
+const SILENCE_FACTOR: f64 = 0.7;
+const SILENCE_INTERVAL: Duration = Duration::from_millis(500);
+/// How long the least round-trip time is remembered.
+const MIN_RTT_WINDOW: Duration = Duration::from_secs(30);
+/// Windows never get smaller than this, in bytes.
+const MIN_WINDOW: usize = 6_000;
+/// Round-trip times beyond this are clocks gone wrong.
+const MAX_RTT: Duration = Duration::from_secs(60);
+
+/// Google congestion control: delay and loss, the lower of the two rates.
+#[derive(Debug)]
+pub struct GoogCc {
+    config: GoogCcConfig,
+    limits: Limits,
+    start: Instant,
+    groups: InterArrival,
+    trendline: Trendline,
+    aimd: Aimd,
+    throughput: Throughput,
+    loss: LossBased,
+    alr: AlrDetector,
+    probes: ProbeController,
+    probe_estimator: ProbeEstimator,
+    remb: Option<f64>,
+    report_bound: Option<f64>,
+    demand: f64,
+    target: f64,
+    rtt: Option<Duration>,
+    min_rtt: Option<(Duration, Duration)>,
+    last_feedback: Option<Duration>,
+    last_sent: Option<Duration>,
+    /// Until when feedback may stay away.
+    silent_from: Option<Duration>,
+    underused: bool,
+    stats: Stats,
+}
+
+impl GoogCc {
+    /// A controller; `now` is the beginning of its time.
+    pub fn new(now: Instant, config: GoogCcConfig) -> Self {
+        let limits = config.limits;
+        let (min, max) = (limits.min as f64, limits.max.max(limits.min) as f64);
+        let start = (limits.start as f64).clamp(min, max);
+        let mut alr = AlrDetector::default();
+        alr.set_estimate(start);
+        Self {
+            config,
+            limits,
+            start: now,
+            groups: InterArrival::default(),
+            trendline: Trendline::new(),
+            aimd: Aimd::new(start, min, max),
+            throughput: Throughput::new(),
+            loss: LossBased::new(config.loss, min, max),
+            alr,
+            probes: ProbeController::new(config.probe),
+            probe_estimator: ProbeEstimator::new(),
+            remb: None,
+            report_bound: None,
+            demand: max,
+            target: start,
+            rtt: None,
+            min_rtt: None,
+            last_feedback: None,
+            last_sent: None,
+            silent_from: None,
+            underused: false,
+            stats: Stats::default(),
+        }
+    }
+
+    fn at(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.start)
+    }
+
+    fn situation(&self, now: Duration) -> Situation {
+        Situation {
+            now,
+            estimate: self.target,
+            demand: self.demand,
+            max: self.limits.max as f64,
+            alr_since: self.alr.since(),
+            calm: self.trendline.usage() == BandwidthUsage::Normal
+                && self.loss.state() == LossState::DelayBased,
+        }
+    }
+
+    fn take_rtt(&mut self, now: Duration, sample: Duration) {
+        if sample > MAX_RTT {
+            return;
+        }
+        let smoothed = self.rtt.map_or(sample, |rtt| (rtt * 7 + sample) / 8);
+        self.rtt = Some(smoothed);
+        let lapsed = |at: Duration| now.saturating_sub(at) > MIN_RTT_WINDOW;
+        if self
+            .min_rtt
+            .is_none_or(|(least, at)| sample <= least || lapsed(at))
+        {
+            self.min_rtt = Some((sample, now));
+        }
+        self.aimd.set_rtt(smoothed);
+    }
+
+    /// The delay-based part: answers whether a probe has given a result.
+    fn delay_based(&mut self, now: Duration, packets: &[PacketResult]) {
+        if self
+            .last_feedback
+            .is_none_or(|last| now.saturating_sub(last) > STREAM_TIMEOUT)
+        {
+            self.groups.reset();
+            self.trendline = Trendline::new();
+        }
+        let seen = micros(now);
+        let mut probed = None;
+        let mut recovered = false;
+        for packet in packets {
+            let Some(received) = packet.received_at else {
+                continue;
+            };
+            let sent = micros(self.at(packet.sent_at));
+            let arrival = micros(received);
+            self.throughput.packet(sent, arrival, packet.size);
+            if let Some(id) = packet.probe {
+                probed = self
+                    .probe_estimator
+                    .packet(id, sent, arrival, packet.size)
+                    .or(probed);
+            }
+            if let Some(deltas) = self.groups.packet(sent, arrival, seen) {
+                let milliseconds = |micros: i64| micros as f64 / 1e3;
+                self.trendline.update(
+                    milliseconds(deltas.sent),
+                    milliseconds(deltas.arrival),
+                    milliseconds(arrival),
+                );
+            }
+            let usage = self.trendline.usage();
+            recovered |= self.underused && usage == BandwidthUsage::Normal;
+            self.underused = usage == BandwidthUsage::Underusing;
+        }
+        let throughput = self.throughput.bitrate();
+        let in_alr = self.alr.since().is_some();
+        let before = self.aimd.estimate();
+        let usage = self.trendline.usage();
+        if usage == BandwidthUsage::Overusing {
+            if self.aimd.may_reduce(now, throughput) {
+                match throughput {
+                    Some(_) => self.aimd.update(now, usage, throughput, in_alr),
+                    None => self.aimd.set_estimate(now, before / 2.0),
+                }
+                self.stats.overuses += 1;
+            }
+        } else if let Some(found) = probed {
+            self.stats.probe_results += 1;
+            if found > before {
+                self.aimd.probed(found);
+                self.aimd.set_estimate(now, found);
+                self.loss.probed(found);
+            }
+        } else {
+            self.aimd.update(now, usage, throughput, in_alr);
+        }
+        if recovered {
+            // The queue has drained: what the path bears may be asked anew.
+            self.probes.dropped(now, before / 0.5, before);
+        }
+        self.probes.dropped(now, before, self.aimd.estimate());
+        if let Some(found) = probed {
+            let situation = self.situation(now);
+            self.probes.result(situation, found);
+        }
+    }
+
+    /// Takes the lowest of all bounds as the target.
+    fn settle(&mut self, now: Duration) {
+        let mut target = self.aimd.estimate();
+        if let Some(loss) = self.loss.estimate() {
+            target = target.min(loss);
+        }
+        for bound in [self.remb, self.report_bound].into_iter().flatten() {
+            target = target.min(bound);
+        }
+        let (min, max) = (self.limits.min as f64, self.limits.max as f64);
+        self.target = target.clamp(min, max.max(min));
+        self.alr.set_estimate(self.target);
+        self.probes.process(self.situation(now));
+    }
+
+    fn marked(&mut self, now: Duration, packets: &[PacketResult]) {
+        let marks = packets
+            .iter()
+            .filter(|packet| packet.ecn == Ecn::Ce)
+            .count();
+        if marks == 0 {
+            return;
+        }
+        self.stats.marked += marks as u64;
+        // RFC 8298 section 4.1.1 in spirit: a mark counts like the over-use that it foretells.
+        let throughput = self.throughput.bitrate();
+        if self.aimd.may_reduce(now, None) {
+            self.aimd
+                .update(now, BandwidthUsage::Overusing, throughput, false);
+        }
+    }
+}
+
+impl Controller for GoogCc {
+    fn packet_sent(&mut self, now: Instant, packet: &SentPacket) {
+        let at = self.at(now);
+        self.alr.sent(at, packet.size);
+        self.last_sent = Some(at);
+        if self.silent_from.is_none() {
+            self.silent_from = Some(at + self.config.silence);
+        }
+        let situation = self.situation(at);
+        self.probes.start(situation);
+        self.probes.process(situation);
+    }
+
+    fn feedback(&mut self, now: Instant, feedback: &Feedback<'_>) {
+        let at = self.at(now);
+        let newest = feedback.packets.iter().rev();
+        let Some(newest) = newest.clone().find(|packet| packet.received_at.is_some()) else {
+            if !feedback.packets.is_empty() {
+                let (delay, throughput) = (self.aimd.estimate(), self.throughput.bitrate());
+                self.loss.update(feedback.packets, delay, throughput);
+                self.settle(at);
+            }
+            return;
+        };
+        let rtt = now.saturating_duration_since(newest.sent_at);
+        self.take_rtt(at, rtt);
+        self.delay_based(at, feedback.packets);
+        self.marked(at, feedback.packets);
+        let (delay, throughput) = (self.aimd.estimate(), self.throughput.bitrate());
+        self.loss.update(feedback.packets, delay, throughput);
+        self.last_feedback = Some(at);
+        self.silent_from = (feedback.in_flight > 0).then(|| at + self.config.silence);
+        self.settle(at);
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        let at = self.at(now);
+        if let Some(from) = self.silent_from
+            && at >= from
+        {
+            // Nothing comes back: the path may be dead, or full beyond measure.
+            self.silent_from = self
+                .last_sent
+                .filter(|sent| at.saturating_sub(*sent) < STREAM_TIMEOUT)
+                .map(|_| at + SILENCE_INTERVAL);
+            if self.last_feedback.is_some() {
+                self.stats.silences += 1;
+                let lowered = self.aimd.estimate() * SILENCE_FACTOR;
+                self.aimd.set_estimate(at, lowered);
+            }
+            self.settle(at);
+        }
+        self.probes.process(self.situation(at));
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        // An idle sender is not probed.
+        let last = self.last_sent?;
+        let now = self
+            .last_feedback
+            .map_or(last, |feedback| feedback.max(last));
+        let probe = self
+            .probes
+            .due(&self.situation(now))
+            .filter(|due| due.saturating_sub(last) < STREAM_TIMEOUT);
+        let due = [self.silent_from, probe].into_iter().flatten().min()?;
+        Some(self.start + due)
+    }
+
+    fn poll_probe(&mut self) -> Option<ProbeCluster> {
+        let cluster = self.probes.poll()?;
+        self.probe_estimator.expect(&cluster);
+        self.stats.probes += 1;
+        Some(cluster)
+    }
+
+    fn target(&self) -> Target {
+        let window = self.config.window_queue.zip(self.min_rtt);
+        let window = window.map(|(queue, (rtt, _))| {
+            let time = (rtt + queue).as_secs_f64();
+            ((self.target * time / 8.0) as usize).max(MIN_WINDOW)
+        });
+        Target {
+            bitrate: self.target as u64,
+            pacing: (self.target * self.config.pacing_factor) as u64,
+            window,
+            ecn: self.config.ecn,
+        }
+    }
+
+    fn set_limits(&mut self, now: Instant, limits: Limits) {
+        let (min, max) = (limits.min as f64, limits.max.max(limits.min) as f64);
+        self.limits = limits;
+        self.aimd.set_bounds(min, max);
+        self.loss.set_bounds(min, max);
+        if !self.aimd.is_initialized() && self.last_feedback.is_none() {
+            self.aimd = Aimd::new((limits.start as f64).clamp(min, max), min, max);
+        }
+        let at = self.at(now);
+        self.settle(at);
+    }
+
+    fn set_demand(&mut self, now: Instant, bitrate: u64) {
+        self.demand = bitrate as f64;
+        let at = self.at(now);
+        self.probes.process(self.situation(at));
+    }
+
+    fn remb(&mut self, now: Instant, bitrate: u64) {
+        self.remb = Some(bitrate as f64);
+        let at = self.at(now);
+        self.settle(at);
+    }
+
+    fn receiver_report(&mut self, now: Instant, loss: f64, rtt: Option<Duration>) {
+        let at = self.at(now);
+        if let Some(rtt) = rtt {
+            self.take_rtt(at, rtt);
+        }
+        let without_feedback = self
+            .last_feedback
+            .is_none_or(|last| at.saturating_sub(last) > STREAM_TIMEOUT);
+        if without_feedback && loss.is_finite() {
+            // draft-ietf-rmcat-gcc-02 section 6: below 2 % up, above 10 % down.
+            let bound = self.report_bound.unwrap_or(self.target);
+            let bound = match loss.clamp(0.0, 1.0) {
+                loss if loss < 0.02 => bound * 1.05,
+                loss if loss > 0.1 => bound * (1.0 - 0.5 * loss),
+                _ => bound,
+            };
+            self.report_bound = Some(bound.max(self.limits.min as f64));
+            let grown = self.aimd.estimate().max(bound);
+            self.aimd.set_estimate(at, grown);
+            self.settle(at);
+        } else if !without_feedback {
+            self.report_bound = None;
+        }
+    }
+
+    fn path_changed(&mut self, now: Instant) {
+        let mut config = self.config;
+        config.limits = self.limits;
+        let (demand, stats) = (self.demand, self.stats);
+        *self = Self::new(now, config);
+        self.demand = demand;
+        self.stats = stats;
+    }
+
+    fn stats(&self) -> Stats {
+        Stats {
+            target: self.target as u64,
+            delay_based: self.aimd.estimate() as u64,
+            loss_based: match self.loss.state() {
+                LossState::DelayBased => 0,
+                _ => self.loss.estimate().unwrap_or(0.0) as u64,
+            },
+            acknowledged: self.throughput.bitrate().unwrap_or(0.0) as u64,
+            rtt: self.rtt,
+            loss: self.loss.average_loss(),
+            inherent_loss: self.loss.inherent_loss(),
+            usage: self.trendline.usage(),
+            application_limited: self.alr.since().is_some(),
+            ..self.stats
+        }
+    }
+}
+
+fn micros(time: Duration) -> i64 {
+    // Any number that a peer makes up stays far from overflow, differences included.
+    i64::try_from(time.as_micros())
+        .unwrap_or(i64::MAX)
+        .min(1 << 60)
+}

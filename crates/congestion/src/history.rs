@@ -1,0 +1,294 @@
+//! The packets that were sent, in a ring, to join with what feedback says of them.
+
+use std::time::{Duration, Instant};
+
+use visavis_datagram::Ecn;
+
+use crate::packet::{Arrival, PacketResult, ProbeId, SentPacket};
+
+/// How many packets a ring holds unless told otherwise: 8192 are 3 s at 30 Mbit/s.
+pub const DEFAULT_HISTORY: usize = 8192;
+
+/// Counters of a [`SentPackets`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct HistoryStats {
+    /// Packets that were sent.
+    pub sent: u64,
+    /// Reports of packets that were never sent, or so long ago that they are forgotten.
+    pub unknown: u64,
+    /// Reports of packets that had been reported before, and said nothing new.
+    pub repeated: u64,
+    /// Packets reported as arrived that had been reported as missing: reordered.
+    pub late: u64,
+    /// Packets reported as missing (late ones not taken off).
+    pub missing: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    sequence: u64,
+    size: u32,
+    sent_at: Instant,
+    probe: Option<ProbeId>,
+    state: State,
+    in_flight: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Unreported,
+    Missing,
+    Received,
+}
+
+/// A ring of the packets that were sent. Sending and looking up cost the same however many there are.
+#[derive(Debug)]
+pub struct SentPackets {
+    slots: Box<[Option<Slot>]>,
+    results: Vec<PacketResult>,
+    /// The highest number sent, and the lowest that may be in flight.
+    highest: Option<u64>,
+    lowest_in_flight: u64,
+    in_flight: usize,
+    stats: HistoryStats,
+}
+
+impl SentPackets {
+    /// A ring for `capacity` packets (rounded up to a power of two, at least 64).
+    pub fn new(capacity: usize) -> Self {
+        let capacity = capacity.clamp(64, 1 << 24).next_power_of_two();
+        Self {
+            slots: vec![None; capacity].into_boxed_slice(),
+            results: Vec::with_capacity(256),
+            highest: None,
+            lowest_in_flight: 0,
+            in_flight: 0,
+            stats: HistoryStats::default(),
+        }
+    }
+
+    /// The extended number of a 16-bit one: the nearest to the highest that was sent.
+    pub fn extend(&self, sequence: u16) -> u64 {
+        let highest = self.highest.unwrap_or(0);
+        let distance = sequence.wrapping_sub(highest as u16) as i16;
+        highest.wrapping_add_signed(i64::from(distance))
+    }
+
+    /// Notes a packet that leaves now.
+    pub fn sent(&mut self, now: Instant, packet: &SentPacket) {
+        self.stats.sent += 1;
+        let size = u32::try_from(packet.size).unwrap_or(u32::MAX);
+        let index = self.index(packet.sequence);
+        if let Some(former) = self.slots[index].take()
+            && former.in_flight
+        {
+            self.in_flight = self.in_flight.saturating_sub(former.size as usize);
+        }
+        if self.highest.is_none() || packet.sequence < self.lowest_in_flight {
+            self.lowest_in_flight = packet.sequence;
+        }
+        self.slots[index] = Some(Slot {
+            sequence: packet.sequence,
+            size,
+            sent_at: now,
+            probe: packet.probe,
+            state: State::Unreported,
+            in_flight: true,
+        });
+        self.in_flight += size as usize;
+        self.highest = Some(
+            self.highest
+                .map_or(packet.sequence, |highest| highest.max(packet.sequence)),
+        );
+    }
+
+    /// Joins what feedback says with what was sent. Reports of unknown packets are counted and
+    /// left out; so are repeated ones.
+    pub fn resolve(&mut self, arrivals: &[Arrival]) -> &[PacketResult] {
+        self.results.clear();
+        let mut newest = None;
+        for arrival in arrivals {
+            let index = self.index(arrival.sequence);
+            let Some(slot) = self.slots[index]
+                .as_mut()
+                .filter(|slot| slot.sequence == arrival.sequence)
+            else {
+                self.stats.unknown += 1;
+                continue;
+            };
+            newest = newest.max(Some(arrival.sequence));
+            let state = match arrival.received_at {
+                Some(_) => State::Received,
+                None => State::Missing,
+            };
+            match (slot.state, state) {
+                (State::Received, _) | (State::Missing, State::Missing) => {
+                    self.stats.repeated += 1;
+                    continue;
+                }
+                (State::Missing, State::Received) => self.stats.late += 1,
+                (State::Unreported, State::Missing) => self.stats.missing += 1,
+                (State::Unreported, _) | (State::Missing, State::Unreported) => {}
+            }
+            slot.state = state;
+            self.results.push(PacketResult {
+                sequence: slot.sequence,
+                size: slot.size as usize,
+                sent_at: slot.sent_at,
+                received_at: arrival.received_at,
+                ecn: arrival.ecn,
+                probe: slot.probe,
+            });
+        }
+        if let Some(newest) = newest {
+            self.land(newest);
+        }
+        self.results.sort_unstable_by_key(|result| result.sequence);
+        &self.results
+    }
+
+    /// The results of the latest [`resolve`](Self::resolve).
+    pub fn results(&self) -> &[PacketResult] {
+        &self.results
+    }
+
+    /// Bytes that are on their way.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// Counters.
+    pub fn stats(&self) -> &HistoryStats {
+        &self.stats
+    }
+
+    /// Takes everything up to a number out of flight: arrived, lost, or its feedback was lost.
+    fn land(&mut self, newest: u64) {
+        let ring = self.slots.len() as u64;
+        let from = self.lowest_in_flight.max(newest.saturating_sub(ring - 1));
+        for sequence in from..=newest {
+            let index = self.index(sequence);
+            if let Some(slot) = &mut self.slots[index]
+                && slot.sequence <= newest
+                && slot.in_flight
+            {
+                slot.in_flight = false;
+                self.in_flight = self.in_flight.saturating_sub(slot.size as usize);
+            }
+        }
+        self.lowest_in_flight = self.lowest_in_flight.max(newest.saturating_add(1));
+    }
+
+    fn index(&self, sequence: u64) -> usize {
+        (sequence & (self.slots.len() as u64 - 1)) as usize
+    }
+}
+
+impl Default for SentPackets {
+    fn default() -> Self {
+        Self::new(DEFAULT_HISTORY)
+    }
+}
+
+/// An arrival of a packet; for tests and for callers that build them one by one.
+impl Arrival {
+    /// The packet arrived at this time of the receiver's clock.
+    pub const fn received(sequence: u64, at: Duration, ecn: Ecn) -> Self {
+        Self {
+            sequence,
+            received_at: Some(at),
+            ecn,
+        }
+    }
+
+    /// The packet has not arrived.
+    pub const fn missing(sequence: u64) -> Self {
+        Self {
+            sequence,
+            received_at: None,
+            ecn: Ecn::NotEct,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use visavis_datagram::Ecn;
+
+    use super::SentPackets;
+    use crate::packet::{Arrival, PacketKind, SentPacket};
+
+    fn packet(sequence: u64) -> SentPacket {
+        SentPacket {
+            sequence,
+            size: 100,
+            kind: PacketKind::Video,
+            probe: None,
+        }
+    }
+
+    fn received(sequence: u64) -> Arrival {
+        Arrival::received(
+            sequence,
+            Duration::from_millis(sequence % 1000),
+            Ecn::NotEct,
+        )
+    }
+
+    #[test]
+    fn feedback_about_packets_never_sent_is_counted_and_left_out() {
+        let mut history = SentPackets::new(64);
+        let now = Instant::now();
+        for sequence in 10..20 {
+            history.sent(now, &packet(sequence));
+        }
+        let resolved =
+            history.resolve(&[received(9), received(12), received(20), received(u64::MAX)]);
+        assert_eq!(resolved.len(), 1);
+        assert_eq!(history.stats().unknown, 3);
+        assert_eq!(history.in_flight(), 700);
+    }
+
+    #[test]
+    fn a_missing_packet_may_arrive_late_and_a_repeated_report_says_nothing() {
+        let mut history = SentPackets::new(64);
+        let now = Instant::now();
+        for sequence in 0..4 {
+            history.sent(now, &packet(sequence));
+        }
+        let first = [received(0), Arrival::missing(1), received(2)];
+        assert_eq!(history.resolve(&first).len(), 3);
+        assert_eq!(history.resolve(&first).len(), 0);
+        assert_eq!(history.stats().repeated, 3);
+        assert_eq!(history.resolve(&[received(1)]).len(), 1);
+        assert_eq!(history.stats().late, 1);
+    }
+
+    #[test]
+    fn what_the_ring_forgets_is_unknown_and_out_of_flight() {
+        let mut history = SentPackets::new(64);
+        let now = Instant::now();
+        for sequence in 0..100 {
+            history.sent(now, &packet(sequence));
+        }
+        assert_eq!(history.in_flight(), 6400);
+        assert!(history.resolve(&[received(35)]).is_empty());
+        assert_eq!(history.resolve(&[received(36)]).len(), 1);
+        assert_eq!(history.in_flight(), 6300);
+        // A jump of the numbers.
+        history.sent(now, &packet(1 << 40));
+        assert_eq!(history.resolve(&[received(1 << 40)]).len(), 1);
+        assert_eq!(history.in_flight(), 0);
+    }
+
+    #[test]
+    fn sixteen_bit_numbers_extend_to_the_nearest() {
+        let mut history = SentPackets::new(64);
+        history.sent(Instant::now(), &packet(0x1_0005));
+        assert_eq!(history.extend(0xfffe), 0xfffe);
+        assert_eq!(history.extend(0x0004), 0x1_0004);
+        assert_eq!(history.extend(0x7000), 0x1_7000);
+    }
+}

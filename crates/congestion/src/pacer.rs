@@ -1,0 +1,487 @@
+//! When each packet leaves: by priority, at the pacing rate, with probes in between.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::controller::Target;
+use crate::packet::{PacketKind, ProbeCluster, ProbeId};
+
+/// Settings of a [`Pacer`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PacerConfig {
+    /// The most packets that wait. Default 4096.
+    pub max_packets: usize,
+    /// The longest that a packet should wait: the rate is raised so that the queue drains in time. Default 2 s.
+    pub max_wait: Duration,
+    /// How much may leave at once when time has passed, as time at the pacing rate. Default 5 ms.
+    pub burst: Duration,
+    /// The size of padding packets in bytes. Default 1200.
+    pub padding_size: usize,
+}
+
+impl Default for PacerConfig {
+    fn default() -> Self {
+        Self {
+            max_packets: 4096,
+            max_wait: Duration::from_secs(2),
+            burst: Duration::from_millis(5),
+            padding_size: 1200,
+        }
+    }
+}
+
+/// A packet that waits in a [`Pacer`]: the caller's name for it, not its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Queued<T> {
+    /// What the caller knows it by.
+    pub token: T,
+    /// Bytes on the wire.
+    pub size: usize,
+    /// What it carries.
+    pub kind: PacketKind,
+}
+
+/// What is to be sent now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Release<T> {
+    /// A packet that waited.
+    Packet {
+        /// The packet.
+        packet: Queued<T>,
+        /// How long it waited.
+        waited: Duration,
+        /// The probe that it belongs to.
+        probe: Option<ProbeId>,
+    },
+    /// So many bytes of padding (a retransmission of something recent is padding too).
+    Padding {
+        /// Bytes on the wire.
+        size: usize,
+        /// The probe that it belongs to.
+        probe: Option<ProbeId>,
+    },
+}
+
+/// Counters of a [`Pacer`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PacerStats {
+    /// Packets that left.
+    pub released: u64,
+    /// Padding packets that were asked for.
+    pub padding: u64,
+    /// Packets that found the queue full.
+    pub refused: u64,
+    /// How often the congestion window held the queue.
+    pub held: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Probing {
+    cluster: ProbeCluster,
+    started: Option<Instant>,
+    sent_bytes: usize,
+    sent_packets: u32,
+}
+
+/// Probes that wait at a time; more are dropped.
+const MAX_PROBES: usize = 4;
+/// The least size of a probe's packet is what the rate gives in this time.
+const PROBE_STEP: Duration = Duration::from_millis(2);
+/// A probe that cannot be sent for this long is given up.
+const PROBE_PATIENCE: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Clone, Copy)]
+struct Entry<T> {
+    packet: Queued<T>,
+    since: Instant,
+}
+
+/// A queue per [`PacketKind`]; the lowest kind leaves first. Audio never waits for the rate, but
+/// takes from it.
+#[derive(Debug)]
+pub struct Pacer<T> {
+    config: PacerConfig,
+    queues: [VecDeque<Entry<T>>; 5],
+    bytes: usize,
+    packets: usize,
+    /// Sum of the times at which waiting packets came, for the mean wait: nanoseconds since `epoch`.
+    epoch: Option<Instant>,
+    rate: f64,
+    window: Option<usize>,
+    in_flight: usize,
+    /// Bytes that were sent ahead of the rate.
+    debt: f64,
+    updated: Option<Instant>,
+    probes: VecDeque<Probing>,
+    started: bool,
+    stats: PacerStats,
+}
+
+impl<T: Copy> Pacer<T> {
+    /// An empty pacer. Its queues get their memory here, for 256 packets each.
+    pub fn new(config: PacerConfig) -> Self {
+        Self {
+            config,
+            queues: std::array::from_fn(|_| VecDeque::with_capacity(256)),
+            bytes: 0,
+            packets: 0,
+            epoch: None,
+            rate: 300_000.0,
+            window: None,
+            in_flight: 0,
+            debt: 0.0,
+            updated: None,
+            probes: VecDeque::with_capacity(MAX_PROBES),
+            started: false,
+            stats: PacerStats::default(),
+        }
+    }
+
+    /// Takes a packet; gives it back where the queue is full.
+    pub fn push(&mut self, now: Instant, packet: Queued<T>) -> Result<(), Queued<T>> {
+        if self.packets >= self.config.max_packets {
+            self.stats.refused += 1;
+            return Err(packet);
+        }
+        self.epoch.get_or_insert(now);
+        self.queues[packet.kind as usize].push_back(Entry { packet, since: now });
+        self.bytes += packet.size;
+        self.packets += 1;
+        Ok(())
+    }
+
+    /// What is to be sent now; asked again until `None`.
+    pub fn poll(&mut self, now: Instant) -> Option<Release<T>> {
+        self.pay(now);
+        if let Some(entry) = self.queues[PacketKind::Audio as usize].front()
+            && self.probes.is_empty()
+        {
+            let entry = *entry;
+            return Some(self.release(now, entry, None));
+        }
+        if let Some(release) = self.poll_probe(now) {
+            return Some(release);
+        }
+        if let Some(entry) = self.queues[PacketKind::Audio as usize].front() {
+            let entry = *entry;
+            return Some(self.release(now, entry, None));
+        }
+        if self.debt > 0.0 {
+            return None;
+        }
+        let entry = self.first()?;
+        if self.is_held() {
+            self.stats.held += 1;
+            return None;
+        }
+        Some(self.release(now, entry, None))
+    }
+
+    /// When [`poll`](Self::poll) has something to give; `None` while it waits for nothing but
+    /// packets, or for the congestion window.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let updated = self.updated.or(self.epoch)?;
+        if !self.queues[PacketKind::Audio as usize].is_empty() {
+            return Some(updated);
+        }
+        if let Some(probe) = self.probes.front()
+            && (self.packets > 0 || self.started)
+        {
+            return Some(probe.due().unwrap_or(updated));
+        }
+        if self.packets == 0 || self.is_held() {
+            return None;
+        }
+        let wait = (self.debt * 8.0 / self.drain_rate(updated)).clamp(0.0, 1.0);
+        Some(updated + Duration::from_secs_f64(wait))
+    }
+
+    /// Follows a controller's target.
+    pub fn set_target(&mut self, target: &Target) {
+        self.rate = target.pacing.max(1_000) as f64;
+        self.window = target.window;
+    }
+
+    /// Says how many bytes are in flight.
+    pub fn set_in_flight(&mut self, bytes: usize) {
+        self.in_flight = bytes;
+    }
+
+    /// Adds a probe, to be sent once something has been or is to be sent.
+    pub fn add_probe(&mut self, cluster: ProbeCluster) {
+        if self.probes.len() < MAX_PROBES {
+            self.probes.push_back(Probing {
+                cluster,
+                started: None,
+                sent_bytes: 0,
+                sent_packets: 0,
+            });
+        }
+    }
+
+    /// Bytes that wait.
+    pub fn queued_bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Packets that wait.
+    pub fn queued_packets(&self) -> usize {
+        self.packets
+    }
+
+    /// How long what waits will take to leave: what encoders should know before they add to it.
+    pub fn expected_wait(&self) -> Duration {
+        Duration::from_secs_f64((self.bytes as f64 * 8.0 / self.rate).min(3600.0))
+    }
+
+    /// Drops what waits for which `keep` says no: a track has stopped.
+    pub fn retain(&mut self, mut keep: impl FnMut(&Queued<T>) -> bool) {
+        for queue in &mut self.queues {
+            queue.retain(|entry| keep(&entry.packet));
+        }
+        let entries = self.queues.iter().flatten();
+        self.packets = entries.clone().count();
+        self.bytes = entries.map(|entry| entry.packet.size).sum();
+    }
+
+    /// Counters.
+    pub fn stats(&self) -> &PacerStats {
+        &self.stats
+    }
+
+    fn first(&self) -> Option<Entry<T>> {
+        self.queues.iter().find_map(|queue| queue.front().copied())
+    }
+
+    fn is_held(&self) -> bool {
+        self.window.is_some_and(|window| self.in_flight >= window)
+    }
+
+    fn release(&mut self, now: Instant, entry: Entry<T>, probe: Option<ProbeId>) -> Release<T> {
+        let packet = entry.packet;
+        self.queues[packet.kind as usize].pop_front();
+        self.bytes -= packet.size;
+        self.packets -= 1;
+        self.debt += packet.size as f64;
+        self.in_flight += packet.size;
+        self.started = true;
+        self.stats.released += 1;
+        Release::Packet {
+            packet,
+            waited: now.saturating_duration_since(entry.since),
+            probe,
+        }
+    }
+
+    fn poll_probe(&mut self, now: Instant) -> Option<Release<T>> {
+        loop {
+            let media = self.first();
+            // Padding cannot come before there is media.
+            if media.is_none() && !self.started {
+                return None;
+            }
+            let probe = self.probes.front_mut()?;
+            let started = *probe.started.get_or_insert(now);
+            if now.saturating_duration_since(started) > PROBE_PATIENCE {
+                self.probes.pop_front();
+                continue;
+            }
+            if probe.is_complete() {
+                self.probes.pop_front();
+                continue;
+            }
+            if probe.due().is_some_and(|due| due > now) {
+                return None;
+            }
+            let id = probe.cluster.id;
+            let step = probe.cluster.bitrate as f64 / 8.0 * PROBE_STEP.as_secs_f64();
+            let padding = self
+                .config
+                .padding_size
+                .min((step as usize).max(200))
+                .max(200);
+            let size = media.map_or(padding, |entry| entry.packet.size);
+            probe.sent_bytes += size;
+            probe.sent_packets += 1;
+            if probe.is_complete() {
+                self.probes.pop_front();
+            }
+            return Some(match media {
+                Some(entry) => self.release(now, entry, Some(id)),
+                None => {
+                    self.debt += size as f64;
+                    self.in_flight += size;
+                    self.stats.padding += 1;
+                    Release::Padding {
+                        size,
+                        probe: Some(id),
+                    }
+                }
+            });
+        }
+    }
+
+    /// Lets the debt shrink by what the rate has given since.
+    fn pay(&mut self, now: Instant) {
+        let Some(updated) = self.updated.replace(now) else {
+            return;
+        };
+        if now < updated {
+            self.updated = Some(updated);
+            return;
+        }
+        let rate = self.drain_rate(now);
+        let elapsed = now.duration_since(updated).as_secs_f64();
+        let credit = -self.config.burst.as_secs_f64() * rate / 8.0;
+        self.debt = (self.debt - elapsed * rate / 8.0).max(credit.min(0.0));
+        // What a probe sent beyond the rate is made good, within reason.
+        self.debt = self.debt.min(rate / 8.0 * 0.5);
+    }
+
+    /// The rate, raised where the queue would not drain in time.
+    fn drain_rate(&self, now: Instant) -> f64 {
+        let oldest = self.queues.iter().filter_map(VecDeque::front);
+        let waited = oldest
+            .map(|entry| now.saturating_duration_since(entry.since))
+            .max()
+            .unwrap_or_default();
+        let left = self.config.max_wait.saturating_sub(waited);
+        let least = Duration::from_millis(1);
+        let needed = self.bytes as f64 * 8.0 / left.max(least).as_secs_f64();
+        self.rate.max(needed)
+    }
+}
+
+impl Probing {
+    fn is_complete(&self) -> bool {
+        self.sent_bytes >= self.cluster.bytes && self.sent_packets >= self.cluster.packets
+    }
+
+    /// When its next packet leaves.
+    fn due(&self) -> Option<Instant> {
+        let sent = self.sent_bytes as f64 * 8.0 / self.cluster.bitrate.max(1) as f64;
+        Some(self.started? + Duration::from_secs_f64(sent.min(3600.0)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use visavis_datagram::Ecn;
+
+    use super::{Pacer, PacerConfig, Queued, Release};
+    use crate::controller::Target;
+    use crate::packet::{PacketKind, ProbeCluster, ProbeId};
+
+    fn pacer(rate: u64, window: Option<usize>) -> Pacer<u32> {
+        let mut pacer = Pacer::new(PacerConfig::default());
+        pacer.set_target(&Target {
+            bitrate: rate,
+            pacing: rate,
+            window,
+            ecn: Ecn::NotEct,
+        });
+        pacer
+    }
+
+    fn packet(token: u32, kind: PacketKind) -> Queued<u32> {
+        Queued {
+            token,
+            size: 1250,
+            kind,
+        }
+    }
+
+    /// Runs for a time; answers when which token left (padding: none).
+    fn run(pacer: &mut Pacer<u32>, start: Instant, time: Duration) -> Vec<(Duration, Option<u32>)> {
+        let mut now = start;
+        let mut left = Vec::new();
+        loop {
+            while let Some(release) = pacer.poll(now) {
+                left.push((
+                    now - start,
+                    match release {
+                        Release::Packet { packet, .. } => Some(packet.token),
+                        Release::Padding { .. } => None,
+                    },
+                ));
+            }
+            match pacer.poll_timeout() {
+                Some(due) if due <= start + time => now = due.max(now + Duration::from_micros(10)),
+                _ => return left,
+            }
+        }
+    }
+
+    #[test]
+    fn packets_leave_by_priority_at_the_rate_and_audio_at_once() {
+        let mut pacer = pacer(1_000_000, None);
+        let now = Instant::now();
+        let kinds = [
+            PacketKind::Fec,
+            PacketKind::Video,
+            PacketKind::Retransmission,
+            PacketKind::Audio,
+        ];
+        for (token, kind) in kinds.into_iter().enumerate() {
+            pacer.push(now, packet(token as u32, kind)).unwrap();
+        }
+        let left = run(&mut pacer, now, Duration::from_secs(1));
+        let tokens: Vec<_> = left.iter().map(|(_, token)| token.unwrap()).collect();
+        assert_eq!(tokens, [3, 2, 1, 0]);
+        let gap = left[3].0 - left[2].0;
+        assert!((9..=11).contains(&gap.as_millis()), "{left:?}");
+    }
+
+    #[test]
+    fn a_probe_leaves_at_its_own_rate_with_padding_where_media_ends() {
+        let mut pacer = pacer(1_000_000, None);
+        let now = Instant::now();
+        pacer.add_probe(ProbeCluster {
+            id: ProbeId(1),
+            bitrate: 10_000_000,
+            packets: 5,
+            bytes: 18_750,
+        });
+        assert!(pacer.poll(now).is_none(), "no padding before media");
+        for token in 0..3 {
+            pacer.push(now, packet(token, PacketKind::Video)).unwrap();
+        }
+        let left = run(&mut pacer, now, Duration::from_millis(100));
+        let padding = left.iter().filter(|(_, token)| token.is_none()).count();
+        assert_eq!(left.len() - padding, 3);
+        let length = left.last().unwrap().0;
+        assert!((13..=16).contains(&length.as_millis()), "{left:?}");
+    }
+
+    #[test]
+    fn a_full_window_holds_everything_but_audio() {
+        let mut pacer = pacer(1_000_000, Some(10_000));
+        let now = Instant::now();
+        pacer.set_in_flight(10_000);
+        pacer.push(now, packet(1, PacketKind::Video)).unwrap();
+        pacer.push(now, packet(2, PacketKind::Audio)).unwrap();
+        let left = run(&mut pacer, now, Duration::from_secs(1));
+        assert_eq!(left.len(), 1);
+        pacer.set_in_flight(0);
+        assert!(pacer.poll(now + Duration::from_secs(2)).is_some());
+    }
+
+    #[test]
+    fn a_long_queue_drains_within_its_bound_and_never_grows_beyond_it() {
+        let mut pacer = pacer(10_000, None);
+        let now = Instant::now();
+        for token in 0..100 {
+            pacer.push(now, packet(token, PacketKind::Video)).unwrap();
+        }
+        let left = run(&mut pacer, now, Duration::from_secs(10));
+        assert_eq!(left.len(), 100);
+        assert!(left.last().unwrap().0 <= Duration::from_millis(2100));
+        for token in 0..5000 {
+            let _ = pacer.push(now, packet(token, PacketKind::Video));
+        }
+        assert_eq!(pacer.queued_packets(), 4096);
+        assert_eq!(pacer.stats().refused, 904);
+    }
+}

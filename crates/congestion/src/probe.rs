@@ -1,0 +1,338 @@
+//! Probing: when to send a cluster of packets faster than the estimate, and what it has shown.
+
+use std::time::Duration;
+
+use crate::packet::{ProbeCluster, ProbeId};
+
+/// First probes, as multiples of the start rate.
+const FIRST_PROBES: [f64; 2] = [3.0, 6.0];
+/// The next probe after one that was borne, as a multiple of what it found.
+const FURTHER_PROBE: f64 = 2.0;
+/// A probe that found this share of what it tried is worth another.
+const FURTHER_THRESHOLD: f64 = 0.7;
+/// How long a result is waited for.
+const RESULT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often a sender is probed that has less to send than it may, and how far.
+const ALR_INTERVAL: Duration = Duration::from_secs(5);
+const ALR_PROBE: f64 = 2.0;
+/// After a large drop: from which ratio on, how soon a probe may tell that it is over, and how far.
+const LARGE_DROP: f64 = 0.66;
+const DROP_RECOVERY: f64 = 0.85;
+/// Length of a probe.
+const PROBE_LENGTH: f64 = 0.015;
+const PROBE_PACKETS: u32 = 5;
+/// Probes never go beyond this multiple of what the application could send.
+const BEYOND_DEMAND: f64 = 1.5;
+
+/// Settings of probing.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ProbeConfig {
+    /// How often a sender is probed whose estimate holds it back while the queue is steady.
+    /// Browsers do without it, and climb slowly after a capacity has risen.
+    pub interval: Duration,
+    /// How far such a probe goes, as a multiple of the estimate.
+    pub factor: f64,
+}
+
+impl Default for ProbeConfig {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(2),
+            factor: 1.5,
+        }
+    }
+}
+
+/// Times are since the controller's start, rates in bits per second.
+#[derive(Debug)]
+pub(crate) struct ProbeController {
+    config: ProbeConfig,
+    next_id: u32,
+    ready: Vec<ProbeCluster>,
+    /// The clusters whose result is waited for, by the rate that a further probe needs.
+    waiting: Option<(Duration, f64)>,
+    last_probe: Option<Duration>,
+    before_drop: Option<(Duration, f64)>,
+    started: bool,
+}
+
+/// What a probe decision rests on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Situation {
+    pub(crate) now: Duration,
+    pub(crate) estimate: f64,
+    /// The most that the application could send.
+    pub(crate) demand: f64,
+    pub(crate) max: f64,
+    pub(crate) alr_since: Option<Duration>,
+    /// Whether the delay is steady and loss does not limit the rate.
+    pub(crate) calm: bool,
+}
+
+impl ProbeController {
+    pub(crate) fn new(config: ProbeConfig) -> Self {
+        Self {
+            config,
+            next_id: 0,
+            ready: Vec::with_capacity(4),
+            waiting: None,
+            last_probe: None,
+            before_drop: None,
+            started: false,
+        }
+    }
+
+    pub(crate) fn poll(&mut self) -> Option<ProbeCluster> {
+        if self.ready.is_empty() {
+            None
+        } else {
+            Some(self.ready.remove(0))
+        }
+    }
+
+    /// Starts: the first packet has left.
+    pub(crate) fn start(&mut self, situation: Situation) {
+        if !self.started {
+            self.started = true;
+            let start = situation.estimate;
+            self.probe(situation, &FIRST_PROBES.map(|factor| factor * start), true);
+        }
+    }
+
+    /// The estimate has come down far: a probe may soon tell that the reason is gone.
+    pub(crate) fn dropped(&mut self, now: Duration, from: f64, to: f64) {
+        if to < LARGE_DROP * from {
+            self.before_drop = Some((now, from));
+        }
+    }
+
+    /// A probe has shown what the path bears.
+    pub(crate) fn result(&mut self, situation: Situation, found: f64) {
+        if let Some((_, threshold)) = self.waiting
+            && found > threshold
+        {
+            self.probe(situation, &[FURTHER_PROBE * found], true);
+        }
+    }
+
+    /// When [`process`](Self::process) has something to do.
+    pub(crate) fn due(&self, situation: &Situation) -> Option<Duration> {
+        if !self.started {
+            return None;
+        }
+        let last = self.last_probe.unwrap_or_default();
+        if let Some((since, _)) = self.waiting {
+            return Some(since + RESULT_TIMEOUT);
+        }
+        if situation.estimate >= situation.demand * BEYOND_DEMAND {
+            return None;
+        }
+        if let Some(since) = situation.alr_since {
+            return Some(since.max(last) + ALR_INTERVAL);
+        }
+        (situation.estimate < situation.demand).then(|| last + self.config.interval)
+    }
+
+    pub(crate) fn process(&mut self, situation: Situation) {
+        let Situation { now, estimate, .. } = situation;
+        if self.due(&situation).is_none_or(|due| due > now) {
+            return;
+        }
+        if self.waiting.take().is_some() || !situation.calm {
+            return;
+        }
+        if let Some((at, before)) = self.before_drop.take()
+            && now.saturating_sub(at) < ALR_INTERVAL
+            && DROP_RECOVERY * before > estimate
+        {
+            self.probe(situation, &[DROP_RECOVERY * before], false);
+            return;
+        }
+        let factor = if situation.alr_since.is_some() {
+            ALR_PROBE
+        } else {
+            self.config.factor
+        };
+        self.probe(
+            situation,
+            &[factor * estimate],
+            situation.alr_since.is_some(),
+        );
+    }
+
+    fn probe(&mut self, situation: Situation, rates: &[f64], further: bool) {
+        let most = situation
+            .max
+            .min((situation.demand * BEYOND_DEMAND).max(situation.estimate));
+        for &rate in rates {
+            let rate = rate.min(most);
+            if rate <= situation.estimate * 1.05 || !rate.is_finite() {
+                continue;
+            }
+            // A second probe at the same bound shows nothing new.
+            if self
+                .ready
+                .last()
+                .is_some_and(|last| last.bitrate == rate as u64)
+            {
+                continue;
+            }
+            self.next_id = self.next_id.wrapping_add(1);
+            if self.ready.len() >= 4 {
+                self.ready.remove(0);
+            }
+            self.ready.push(ProbeCluster {
+                id: ProbeId(self.next_id),
+                bitrate: rate as u64,
+                packets: PROBE_PACKETS,
+                bytes: (rate * PROBE_LENGTH / 8.0) as usize,
+            });
+            let wanted = if further && rate < most {
+                FURTHER_THRESHOLD * rate
+            } else {
+                f64::INFINITY
+            };
+            self.waiting = Some((situation.now, wanted));
+            self.last_probe = Some(situation.now);
+        }
+    }
+}
+
+/// Clusters whose packets are followed at a time.
+const CLUSTERS: usize = 8;
+/// Shares of a cluster's packets and bytes that must have arrived.
+const MIN_ARRIVED: f64 = 0.8;
+/// The longest time that a cluster may be spread over (microseconds).
+const MAX_INTERVAL: i64 = 1_000_000;
+/// Arriving faster than sent by more than this is a batch of the receiver's.
+const MAX_RATIO: f64 = 2.0;
+/// Below this share of the rate that it was sent at, a probe has met the capacity; then so much of it is believed.
+const CAPACITY_RATIO: f64 = 0.9;
+const CAPACITY_SHARE: f64 = 0.95;
+
+#[derive(Debug, Clone, Copy)]
+struct Cluster {
+    id: ProbeId,
+    packets: u32,
+    bytes: usize,
+    arrived: u32,
+    size: usize,
+    first_sent: i64,
+    last_sent: i64,
+    last_sent_size: usize,
+    first_arrival: i64,
+    last_arrival: i64,
+    first_arrival_size: usize,
+}
+
+/// What arrived of the clusters.
+#[derive(Debug)]
+pub(crate) struct ProbeEstimator {
+    clusters: [Option<Cluster>; CLUSTERS],
+    next: usize,
+}
+
+impl ProbeEstimator {
+    pub(crate) fn new() -> Self {
+        Self {
+            clusters: [None; CLUSTERS],
+            next: 0,
+        }
+    }
+
+    /// Expects the packets of a cluster.
+    pub(crate) fn expect(&mut self, cluster: &ProbeCluster) {
+        self.clusters[self.next] = Some(Cluster {
+            id: cluster.id,
+            packets: cluster.packets,
+            bytes: cluster.bytes,
+            arrived: 0,
+            size: 0,
+            first_sent: i64::MAX,
+            last_sent: i64::MIN,
+            last_sent_size: 0,
+            first_arrival: i64::MAX,
+            last_arrival: i64::MIN,
+            first_arrival_size: 0,
+        });
+        self.next = (self.next + 1) % CLUSTERS;
+    }
+
+    /// Takes a packet of a cluster (times in microseconds); answers what the cluster shows so far, in bits per second.
+    pub(crate) fn packet(
+        &mut self,
+        id: ProbeId,
+        sent: i64,
+        arrival: i64,
+        size: usize,
+    ) -> Option<f64> {
+        let cluster = self
+            .clusters
+            .iter_mut()
+            .flatten()
+            .find(|cluster| cluster.id == id)?;
+        cluster.arrived += 1;
+        cluster.size += size;
+        cluster.first_sent = cluster.first_sent.min(sent);
+        if sent >= cluster.last_sent {
+            cluster.last_sent = sent;
+            cluster.last_sent_size = size;
+        }
+        if arrival < cluster.first_arrival {
+            cluster.first_arrival = arrival;
+            cluster.first_arrival_size = size;
+        }
+        cluster.last_arrival = cluster.last_arrival.max(arrival);
+        let enough = f64::from(cluster.arrived) >= MIN_ARRIVED * f64::from(cluster.packets)
+            && cluster.size as f64 >= MIN_ARRIVED * cluster.bytes as f64;
+        let send_interval = cluster.last_sent - cluster.first_sent;
+        let receive_interval = cluster.last_arrival - cluster.first_arrival;
+        let sane = |interval| (1..=MAX_INTERVAL).contains(&interval);
+        if !enough || !sane(send_interval) || !sane(receive_interval) {
+            return None;
+        }
+        let rate = |bytes: usize, micros: i64| bytes as f64 * 8e6 / micros as f64;
+        let sent_rate = rate(cluster.size - cluster.last_sent_size, send_interval);
+        let received_rate = rate(cluster.size - cluster.first_arrival_size, receive_interval);
+        if received_rate > MAX_RATIO * sent_rate {
+            return None;
+        }
+        let found = sent_rate.min(received_rate);
+        if received_rate < CAPACITY_RATIO * sent_rate {
+            return Some(CAPACITY_SHARE * received_rate);
+        }
+        Some(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ProbeEstimator;
+    use crate::packet::{ProbeCluster, ProbeId};
+
+    fn run(spacing: i64) -> Option<f64> {
+        let mut estimator = ProbeEstimator::new();
+        estimator.expect(&ProbeCluster {
+            id: ProbeId(1),
+            bitrate: 4_000_000,
+            packets: 5,
+            bytes: 7500,
+        });
+        let mut found = None;
+        for packet in 0..6 {
+            let (sent, arrival) = (packet * 2_500, 50_000 + packet * spacing);
+            found = estimator.packet(ProbeId(1), sent, arrival, 1250);
+        }
+        found
+    }
+
+    #[test]
+    fn a_probe_shows_the_rate_sent_or_a_little_less_than_the_capacity() {
+        assert_eq!(run(2_500), Some(4e6));
+        // 1250 bytes every 5 ms are 2 Mbit/s.
+        assert_eq!(run(5_000), Some(1.9e6));
+        assert_eq!(run(100), None, "batched by the receiver");
+        let mut estimator = ProbeEstimator::new();
+        assert_eq!(estimator.packet(ProbeId(9), 0, 0, 1), None, "never sent");
+    }
+}

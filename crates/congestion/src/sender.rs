@@ -1,0 +1,104 @@
+//! History, controller and pacer in one: what a connection's send side holds.
+
+use std::time::Instant;
+
+use crate::controller::{Controller, Target};
+use crate::history::SentPackets;
+use crate::pacer::{Pacer, PacerConfig, Queued, Release};
+use crate::packet::{Arrival, Feedback, SentPacket};
+
+/// The send side of one transport. `T` is the caller's name for a packet.
+#[derive(Debug)]
+pub struct Sender<C, T> {
+    /// The controller.
+    pub controller: C,
+    history: SentPackets,
+    pacer: Pacer<T>,
+}
+
+impl<C: Controller, T: Copy> Sender<C, T> {
+    /// A sender with a controller of its own.
+    pub fn new(controller: C, pacer: PacerConfig) -> Self {
+        let mut sender = Self {
+            pacer: Pacer::new(pacer),
+            history: SentPackets::default(),
+            controller,
+        };
+        sender.follow();
+        sender
+    }
+
+    /// Takes a packet to send; gives it back where the queue is full.
+    pub fn push(&mut self, now: Instant, packet: Queued<T>) -> Result<(), Queued<T>> {
+        self.pacer.push(now, packet)
+    }
+
+    /// What is to be sent now; asked again until `None`. Each release that really leaves is to be
+    /// told to [`sent`](Self::sent).
+    pub fn poll(&mut self, now: Instant) -> Option<Release<T>> {
+        self.pacer.poll(now)
+    }
+
+    /// A packet has left.
+    pub fn sent(&mut self, now: Instant, packet: &SentPacket) {
+        self.history.sent(now, packet);
+        self.controller.packet_sent(now, packet);
+        self.follow();
+    }
+
+    /// Feedback has come.
+    pub fn feedback(&mut self, now: Instant, arrivals: &[Arrival]) {
+        self.history.resolve(arrivals);
+        let feedback = Feedback {
+            packets: self.history.results(),
+            in_flight: self.history.in_flight(),
+        };
+        self.controller.feedback(now, &feedback);
+        self.follow();
+    }
+
+    /// The time that [`poll_timeout`](Self::poll_timeout) named has come.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.controller.poll_timeout().is_some_and(|due| due <= now) {
+            self.controller.handle_timeout(now);
+            self.follow();
+        }
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) and then [`poll`](Self::poll) want to be called.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        [self.controller.poll_timeout(), self.pacer.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// What may be sent.
+    pub fn target(&self) -> Target {
+        self.controller.target()
+    }
+
+    /// The pacer.
+    pub fn pacer(&self) -> &Pacer<T> {
+        &self.pacer
+    }
+
+    /// The pacer, e.g. to drop what waits for a track that has stopped.
+    pub fn pacer_mut(&mut self) -> &mut Pacer<T> {
+        &mut self.pacer
+    }
+
+    /// What was sent.
+    pub fn history(&self) -> &SentPackets {
+        &self.history
+    }
+
+    /// Makes the pacer follow the controller.
+    fn follow(&mut self) {
+        self.pacer.set_target(&self.controller.target());
+        self.pacer.set_in_flight(self.history.in_flight());
+        while let Some(probe) = self.controller.poll_probe() {
+            self.pacer.add_probe(probe);
+        }
+    }
+}
