@@ -1,0 +1,165 @@
+//! What a connection is told at its birth.
+
+use std::time::Duration;
+
+use visavis_crypto::Certificate;
+
+use crate::codecs::{CodecTable, Kind};
+use crate::extensions::{HeaderExtension, default_extensions};
+
+/// How media sections share transports (W3C `RTCBundlePolicy`).
+///
+/// This implementation has one transport for all; what the policy changes is whether an offer says
+/// so at once (`bundle-only`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum BundlePolicy {
+    /// Sections are offered as usable alone.
+    #[default]
+    Balanced,
+    /// As `Balanced`.
+    MaxCompat,
+    /// All sections but the first are offered as bundle-only.
+    MaxBundle,
+}
+
+/// Which role an answer takes when the offer leaves the choice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum DtlsRolePreference {
+    /// DTLS client: the handshake starts half a round trip earlier (RFC 8842 section 5.3).
+    #[default]
+    Client,
+    /// DTLS server.
+    Server,
+}
+
+/// Bounds on queues and tables of a connection itself; the protocols below have their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Descriptions of the peer.
+    pub sdp: visavis_sdp::Limits,
+    /// Transceivers. Default 1024.
+    pub transceivers: usize,
+    /// Candidates of the peer that wait for the answer. Default 256.
+    pub waiting_candidates: usize,
+    /// DTLS datagrams of the peer that wait for the answer. Default 8.
+    pub early_datagrams: usize,
+    /// RTP and RTCP packets that wait to be sent. Default 2048; the newest is refused beyond.
+    pub outgoing_packets: usize,
+    /// Incoming RTP streams (SSRCs) that are told apart. Default 1024.
+    pub incoming_streams: usize,
+    /// Entries of the log. Default 256; the oldest goes first.
+    pub log: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            sdp: visavis_sdp::Limits::default(),
+            transceivers: 1024,
+            waiting_candidates: 256,
+            early_datagrams: 8,
+            outgoing_packets: 2048,
+            incoming_streams: 1024,
+            log: 256,
+        }
+    }
+}
+
+/// What a connection is told at its birth (W3C `RTCConfiguration`, and what a library needs beside
+/// it).
+#[derive(Debug, Clone)]
+pub struct Configuration {
+    /// ICE: servers, policies, timers, filters. `role` and `credentials` are set by negotiation.
+    pub ice: visavis_ice::Config,
+    /// BUNDLE.
+    pub bundle_policy: BundlePolicy,
+    /// Certificates, the preferred one first; one is made if there is none.
+    pub certificates: Vec<Certificate>,
+    /// Time since 1970-01-01T00:00:00Z at the connection's birth. Used for a certificate that is
+    /// made, for RTCP and for statistics.
+    pub wall_clock: Duration,
+    /// The role of answers.
+    pub dtls_role: DtlsRolePreference,
+    /// What to change in DTLS beyond its defaults.
+    pub dtls: DtlsSettings,
+    /// SCTP. The ports are set by negotiation.
+    pub sctp: visavis_sctp::Config,
+    /// The largest message that is received, in bytes, as `a=max-message-size` says it. Default
+    /// 262,144, as browsers.
+    pub max_message_size: u64,
+    /// Whether the first offer has a section for data channels even if none was opened
+    /// (webrtc-extensions `alwaysNegotiateDataChannels`).
+    pub always_negotiate_data_channels: bool,
+    /// Codecs, in order of preference.
+    pub codecs: CodecTable,
+    /// RTP header extensions for audio.
+    pub audio_extensions: Vec<HeaderExtension>,
+    /// RTP header extensions for video.
+    pub video_extensions: Vec<HeaderExtension>,
+    /// Whether answers accept an offered simulcast. Default true.
+    pub receive_simulcast: bool,
+    /// Whether the SCTP handshake rides in descriptions (`a=sctp-init`, draft-hancke-tsvwg-snap): saves
+    /// two round trips where the peer does it too. Default true.
+    pub snap: bool,
+    /// Whether the DTLS handshake rides in STUN (draft-hancke-webrtc-sped). Default false.
+    pub sped: bool,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+/// What can be chosen in DTLS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DtlsSettings {
+    /// The lowest version.
+    pub min_version: visavis_dtls::Version,
+    /// The highest version.
+    pub max_version: visavis_dtls::Version,
+    /// SRTP profiles, the preferred first.
+    pub srtp_profiles: Vec<visavis_dtls::SrtpProfile>,
+    /// Key exchange groups, the preferred first; empty for the default.
+    pub groups: Vec<visavis_crypto::Group>,
+    /// How long the handshake may take. Default 30 s.
+    pub handshake_timeout: Duration,
+    /// Whether keys leave as log lines. For debugging only.
+    pub key_log: bool,
+}
+
+impl Default for DtlsSettings {
+    fn default() -> Self {
+        Self {
+            min_version: visavis_dtls::Version::Dtls12,
+            max_version: visavis_dtls::Version::Dtls13,
+            srtp_profiles: vec![
+                visavis_dtls::SrtpProfile::AeadAes128Gcm,
+                visavis_dtls::SrtpProfile::AeadAes256Gcm,
+                visavis_dtls::SrtpProfile::Aes128CmHmacSha1_80,
+            ],
+            groups: Vec::new(),
+            handshake_timeout: Duration::from_secs(30),
+            key_log: false,
+        }
+    }
+}
+
+impl Default for Configuration {
+    fn default() -> Self {
+        Self {
+            ice: visavis_ice::Config::default(),
+            bundle_policy: BundlePolicy::default(),
+            certificates: Vec::new(),
+            wall_clock: Duration::ZERO,
+            dtls_role: DtlsRolePreference::default(),
+            dtls: DtlsSettings::default(),
+            sctp: visavis_sctp::Config::default(),
+            max_message_size: 262_144,
+            always_negotiate_data_channels: false,
+            codecs: CodecTable::default(),
+            audio_extensions: default_extensions(Kind::Audio),
+            video_extensions: default_extensions(Kind::Video),
+            receive_simulcast: true,
+            snap: true,
+            sped: false,
+            limits: Limits::default(),
+        }
+    }
+}

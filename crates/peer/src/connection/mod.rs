@@ -1,0 +1,460 @@
+//! The connection: the W3C's operations over one negotiation and one transport.
+
+mod candidates;
+mod configure;
+mod data;
+mod doors;
+mod media;
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use visavis_crypto::certificate::SelfSigned;
+use visavis_crypto::{Certificate, HashAlgorithm, KeyAlgorithm};
+use visavis_datagram::Random;
+use visavis_ice as ice;
+
+use self::candidates::Candidates;
+pub use self::doors::Received;
+use crate::config::Configuration;
+use crate::error::Error;
+use crate::events::{ConnectionState, DtlsState, Event, SctpState};
+use crate::jsep::{Description, Jsep, LocalParameters, SdpType, Settings, SignalingState};
+use crate::transport::{Transport, TransportStats};
+
+/// Options of [`PeerConnection::create_offer`] (W3C `RTCOfferOptions`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct OfferOptions {
+    /// New ICE credentials, as after [`PeerConnection::restart_ice`].
+    pub ice_restart: bool,
+}
+
+/// The key of a certificate (W3C `generateCertificate`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum CertificateKind {
+    /// ECDSA on P-256 with SHA-256: what browsers make unless told otherwise.
+    #[default]
+    EcdsaP256,
+    /// RSASSA-PKCS1-v1_5, 2048 bits, with SHA-256.
+    Rsa2048,
+}
+
+/// Makes a certificate (W3C `RTCPeerConnection.generateCertificate`), valid for 30 days from
+/// `wall_clock`, the time since 1970-01-01T00:00:00Z.
+pub fn generate_certificate(
+    kind: CertificateKind,
+    wall_clock: Duration,
+    random: &mut Random,
+) -> Result<Certificate, Error> {
+    let seconds = i64::try_from(wall_clock.as_secs()).unwrap_or(i64::MAX / 2);
+    let mut options = SelfSigned::at(seconds);
+    options.algorithm = match kind {
+        CertificateKind::EcdsaP256 => KeyAlgorithm::EcdsaP256,
+        CertificateKind::Rsa2048 => KeyAlgorithm::Rsa,
+    };
+    Certificate::self_signed(&options, random).map_err(|error| {
+        Error::NotSupported(format!("no certificate could be made: {error}").into())
+    })
+}
+
+/// One end of a WebRTC connection (W3C `RTCPeerConnection`).
+#[derive(Debug)]
+pub struct PeerConnection {
+    jsep: Jsep,
+    transport: Transport,
+    events: VecDeque<Event>,
+    candidates: Candidates,
+    certificates: Vec<Certificate>,
+    sctp: visavis_sctp::Config,
+    max_message_size: u64,
+    snap: bool,
+    lite: bool,
+    /// The time of the latest call, for calls that have none.
+    now: Instant,
+    ice_state: ice::ConnectionState,
+    gathering_state: ice::GatheringState,
+    dtls_state: DtlsState,
+    sctp_state: Option<SctpState>,
+    connection_state: ConnectionState,
+    /// The local user fragment that a restart replaces.
+    replaced_ufrag: Option<String>,
+    /// The negotiation-needed flag is to be updated when the events so far are told.
+    update_negotiation_needed: bool,
+    closed: bool,
+}
+
+impl PeerConnection {
+    /// A connection on which nothing has happened.
+    ///
+    /// # Errors
+    /// `InvalidAccessError` for an expired certificate, `NotSupportedError` if none can be made.
+    pub fn new(
+        configuration: Configuration,
+        mut random: Random,
+        now: Instant,
+    ) -> Result<Self, Error> {
+        let wall_clock = configuration.wall_clock;
+        let mut certificates = configuration.certificates;
+        if certificates.is_empty() {
+            certificates.push(generate_certificate(
+                CertificateKind::default(),
+                wall_clock,
+                &mut random,
+            )?);
+        }
+        let seconds = i64::try_from(wall_clock.as_secs()).unwrap_or(i64::MAX);
+        if certificates
+            .iter()
+            .any(|certificate| certificate.not_after() < seconds)
+        {
+            return Err(Error::access("a certificate has expired"));
+        }
+        let mut dtls = visavis_dtls::Config::new(certificates[0].clone());
+        dtls.certificates.clone_from(&certificates);
+        dtls.min_version = configuration.dtls.min_version;
+        dtls.max_version = configuration.dtls.max_version;
+        dtls.srtp_profiles = configuration.dtls.srtp_profiles;
+        dtls.handshake_timeout = configuration.dtls.handshake_timeout;
+        dtls.key_log = configuration.dtls.key_log;
+        if !configuration.dtls.groups.is_empty() {
+            dtls.groups = configuration.dtls.groups;
+        }
+        let settings = Settings {
+            bundle_policy: configuration.bundle_policy,
+            dtls_role: configuration.dtls_role,
+            codecs: configuration.codecs,
+            audio_extensions: configuration.audio_extensions,
+            video_extensions: configuration.video_extensions,
+            receive_simulcast: configuration.receive_simulcast,
+            sdp_limits: configuration.limits.sdp,
+            max_transceivers: configuration.limits.transceivers,
+        };
+        let mut jsep = Jsep::new(settings, random.fork());
+        jsep.data.requested = configuration.always_negotiate_data_channels;
+        let lite = configuration.ice.lite;
+        let transport = Transport::new(configuration.ice, dtls, configuration.limits, random, now);
+        Ok(Self {
+            jsep,
+            transport,
+            events: VecDeque::new(),
+            candidates: Candidates::new(configuration.limits.waiting_candidates),
+            certificates,
+            sctp: configuration.sctp,
+            max_message_size: configuration.max_message_size,
+            snap: configuration.snap,
+            lite,
+            now,
+            ice_state: ice::ConnectionState::New,
+            gathering_state: ice::GatheringState::New,
+            dtls_state: DtlsState::New,
+            sctp_state: None,
+            connection_state: ConnectionState::New,
+            replaced_ufrag: None,
+            update_negotiation_needed: false,
+            closed: false,
+        })
+    }
+
+    // ---- descriptions
+
+    /// W3C `createOffer`.
+    ///
+    /// # Errors
+    /// `InvalidStateError`.
+    pub fn create_offer(
+        &mut self,
+        now: Instant,
+        options: OfferOptions,
+    ) -> Result<Description, Error> {
+        self.check_open()?;
+        self.now = now;
+        if options.ice_restart {
+            self.want_restart();
+        }
+        if self.replaced_ufrag.as_deref() == Some(&*self.transport.ice.local_credentials().ufrag) {
+            self.transport.ice.restart(now);
+        }
+        let local = self.local_parameters();
+        self.jsep.create_offer(&local)
+    }
+
+    /// W3C `createAnswer`.
+    ///
+    /// # Errors
+    /// `InvalidStateError`.
+    pub fn create_answer(&mut self, now: Instant) -> Result<Description, Error> {
+        self.check_open()?;
+        self.now = now;
+        self.follow_remote_restart(now);
+        let local = self.local_parameters();
+        self.jsep.create_answer(&local)
+    }
+
+    /// W3C `setLocalDescription`; without a description the right one is made. One with an empty text
+    /// stands for the latest one made.
+    ///
+    /// # Errors
+    /// `InvalidStateError`, and `InvalidModificationError` for a text that was not made here.
+    pub fn set_local_description(
+        &mut self,
+        now: Instant,
+        description: Option<&Description>,
+    ) -> Result<(), Error> {
+        self.check_open()?;
+        let made;
+        let description = match description {
+            Some(description) => description,
+            None => {
+                made = match self.jsep.state {
+                    SignalingState::Stable
+                    | SignalingState::HaveLocalOffer
+                    | SignalingState::HaveRemotePrAnswer => {
+                        self.create_offer(now, OfferOptions::default())?
+                    }
+                    _ => self.create_answer(now)?,
+                };
+                &made
+            }
+        };
+        self.now = now;
+        let mut next = self.jsep.clone();
+        let outcome = next.set_local(description.kind, &description.sdp)?;
+        self.jsep = next;
+        self.follow(now, outcome);
+        Ok(())
+    }
+
+    /// W3C `setRemoteDescription`. An offer while a local one is pending takes that one back.
+    ///
+    /// # Errors
+    /// `InvalidStateError`, a syntax error with its line, and `InvalidAccessError` for a description
+    /// that does not fit. Nothing has changed then.
+    pub fn set_remote_description(
+        &mut self,
+        now: Instant,
+        description: &Description,
+    ) -> Result<(), Error> {
+        self.check_open()?;
+        self.now = now;
+        let mut next = self.jsep.clone();
+        let outcome = next.set_remote(description.kind, &description.sdp)?;
+        if outcome.answered.is_some() {
+            Self::check_exchange(&next)?;
+        }
+        self.jsep = next;
+        self.follow(now, outcome);
+        Ok(())
+    }
+
+    /// W3C `localDescription`: the pending one or else the current one, with the candidates so far.
+    pub fn local_description(&self) -> Option<Description> {
+        self.pending_local_description()
+            .or_else(|| self.current_local_description())
+    }
+
+    /// W3C `currentLocalDescription`.
+    pub fn current_local_description(&self) -> Option<Description> {
+        let applied = self.jsep.current_local.as_ref()?;
+        Some(self.candidates.with_local(applied, self.gathering_state))
+    }
+
+    /// W3C `pendingLocalDescription`.
+    pub fn pending_local_description(&self) -> Option<Description> {
+        let applied = self.jsep.pending_local.as_ref()?;
+        Some(self.candidates.with_local(applied, self.gathering_state))
+    }
+
+    /// W3C `remoteDescription`: the pending one or else the current one, with the candidates so far.
+    pub fn remote_description(&self) -> Option<Description> {
+        self.pending_remote_description()
+            .or_else(|| self.current_remote_description())
+    }
+
+    /// W3C `currentRemoteDescription`.
+    pub fn current_remote_description(&self) -> Option<Description> {
+        let applied = self.jsep.current_remote.as_ref()?;
+        Some(self.candidates.with_remote(applied))
+    }
+
+    /// W3C `pendingRemoteDescription`.
+    pub fn pending_remote_description(&self) -> Option<Description> {
+        let applied = self.jsep.pending_remote.as_ref()?;
+        Some(self.candidates.with_remote(applied))
+    }
+
+    /// W3C `restartIce`: the next offer has new credentials.
+    pub fn restart_ice(&mut self) {
+        if self.closed {
+            return;
+        }
+        self.want_restart();
+        self.update_negotiation_needed = true;
+    }
+
+    fn want_restart(&mut self) {
+        let current = self.transport.ice.local_credentials().ufrag.to_string();
+        if self.jsep.local().is_some() && self.replaced_ufrag.is_none() {
+            self.replaced_ufrag = Some(current);
+            self.jsep.restart_needed = true;
+        }
+    }
+
+    // ---- what can be seen
+
+    /// W3C `signalingState`.
+    pub fn signaling_state(&self) -> SignalingState {
+        self.jsep.state
+    }
+
+    /// W3C `iceGatheringState`.
+    pub fn ice_gathering_state(&self) -> ice::GatheringState {
+        self.gathering_state
+    }
+
+    /// W3C `iceConnectionState`.
+    pub fn ice_connection_state(&self) -> ice::ConnectionState {
+        self.ice_state
+    }
+
+    /// W3C `connectionState`.
+    pub fn connection_state(&self) -> ConnectionState {
+        self.connection_state
+    }
+
+    /// W3C `RTCDtlsTransport.state`.
+    pub fn dtls_state(&self) -> DtlsState {
+        self.dtls_state
+    }
+
+    /// W3C `RTCSctpTransport.state`; `None` while no data channels are negotiated.
+    pub fn sctp_state(&self) -> Option<SctpState> {
+        self.sctp_state
+    }
+
+    /// W3C `canTrickleIceCandidates`; `None` before there is a remote description.
+    pub fn can_trickle_ice_candidates(&self) -> Option<bool> {
+        let remote = self.jsep.remote()?;
+        let session = remote.sdp.attributes.has_ice_option("trickle");
+        let media = &remote.sdp.media;
+        Some(session || media.iter().any(|m| m.attributes.has_ice_option("trickle")))
+    }
+
+    /// The certificates.
+    pub fn certificates(&self) -> &[Certificate] {
+        &self.certificates
+    }
+
+    /// The peer's certificate in DER (W3C `getRemoteCertificates`), once it has come.
+    pub fn remote_certificate(&self) -> Option<&[u8]> {
+        self.transport.dtls.as_ref()?.remote_certificate_der()
+    }
+
+    /// The ICE agent, to look at.
+    pub fn ice(&self) -> &ice::Agent {
+        &self.transport.ice
+    }
+
+    /// The DTLS association, to look at, once there is one.
+    pub fn dtls(&self) -> Option<&visavis_dtls::Connection> {
+        self.transport.dtls.as_ref()
+    }
+
+    /// Counters of the transport.
+    pub fn transport_stats(&self) -> TransportStats {
+        self.transport.stats
+    }
+
+    // ---- the end
+
+    /// W3C `close`. The peer is told as far as [`poll_transmit`](Self::poll_transmit) is still
+    /// called; no events follow.
+    pub fn close(&mut self, now: Instant) {
+        if self.closed {
+            return;
+        }
+        self.closed = true;
+        self.jsep.close();
+        self.transport.close(now);
+        self.ice_state = ice::ConnectionState::Closed;
+        self.dtls_state = DtlsState::Closed;
+        self.connection_state = ConnectionState::Closed;
+        if self.sctp_state.is_some() {
+            self.sctp_state = Some(SctpState::Closed);
+        }
+        self.events.clear();
+    }
+
+    /// Whether the connection was closed here.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    fn check_open(&self) -> Result<(), Error> {
+        if self.closed {
+            Err(Error::closed())
+        } else {
+            Ok(())
+        }
+    }
+
+    /// What descriptions say of this end.
+    fn local_parameters(&mut self) -> LocalParameters {
+        let wants_data = self.jsep.data.requested || self.jsep.data.section.is_some();
+        let sctp_init = if self.snap && wants_data {
+            let chunk = self.channels().init_chunk();
+            (!chunk.is_empty()).then(|| chunk.to_vec())
+        } else {
+            None
+        };
+        let credentials = self.transport.ice.local_credentials();
+        let fingerprint = self.certificates[0].fingerprint(HashAlgorithm::Sha256);
+        let setup = self.transport.role().map(|role| match role {
+            visavis_dtls::Role::Client => visavis_sdp::Setup::Active,
+            visavis_dtls::Role::Server => visavis_sdp::Setup::Passive,
+        });
+        LocalParameters {
+            ufrag: credentials.ufrag.to_string(),
+            pwd: credentials.pwd.to_string(),
+            lite: self.lite,
+            ice_options: vec!["trickle".into()],
+            fingerprints: vec![visavis_sdp::Fingerprint {
+                algorithm: visavis_sdp::HashAlgorithm::Sha256,
+                digest: fingerprint.value().to_vec(),
+            }],
+            setup,
+            sctp_port: self.sctp.local_port,
+            max_message_size: self.max_message_size,
+            sctp_init,
+        }
+    }
+
+    /// Whether a description is an answer, for those who only forward signalling.
+    pub fn expects_answer(&self) -> bool {
+        matches!(
+            self.jsep.state,
+            SignalingState::HaveLocalOffer | SignalingState::HaveRemotePrAnswer
+        )
+    }
+}
+
+impl Description {
+    /// From a type's name and a text, as signalling brings them.
+    ///
+    /// # Errors
+    /// `TypeError` for an unknown name.
+    pub fn from_parts(kind: &str, sdp: impl Into<String>) -> Result<Self, Error> {
+        let kind = [
+            SdpType::Offer,
+            SdpType::PrAnswer,
+            SdpType::Answer,
+            SdpType::Rollback,
+        ]
+        .into_iter()
+        .find(|known| known.name() == kind)
+        .ok_or_else(|| Error::Type("the type of the description is unknown".into()))?;
+        Ok(Self {
+            kind,
+            sdp: sdp.into(),
+        })
+    }
+}

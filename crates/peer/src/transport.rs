@@ -1,0 +1,579 @@
+//! The one transport of a BUNDLE group: ICE, DTLS over it, SRTP and SCTP over that.
+//!
+//! Layers are nested in one buffer: a packet of SCTP is written with room around it for the DTLS
+//! record and for what ICE puts outside (a TURN channel), and sealed where it stands.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
+
+use visavis_datagram::{Ecn, Framing, Path, Random, Transmit, TransmitBuf};
+use visavis_dtls as dtls;
+use visavis_ice as ice;
+use visavis_sctp::datachannel::{DataChannels, DtlsRole};
+use visavis_srtp as srtp;
+
+use crate::config::Limits;
+use crate::events::DtlsState;
+
+/// What a datagram was, for the media above.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Incoming {
+    /// Nothing for the media.
+    Nothing,
+    /// An unprotected RTP packet.
+    Rtp(Range<usize>),
+    /// An unprotected RTCP compound packet.
+    Rtcp(Range<usize>),
+}
+
+/// Counters of the transport.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TransportStats {
+    /// Datagrams received from the peer, STUN left out.
+    pub packets_received: u64,
+    /// Their bytes.
+    pub bytes_received: u64,
+    /// Datagrams sent to the peer, STUN left out.
+    pub packets_sent: u64,
+    /// Their bytes.
+    pub bytes_sent: u64,
+    /// Datagrams of no known kind.
+    pub unknown: u64,
+    /// RTP or RTCP before there were keys, or that did not authenticate.
+    pub srtp_failures: u64,
+    /// DTLS datagrams that came before the answer and found no room.
+    pub early_dropped: u64,
+    /// Outgoing media packets that found no room.
+    pub outgoing_dropped: u64,
+}
+
+/// Protected media, both ways.
+#[derive(Debug)]
+struct Srtp {
+    send: srtp::Context,
+    receive: srtp::Context,
+}
+
+/// What DTLS and SCTP do at the start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Remote {
+    pub(crate) role: dtls::Role,
+    pub(crate) fingerprints: Vec<visavis_crypto::Fingerprint>,
+}
+
+/// ICE, DTLS, SRTP and SCTP.
+#[derive(Debug)]
+pub(crate) struct Transport {
+    pub(crate) ice: ice::Agent,
+    dtls_config: Arc<dtls::Config>,
+    pub(crate) dtls: Option<dtls::Connection>,
+    pub(crate) dtls_state: DtlsState,
+    remote: Option<Remote>,
+    srtp: Option<Srtp>,
+    pub(crate) channels: Option<DataChannels>,
+    /// Whether SCTP may start: the section was negotiated.
+    pub(crate) data_negotiated: bool,
+    /// The peer's INIT chunk, where both ends signalled theirs.
+    pub(crate) remote_init: Option<Vec<u8>>,
+    sctp_started: bool,
+    early: VecDeque<Vec<u8>>,
+    /// Plain media packets that wait to be protected and sent.
+    outgoing: VecDeque<Outgoing>,
+    pool: Vec<Vec<u8>>,
+    random: Random,
+    limits: Limits,
+    pub(crate) stats: TransportStats,
+    closing: Closing,
+    pub(crate) key_log: VecDeque<String>,
+}
+
+/// Where a close stands: each layer says goodbye before the one below it goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Closing {
+    No,
+    Sctp,
+    Dtls,
+    Done,
+}
+
+#[derive(Debug)]
+struct Outgoing {
+    packet: Vec<u8>,
+    is_rtcp: bool,
+}
+
+impl Transport {
+    pub(crate) fn new(
+        ice_config: ice::Config,
+        dtls_config: dtls::Config,
+        limits: Limits,
+        mut random: Random,
+        now: Instant,
+    ) -> Self {
+        Self {
+            ice: ice::Agent::new(ice_config, random.fork(), now),
+            dtls_config: Arc::new(dtls_config),
+            dtls: None,
+            dtls_state: DtlsState::New,
+            remote: None,
+            srtp: None,
+            channels: None,
+            data_negotiated: false,
+            remote_init: None,
+            sctp_started: false,
+            early: VecDeque::new(),
+            outgoing: VecDeque::new(),
+            pool: Vec::new(),
+            random,
+            limits,
+            stats: TransportStats::default(),
+            closing: Closing::No,
+            key_log: VecDeque::new(),
+        }
+    }
+
+    /// The channels, which come to be with the first use.
+    pub(crate) fn channels(&mut self, config: &visavis_sctp::Config) -> &mut DataChannels {
+        let random = &mut self.random;
+        self.channels
+            .get_or_insert_with(|| DataChannels::new(config.clone(), random.fork()))
+    }
+
+    /// The DTLS role of this end, once it is known.
+    pub(crate) fn role(&self) -> Option<dtls::Role> {
+        self.remote.as_ref().map(|remote| remote.role)
+    }
+
+    /// What an answer says of the peer's DTLS. Another certificate or role than before starts a new
+    /// association (RFC 8842 section 4).
+    pub(crate) fn set_remote(&mut self, now: Instant, remote: Remote) {
+        if self.remote.as_ref() == Some(&remote) {
+            return;
+        }
+        let restart = self
+            .remote
+            .as_ref()
+            .is_some_and(|old| old.role != remote.role || old.fingerprints != remote.fingerprints);
+        if restart && self.dtls.is_some() {
+            let known = self
+                .dtls
+                .as_ref()
+                .and_then(dtls::Connection::remote_certificate_der)
+                .is_some_and(|der| remote.fingerprints.iter().any(|print| print.matches(der)));
+            let same_role = self.role() == Some(remote.role);
+            if !(known && same_role) {
+                self.dtls = None;
+                self.srtp = None;
+                self.dtls_state = DtlsState::New;
+            }
+        }
+        if let Some(dtls) = &mut self.dtls {
+            dtls.set_remote_fingerprints(now, remote.fingerprints.iter().cloned());
+        }
+        self.remote = Some(remote);
+        self.try_start(now);
+    }
+
+    /// Starts what can be started: DTLS when there is a path and a role, SCTP over it.
+    pub(crate) fn try_start(&mut self, now: Instant) {
+        if self.closing != Closing::No {
+            return;
+        }
+        self.start_dtls(now);
+        self.start_sctp(now);
+    }
+
+    fn start_dtls(&mut self, now: Instant) {
+        let Some(remote) = self.remote.clone() else {
+            return;
+        };
+        let has_path = self.ice.selected_pair().is_some() || !self.early.is_empty();
+        if self.dtls.is_some() || self.dtls_state != DtlsState::New || !has_path {
+            return;
+        }
+        let config = Arc::clone(&self.dtls_config);
+        let random = self.random.fork();
+        let made = match remote.role {
+            dtls::Role::Client => dtls::Connection::client(config, random, now),
+            dtls::Role::Server => dtls::Connection::server(config, random, now),
+        };
+        let Ok(mut connection) = made else {
+            self.dtls_state = DtlsState::Failed;
+            return;
+        };
+        connection.set_remote_fingerprints(now, remote.fingerprints);
+        self.dtls = Some(connection);
+        self.dtls_state = DtlsState::Connecting;
+        for mut datagram in std::mem::take(&mut self.early) {
+            self.receive_dtls(now, &mut datagram);
+        }
+    }
+
+    fn start_sctp(&mut self, now: Instant) {
+        let connected = self.dtls_state == DtlsState::Connected;
+        let ready = connected && self.data_negotiated && !self.sctp_started;
+        let (true, Some(channels), Some(role)) = (
+            ready,
+            &mut self.channels,
+            self.remote.as_ref().map(|remote| remote.role),
+        ) else {
+            return;
+        };
+        self.sctp_started = true;
+        channels.set_role(match role {
+            dtls::Role::Client => DtlsRole::Client,
+            dtls::Role::Server => DtlsRole::Server,
+        });
+        let by_signalling = self
+            .remote_init
+            .take()
+            .is_some_and(|init| channels.connect_with_remote_init(now, &init).is_ok());
+        if !by_signalling {
+            // Both ends may start; it fails only if it has been started.
+            let _ = channels.connect(now);
+        }
+    }
+
+    /// Whether SCTP was started, with whatever was known then.
+    pub(crate) fn is_sctp_started(&self) -> bool {
+        self.sctp_started
+    }
+
+    // ---- doors
+
+    pub(crate) fn handle_datagram(
+        &mut self,
+        now: Instant,
+        from: Path,
+        datagram: &mut [u8],
+    ) -> Incoming {
+        let payload = match self.ice.handle_datagram(now, from, datagram) {
+            ice::Received::Consumed => {
+                self.try_start(now);
+                return Incoming::Nothing;
+            }
+            ice::Received::Data { payload, .. } => payload,
+        };
+        let Some(data) = datagram.get_mut(payload.clone()) else {
+            return Incoming::Nothing;
+        };
+        self.stats.packets_received += 1;
+        self.stats.bytes_received += data.len() as u64;
+        // RFC 7983 section 7.
+        match data.first() {
+            Some(20..=63) => {
+                self.receive_dtls(now, data);
+                Incoming::Nothing
+            }
+            Some(128..=191) => self.receive_media(payload.start, data),
+            _ => {
+                self.stats.unknown += 1;
+                Incoming::Nothing
+            }
+        }
+    }
+
+    fn receive_dtls(&mut self, now: Instant, datagram: &mut [u8]) {
+        let Some(dtls) = &mut self.dtls else {
+            if self.early.len() < self.limits.early_datagrams && self.dtls_state == DtlsState::New {
+                self.early.push_back(datagram.to_vec());
+                self.try_start(now);
+            } else {
+                self.stats.early_dropped += 1;
+            }
+            return;
+        };
+        let received = dtls.handle_datagram(now, datagram);
+        // Keys may have come with this very datagram, and data behind them.
+        self.follow_dtls(now);
+        if let Some(channels) = &mut self.channels
+            && self.sctp_started
+        {
+            for range in received {
+                channels.handle_packet(now, &datagram[range]);
+            }
+        }
+    }
+
+    fn receive_media(&mut self, start: usize, data: &mut [u8]) -> Incoming {
+        let Some(srtp) = &mut self.srtp else {
+            self.stats.srtp_failures += 1;
+            return Incoming::Nothing;
+        };
+        let is_rtcp = visavis_rtp::is_rtcp(data);
+        let opened = if is_rtcp {
+            srtp.receive.unprotect_rtcp(data)
+        } else {
+            srtp.receive.unprotect_rtp(data)
+        };
+        match opened {
+            Ok(len) if is_rtcp => Incoming::Rtcp(start..start + len),
+            Ok(len) => Incoming::Rtp(start..start + len),
+            Err(_) => {
+                self.stats.srtp_failures += 1;
+                Incoming::Nothing
+            }
+        }
+    }
+
+    /// Follows the events of DTLS.
+    fn follow_dtls(&mut self, now: Instant) {
+        while let Some(event) = self.dtls.as_mut().and_then(dtls::Connection::poll_event) {
+            match event {
+                dtls::Event::Connected(connected) => {
+                    self.dtls_state = DtlsState::Connected;
+                    self.srtp = connected.srtp.and_then(|keys| protected_media(&keys));
+                    self.start_sctp(now);
+                }
+                dtls::Event::Closed(reason) => {
+                    let failed =
+                        !matches!(reason, dtls::CloseReason::Local | dtls::CloseReason::Remote);
+                    self.dtls_state = if failed {
+                        DtlsState::Failed
+                    } else {
+                        DtlsState::Closed
+                    };
+                    if let Some(channels) = &mut self.channels {
+                        channels.abort(now);
+                    }
+                }
+                dtls::Event::KeyLog(line) => self.key_log.push_back(line),
+                _ => {}
+            }
+        }
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        self.ice.handle_timeout(now);
+        if let Some(dtls) = &mut self.dtls {
+            dtls.handle_timeout(now);
+        }
+        self.follow_dtls(now);
+        if self.sctp_started
+            && let Some(channels) = &mut self.channels
+        {
+            channels.handle_timeout(now);
+        }
+        self.try_start(now);
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let dtls = self.dtls.as_ref().and_then(dtls::Connection::poll_timeout);
+        let channels = self
+            .channels
+            .as_ref()
+            .filter(|_| self.sctp_started)
+            .and_then(DataChannels::poll_timeout);
+        [self.ice.poll_timeout(), dtls, channels]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    pub(crate) fn poll_transmit(
+        &mut self,
+        now: Instant,
+        out: &mut TransmitBuf,
+    ) -> Option<Transmit> {
+        loop {
+            out.clear();
+            out.set_framing(Framing::default());
+            if let Some(transmit) = self.ice.poll_transmit(now, out) {
+                return Some(transmit);
+            }
+            self.try_start(now);
+            if self.ice.selected_pair().is_none() {
+                self.finish_closing(now);
+                return None;
+            }
+            let ecn = self.fill(now, out)?;
+            if let Some(segments) = out.segments() {
+                self.stats.packets_sent += out.datagrams() as u64;
+                self.stats.bytes_sent += segments.len as u64;
+            }
+            if let Some(transmit) = self.ice.send(now, ecn, out) {
+                return Some(transmit);
+            }
+            // ICE took the run, and gives it by its own poll, or dropped it.
+        }
+    }
+
+    /// Writes a run of one kind: handshake, media or messages.
+    fn fill(&mut self, now: Instant, out: &mut TransmitBuf) -> Option<Ecn> {
+        let outer = self.ice.framing();
+        out.clear();
+        out.set_framing(outer);
+        if let Some(dtls) = &mut self.dtls
+            && dtls.poll_transmit(now, out).is_some()
+        {
+            self.follow_dtls(now);
+            return Some(Ecn::NotEct);
+        }
+        out.clear();
+        if self.fill_media(out) {
+            return Some(Ecn::NotEct);
+        }
+        if self.fill_messages(now, outer, out) {
+            let ecn = self
+                .channels
+                .as_ref()
+                .map(|channels| channels.association().ecn());
+            return Some(ecn.unwrap_or_default());
+        }
+        self.finish_closing(now);
+        // A closed layer below may have a last word.
+        out.clear();
+        out.set_framing(outer);
+        let dtls = self.dtls.as_mut()?;
+        dtls.poll_transmit(now, out).map(|_| Ecn::NotEct)
+    }
+
+    fn fill_media(&mut self, out: &mut TransmitBuf) -> bool {
+        let Some(srtp) = &mut self.srtp else {
+            return false;
+        };
+        while let Some(front) = self.outgoing.front() {
+            let len = front.packet.len();
+            let overhead = if front.is_rtcp {
+                srtp.send.rtcp_overhead()
+            } else {
+                srtp.send.rtp_overhead()
+            };
+            let Some(slot) = out.slot().filter(|slot| slot.len() >= len + overhead) else {
+                if !out.is_empty() {
+                    break;
+                }
+                // Larger than any datagram.
+                self.stats.outgoing_dropped += 1;
+                self.outgoing.pop_front();
+                continue;
+            };
+            slot[..len].copy_from_slice(&front.packet);
+            let sealed = if front.is_rtcp {
+                srtp.send.protect_rtcp(slot, len)
+            } else {
+                srtp.send.protect_rtp(slot, len)
+            };
+            if let Ok(sealed) = sealed {
+                out.commit(sealed);
+            } else {
+                self.stats.outgoing_dropped += 1;
+            }
+            if let Some(sent) = self.outgoing.pop_front() {
+                self.pool.push(sent.packet);
+            }
+        }
+        !out.is_empty()
+    }
+
+    fn fill_messages(&mut self, now: Instant, outer: Framing, out: &mut TransmitBuf) -> bool {
+        let (Some(channels), Some(dtls)) = (&mut self.channels, &mut self.dtls) else {
+            return false;
+        };
+        if !self.sctp_started || !dtls.is_connected() {
+            return false;
+        }
+        let record = dtls.framing();
+        out.clear();
+        out.set_framing(Framing {
+            header: outer.header + record.header,
+            trailer: outer.trailer + record.trailer,
+        });
+        if channels.poll_transmit(now, out).is_none() {
+            return false;
+        }
+        for (datagram, payload) in out.datagrams_mut() {
+            let end = datagram.len() - outer.trailer;
+            let inner = &mut datagram[outer.header..end];
+            let payload = payload.start - outer.header..payload.end - outer.header;
+            if dtls.seal(inner, payload).is_err() {
+                return false;
+            }
+        }
+        true
+    }
+
+    // ---- media
+
+    #[allow(dead_code, reason = "the senders come next")]
+    /// Queues a plain packet. False if there is no room.
+    pub(crate) fn send_media(
+        &mut self,
+        is_rtcp: bool,
+        write: impl FnOnce(&mut Vec<u8>) -> bool,
+    ) -> bool {
+        if self.srtp.is_none() || self.outgoing.len() >= self.limits.outgoing_packets {
+            self.stats.outgoing_dropped += 1;
+            return false;
+        }
+        let mut packet = self.pool.pop().unwrap_or_default();
+        packet.clear();
+        let written = write(&mut packet);
+        if written {
+            self.outgoing.push_back(Outgoing { packet, is_rtcp });
+        } else {
+            self.pool.push(packet);
+        }
+        written
+    }
+
+    #[allow(dead_code, reason = "the senders come next")]
+    /// Whether media can flow.
+    pub(crate) fn has_media_keys(&self) -> bool {
+        self.srtp.is_some()
+    }
+
+    #[allow(dead_code, reason = "the senders come next")]
+    /// The profile that protects media.
+    pub(crate) fn srtp_profile(&self) -> Option<srtp::Profile> {
+        self.srtp.as_ref().map(|srtp| srtp.send.profile())
+    }
+
+    // ---- the end
+
+    /// Begins to close: SCTP aborts, DTLS says goodbye, ICE goes.
+    pub(crate) fn close(&mut self, now: Instant) {
+        if self.closing != Closing::No {
+            return;
+        }
+        self.closing = Closing::Sctp;
+        if let Some(channels) = &mut self.channels {
+            channels.abort(now);
+        }
+        self.outgoing.clear();
+        if self.ice.selected_pair().is_none() || self.dtls.is_none() {
+            self.ice.close(now);
+            self.closing = Closing::Done;
+        }
+    }
+
+    /// Goes one step down: called when the layer that says goodbye has nothing more to send.
+    fn finish_closing(&mut self, now: Instant) {
+        match self.closing {
+            Closing::Sctp => {
+                if let Some(dtls) = &mut self.dtls {
+                    dtls.close(now);
+                }
+                self.closing = Closing::Dtls;
+            }
+            Closing::Dtls => {
+                self.ice.close(now);
+                self.closing = Closing::Done;
+            }
+            Closing::No | Closing::Done => {}
+        }
+    }
+}
+
+fn protected_media(keys: &dtls::SrtpKeys) -> Option<Srtp> {
+    let profile = srtp::Profile::from_codepoint(keys.profile.number())?;
+    let context = |master: &dtls::SrtpMaster| {
+        srtp::Context::new(profile, &master.key, &master.salt, srtp::Options::default()).ok()
+    };
+    Some(Srtp {
+        send: context(&keys.local)?,
+        receive: context(&keys.remote)?,
+    })
+}
