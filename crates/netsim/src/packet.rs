@@ -54,6 +54,8 @@ pub(crate) struct Packet {
     pub(crate) kind: Kind,
     pub(crate) ecn: Ecn,
     pub(crate) hops: u8,
+    /// When its host sent it, in nanoseconds.
+    pub(crate) sent: u64,
     pub(crate) payload: Vec<u8>,
 }
 
@@ -109,6 +111,7 @@ impl Slab {
             kind,
             ecn,
             hops: 0,
+            sent: 0,
             payload,
         };
         match self.free.pop() {
@@ -126,11 +129,12 @@ impl Slab {
     pub(crate) fn duplicate(&mut self, id: PacketId) -> PacketId {
         let packet = &self.packets[id as usize];
         let (source, destination) = (packet.source, packet.destination);
-        let (kind, ecn, hops) = (packet.kind, packet.ecn, packet.hops);
+        let (kind, ecn, hops, sent) = (packet.kind, packet.ecn, packet.hops, packet.sent);
         let payload = std::mem::take(&mut self.packets[id as usize].payload);
         let copy = self.insert(source, destination, kind, ecn, &payload);
         self.packets[id as usize].payload = payload;
         self.packets[copy as usize].hops = hops;
+        self.packets[copy as usize].sent = sent;
         copy
     }
 

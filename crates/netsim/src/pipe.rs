@@ -52,6 +52,8 @@ pub struct PipeDelivery {
     pub side: Side,
     /// The ECN codepoint as it arrived.
     pub ecn: Ecn,
+    /// When the other end sent it: the truth about the one-way delay.
+    pub sent: Instant,
     /// The datagram. [`Pipe::recycle`] takes it back.
     pub payload: Payload,
 }
@@ -148,6 +150,7 @@ impl Pipe {
                         now: delivery.now,
                         side,
                         ecn: delivery.ecn,
+                        sent: delivery.sent,
                         payload,
                     });
                 }

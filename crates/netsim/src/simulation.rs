@@ -43,6 +43,8 @@ pub struct Delivery {
     pub path: Path,
     /// The ECN codepoint as it arrived.
     pub ecn: Ecn,
+    /// When its sender sent it: the truth about the one-way delay. For TCP events: now.
+    pub sent: Instant,
     /// What it is.
     pub what: Arrival,
 }
@@ -194,6 +196,7 @@ impl Simulation {
         let id = self
             .packets
             .insert(path.local, path.remote, Kind::Udp, ecn, datagram);
+        self.packets.get_mut(id).sent = self.now;
         self.note(TraceKind::Sent, id);
         let interface = &self.host(interface.host).interfaces[interface.index];
         let (link, up) = (interface.link, interface.up);
@@ -389,6 +392,7 @@ impl Simulation {
     }
 
     fn route_from_host(&mut self, host: HostId, id: PacketId) {
+        self.packets.get_mut(id).sent = self.now;
         self.note(TraceKind::Sent, id);
         let packet = self.packets.get(id);
         let (source, destination) = (packet.source.ip(), packet.destination.ip());
@@ -468,7 +472,7 @@ impl Simulation {
         let packet = self.packets.get(id);
         let (local, remote) = (packet.destination, packet.source);
         let protocol = packet.protocol();
-        let (ecn, kind) = (packet.ecn, packet.kind);
+        let (ecn, kind, sent) = (packet.ecn, packet.kind, packet.sent);
         let payload = self.packets.take(id);
         let (remote, what) = match kind {
             Kind::Udp => (remote, Arrival::Datagram(payload)),
@@ -490,15 +494,16 @@ impl Simulation {
             local,
             remote,
         };
-        self.ready(node, path, ecn, what);
+        self.ready(node, path, ecn, sent, what);
     }
 
-    fn ready(&mut self, node: usize, path: Path, ecn: Ecn, what: Arrival) {
+    fn ready(&mut self, node: usize, path: Path, ecn: Ecn, sent: u64, what: Arrival) {
         self.ready.push_back(Delivery {
             now: self.now(),
             host: HostId(node),
             path,
             ecn,
+            sent: self.start + Duration::from_nanos(sent),
             what,
         });
     }
@@ -528,7 +533,8 @@ impl Simulation {
                     event,
                 } => {
                     let path = Path::tcp(local, remote);
-                    self.ready(host, path, Ecn::NotEct, Arrival::Tcp(event));
+                    let now = self.now;
+                    self.ready(host, path, Ecn::NotEct, now, Arrival::Tcp(event));
                 }
                 Emit::Timer { at, timer } => self.schedule(at, What::Timer { host, timer }),
             }
