@@ -37,6 +37,13 @@ impl Pacer {
         self.state().ta
     }
 
+    /// Takes a longer interval on, if the peer asks for one (RFC 8839 section 5.5: the larger of both
+    /// counts). At most a second: an absurd wish is not granted.
+    pub(crate) fn slow_down(&self, ta: Duration) {
+        let mut state = self.state();
+        state.ta = state.ta.max(ta.min(Duration::from_secs(1)));
+    }
+
     /// Reserves the next free slot, which is not before `now`.
     pub fn reserve(&self, now: Instant) -> Instant {
         let mut state = self.state();

@@ -31,6 +31,14 @@ pub struct AttributeWriter<'a> {
     pub(crate) room: usize,
 }
 
+impl std::fmt::Debug for AttributeWriter<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AttributeWriter")
+            .field("room", &self.room)
+            .finish()
+    }
+}
+
 impl AttributeWriter<'_> {
     /// Bytes that the value of one more attribute may have.
     pub fn room(&self) -> usize {

@@ -1,0 +1,868 @@
+//! What arrives: whose datagram it is, checks of the peer (RFC 8445 section 7.3) and responses to
+//! ours (section 7.2.5).
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use visavis_datagram::{Path, Protocol, Transmit, TransmitBuf};
+use visavis_stun::attributes::{
+    ErrorCode, GoogNetworkInfo, IceControlled, IceControlling, Nomination, Priority,
+    UnknownAttributes, UseCandidate, Username, XorMappedAddress,
+};
+use visavis_stun::{
+    AttributeType, Class, Message, MessageBuilder, Method, PacketKind, TransactionId, Verdict,
+    classify,
+};
+
+use super::Agent;
+use super::check::ride;
+use super::local::{CandidateId, ConnectionUser, Source};
+use super::remote::RemoteId;
+use crate::candidate::{Candidate, CandidateKind, Host, TcpType};
+use crate::config::Role;
+use crate::event::{PairId, Received};
+use crate::piggyback::Piggyback;
+use crate::stats::PairState;
+
+/// A response that waits to be sent.
+#[derive(Debug)]
+pub(super) struct Response {
+    pub(super) source: Source,
+    pub(super) path: Path,
+    pub(super) transaction: TransactionId,
+    pub(super) kind: ResponseKind,
+    pub(super) generation: u32,
+    pub(super) pair: Option<PairId>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum ResponseKind {
+    Success,
+    RoleConflict,
+    Unknown(UnknownAttributes),
+}
+
+/// A check of the peer that came before its credentials.
+#[derive(Debug)]
+pub(super) struct Early {
+    pub(super) source: Source,
+    pub(super) path: Path,
+    pub(super) priority: u32,
+    pub(super) use_candidate: Option<u32>,
+    pub(super) remote_ufrag: Box<str>,
+    pub(super) cost: Option<u16>,
+}
+
+/// Where a path of the owner leads to within the agent.
+enum Entry {
+    Source(Source),
+    Unknown,
+}
+
+impl Agent {
+    pub(super) fn receive(
+        &mut self,
+        now: Instant,
+        from: Path,
+        datagram: &mut [u8],
+        piggyback: &mut dyn Piggyback,
+    ) -> Received {
+        if self.closed {
+            return Received::Consumed;
+        }
+        // The way of application data on the selected pair: no more than this.
+        if classify(datagram) != PacketKind::Stun
+            && let Some(pair) = self.data_pair(&from)
+        {
+            pair.counters.packets_received += 1;
+            pair.counters.bytes_received += datagram.len() as u64;
+            pair.counters.last_packet_received = Some(now);
+            pair.last_heard = Some(now);
+            let id = pair.id;
+            self.heard_data(now);
+            return Received::Data {
+                pair: id,
+                payload: 0..datagram.len(),
+            };
+        }
+        let received = match self.relay_receive(now, from, datagram) {
+            super::relay::Relayed::NotMine => {
+                let Entry::Source(source) = self.entry(&from) else {
+                    self.stats.unknown_local += 1;
+                    return Received::Consumed;
+                };
+                self.receive_from(now, source, from, datagram, 0, piggyback)
+            }
+            super::relay::Relayed::Consumed => Received::Consumed,
+            super::relay::Relayed::Data {
+                source,
+                path,
+                payload,
+            } => {
+                let start = payload.start;
+                self.receive_from(now, source, path, &mut datagram[payload], start, piggyback)
+            }
+        };
+        match received {
+            Received::Data { .. } => {}
+            Received::Consumed => self.settle(now),
+        }
+        received
+    }
+
+    /// The usable pair of a direct path that data arrives on, the selected one first.
+    fn data_pair(&mut self, from: &Path) -> Option<&mut super::pair::Pair> {
+        let direct = |pair: &super::pair::Pair| {
+            pair.path == *from && pair.authenticated && matches!(pair.source, Source::Local(_))
+        };
+        let selected = self.selected;
+        let index = self
+            .pairs
+            .iter()
+            .position(|pair| Some(pair.id) == selected && direct(pair))
+            .or_else(|| self.pairs.iter().position(direct))?;
+        Some(&mut self.pairs[index])
+    }
+
+    fn entry(&self, from: &Path) -> Entry {
+        if from.protocol == Protocol::Tcp {
+            let connection = self.connections.iter().find(|c| c.path == Some(*from));
+            return match connection.map(|connection| connection.user) {
+                Some(ConnectionUser::Accepted(local)) => Entry::Source(Source::Local(local)),
+                Some(ConnectionUser::Pair(id)) => self
+                    .pair(id)
+                    .map_or(Entry::Unknown, |pair| Entry::Source(pair.source)),
+                _ => Entry::Unknown,
+            };
+        }
+        self.locals
+            .iter()
+            .find(|l| l.address.address == from.local && l.address.protocol == from.protocol)
+            .map_or(Entry::Unknown, |local| {
+                Entry::Source(Source::Local(local.id))
+            })
+    }
+
+    /// A datagram as the peer sent it, relays taken off.
+    fn receive_from(
+        &mut self,
+        now: Instant,
+        source: Source,
+        path: Path,
+        datagram: &mut [u8],
+        start: usize,
+        piggyback: &mut dyn Piggyback,
+    ) -> Received {
+        if classify(datagram) != PacketKind::Stun {
+            return self.receive_data(now, source, path, datagram.len(), start);
+        }
+        let Ok(message) = Message::parse(datagram) else {
+            self.stats.malformed += 1;
+            return Received::Consumed;
+        };
+        if message.method() != Method::BINDING {
+            self.stats.malformed += 1;
+            return Received::Consumed;
+        }
+        if let Source::Local(local) = source
+            && message.class().is_response()
+            && self.gather_response(now, local, path.remote, &message)
+        {
+            return Received::Consumed;
+        }
+        if matches!(source, Source::Local(_)) && !self.direct_allowed() {
+            self.stats.unknown_local += 1;
+            return Received::Consumed;
+        }
+        // RFC 8445 section 7.1: FINGERPRINT is in every ICE message.
+        if message.check_fingerprint() != Verdict::Valid {
+            self.stats.malformed += 1;
+            return Received::Consumed;
+        }
+        match message.class() {
+            Class::Request => self.receive_request(now, source, path, &message, piggyback),
+            Class::Success | Class::Error => {
+                self.receive_response(now, source, path, &message, piggyback)
+            }
+            Class::Indication => {
+                // A keep-alive (RFC 8445 section 11): nothing to do, nothing proven.
+            }
+        }
+        Received::Consumed
+    }
+
+    fn receive_data(
+        &mut self,
+        now: Instant,
+        source: Source,
+        path: Path,
+        len: usize,
+        start: usize,
+    ) -> Received {
+        let pair = self
+            .pairs
+            .iter_mut()
+            .find(|pair| pair.source == source && pair.path == path && pair.authenticated);
+        let Some(pair) = pair else {
+            self.stats.unvalidated_data += 1;
+            return Received::Consumed;
+        };
+        pair.counters.packets_received += 1;
+        pair.counters.bytes_received += len as u64;
+        pair.counters.last_packet_received = Some(now);
+        pair.last_heard = Some(now);
+        let id = pair.id;
+        self.heard_data(now);
+        Received::Data {
+            pair: id,
+            payload: start..start + len,
+        }
+    }
+
+    // ---- requests
+
+    fn receive_request(
+        &mut self,
+        now: Instant,
+        source: Source,
+        path: Path,
+        message: &Message<'_>,
+        piggyback: &mut dyn Piggyback,
+    ) {
+        let Some(Username(username)) = message.get::<Username<'_>>() else {
+            self.stats.unauthenticated += 1;
+            return;
+        };
+        // The fragment before the colon is ours (RFC 8445 section 7.2.2).
+        let (local_ufrag, remote_ufrag) = username.split_once(':').unwrap_or((username, ""));
+        let current = *self.session.local.ufrag == *local_ufrag;
+        let session = if current {
+            &self.session
+        } else {
+            match self.old.as_deref() {
+                Some(old) if *old.local.ufrag == *local_ufrag => old,
+                _ => {
+                    if self
+                        .former_ufrags
+                        .iter()
+                        .any(|former| **former == *local_ufrag)
+                    {
+                        self.stats.stale_session += 1;
+                    } else {
+                        self.stats.unauthenticated += 1;
+                    }
+                    return;
+                }
+            }
+        };
+        let generation = session.generation;
+        // Silence towards whoever lacks the password: an error response would only tell a stranger
+        // that an agent is here.
+        if message.check_integrity(&session.local_key) != Verdict::Valid {
+            self.stats.unauthenticated += 1;
+            return;
+        }
+        if message
+            .unknown_required(AttributeType::is_known)
+            .next()
+            .is_some()
+        {
+            let unknown = message.unknown_required(AttributeType::is_known).collect();
+            self.respond(
+                source,
+                path,
+                message.transaction(),
+                ResponseKind::Unknown(unknown),
+                generation,
+                None,
+            );
+            return;
+        }
+        if self.role_conflict(message) {
+            self.respond(
+                source,
+                path,
+                message.transaction(),
+                ResponseKind::RoleConflict,
+                generation,
+                None,
+            );
+            return;
+        }
+        let network = message.get::<GoogNetworkInfo>();
+        let early = Early {
+            source,
+            path,
+            priority: message
+                .get::<Priority>()
+                .map_or(1, |priority| priority.0.max(1)),
+            use_candidate: message
+                .get::<UseCandidate>()
+                .map(|_| {
+                    message
+                        .get::<Nomination>()
+                        .map_or(0, |nomination| nomination.0)
+                })
+                .or_else(|| message.get::<Nomination>().map(|nomination| nomination.0)),
+            remote_ufrag: remote_ufrag.into(),
+            cost: network.map(|network| network.network_cost.min(999)),
+        };
+        if !current {
+            // A session that was restarted away still answers, so that its data flows until the new
+            // one is ready; it is not checked any more.
+            let pair = self.old_pair(generation, source, &path);
+            self.count_request(now, pair);
+            self.respond(
+                source,
+                path,
+                message.transaction(),
+                ResponseKind::Success,
+                generation,
+                pair,
+            );
+            return;
+        }
+        show(now, false, message, piggyback);
+        if self.session.remote.is_none() {
+            self.respond(
+                source,
+                path,
+                message.transaction(),
+                ResponseKind::Success,
+                generation,
+                None,
+            );
+            let known = self
+                .early
+                .iter()
+                .position(|known| known.source == source && known.path == path);
+            if let Some(known) = known {
+                let use_candidate = self.early[known].use_candidate.max(early.use_candidate);
+                self.early[known] = Early {
+                    use_candidate,
+                    ..early
+                };
+            } else if self.early.len() < self.config.limits.early_checks {
+                self.early.push(early);
+            } else {
+                self.stats.early_checks_over_limit += 1;
+            }
+            return;
+        }
+        let pair = self.take_check(now, &early);
+        self.count_request(now, pair);
+        self.respond(
+            source,
+            path,
+            message.transaction(),
+            ResponseKind::Success,
+            generation,
+            pair,
+        );
+    }
+
+    fn old_pair(&self, generation: u32, source: Source, path: &Path) -> Option<PairId> {
+        self.pairs
+            .iter()
+            .find(|pair| {
+                pair.generation == generation && pair.source == source && pair.path == *path
+            })
+            .map(|pair| pair.id)
+    }
+
+    fn count_request(&mut self, now: Instant, pair: Option<PairId>) {
+        if let Some(pair) = pair.and_then(|id| self.pair_mut(id)) {
+            pair.counters.requests_received += 1;
+            pair.last_heard = Some(now);
+        }
+    }
+
+    /// What a valid check of the peer means (RFC 8445 section 7.3.1.3 to 7.3.1.5).
+    pub(super) fn take_check(&mut self, now: Instant, check: &Early) -> Option<PairId> {
+        let remote = self.remote_of_check(now, check)?;
+        let local = self.base_candidate(check.source, check.path.remote)?;
+        let id = match self.find_pair(check.source, &check.path) {
+            Some(id) => id,
+            None => self.insert_pair(now, local, remote, check.source, check.path)?,
+        };
+        let lite = self.config.lite;
+        let pair = self.pair_mut(id)?;
+        pair.authenticated = true;
+        pair.last_heard = Some(now);
+        if lite {
+            // A lite agent has no check of its own: the peer's is proof enough (section 7.3.2).
+            pair.state = PairState::Succeeded;
+            pair.last_response = Some(now);
+        }
+        let new_path = pair.state != PairState::Succeeded;
+        match pair.state {
+            PairState::Succeeded => {
+                if pair.is_suspect() && !lite {
+                    self.trigger(id);
+                }
+            }
+            PairState::InProgress => {
+                // The check in progress may have met a closed filter: once more, at once. Its
+                // response still counts if it comes.
+                if pair.connecting.is_none() {
+                    self.trigger(id);
+                }
+            }
+            PairState::Waiting | PairState::Frozen | PairState::Failed => {
+                pair.state = PairState::Waiting;
+                self.trigger(id);
+            }
+        }
+        if let Some(nomination) = check.use_candidate
+            && self.role == Role::Controlled
+        {
+            self.peer_nominated(id, nomination);
+        }
+        if new_path && self.selected.is_some() {
+            // The peer tries another path: perhaps the present one is gone.
+            self.doubt_selected(now);
+        }
+        Some(id)
+    }
+
+    /// The remote candidate that a check came from; a new peer-reflexive one if need be.
+    fn remote_of_check(&mut self, now: Instant, check: &Early) -> Option<RemoteId> {
+        let generation = self.session.generation;
+        let address = check.path.remote;
+        let protocol = check.path.protocol;
+        let known = self.remotes.iter_mut().find(|remote| {
+            remote.generation == generation
+                && remote.address == Some(address)
+                && remote.candidate.protocol == protocol
+        });
+        if let Some(remote) = known {
+            let id = remote.id;
+            if let Some(cost) = check.cost
+                && remote.cost != cost
+            {
+                remote.cost = cost;
+                self.reprioritise();
+            }
+            return Some(id);
+        }
+        let candidate = Candidate {
+            // Different from any other (RFC 8445 section 7.3.1.3).
+            foundation: format!("p{}", self.next_id()).into(),
+            component: 1,
+            protocol,
+            priority: check.priority,
+            host: Host::Ip(address.ip()),
+            port: address.port(),
+            kind: CandidateKind::PeerReflexive,
+            related: None,
+            tcp_type: (protocol == Protocol::Tcp).then_some(TcpType::Active),
+            generation: None,
+            ufrag: None,
+            network_id: None,
+            network_cost: check.cost,
+            extensions: Vec::new(),
+        };
+        // No pairs with other local candidates: only the one that it was seen on is known to work.
+        if self
+            .remotes
+            .iter()
+            .filter(|r| r.generation == generation)
+            .count()
+            >= self.config.limits.remote_candidates
+            && !self.forget_reflexive(generation)
+        {
+            self.stats.candidates_over_limit += 1;
+            return None;
+        }
+        let _ = now;
+        let id = RemoteId(self.next_id());
+        let foundation = self
+            .remotes
+            .iter()
+            .map(|r| r.foundation + 1)
+            .max()
+            .unwrap_or(0);
+        self.remotes.push(super::remote::Remote {
+            id,
+            generation,
+            cost: check.cost.unwrap_or(0),
+            candidate,
+            address: Some(address),
+            foundation,
+        });
+        Some(id)
+    }
+
+    /// Makes room: the oldest peer-reflexive candidate without a usable pair goes. An authenticated
+    /// peer whose NAT gives it ever new ports does not fill the table for good.
+    fn forget_reflexive(&mut self, generation: u32) -> bool {
+        let useless = self.remotes.iter().position(|remote| {
+            remote.generation == generation
+                && remote.candidate.kind == CandidateKind::PeerReflexive
+                && !self
+                    .pairs
+                    .iter()
+                    .any(|pair| pair.remote == remote.id && pair.is_usable())
+        });
+        let Some(index) = useless else { return false };
+        let id = self.remotes.remove(index).id;
+        let pairs: Vec<PairId> = self
+            .pairs
+            .iter()
+            .filter(|p| p.remote == id)
+            .map(|p| p.id)
+            .collect();
+        for pair in pairs {
+            self.drop_pair(pair);
+        }
+        true
+    }
+
+    /// The candidate that is the base of a source.
+    fn base_candidate(&self, source: Source, peer: SocketAddr) -> Option<CandidateId> {
+        self.candidates
+            .iter()
+            .find(|candidate| {
+                candidate.source == source
+                    && candidate.address == candidate.base
+                    && candidate.address.is_ipv4() == peer.is_ipv4()
+                    && matches!(
+                        candidate.candidate.kind,
+                        CandidateKind::Host | CandidateKind::Relayed
+                    )
+            })
+            .map(|candidate| candidate.id)
+    }
+
+    /// Compares roles (RFC 8445 section 7.3.1.1). True if the request is to be refused with 487.
+    fn role_conflict(&mut self, message: &Message<'_>) -> bool {
+        let (theirs, ours_is_larger) = match self.role {
+            Role::Controlling => match message.get::<IceControlling>() {
+                Some(theirs) => (theirs.0, self.tie_breaker >= theirs.0),
+                None => return false,
+            },
+            Role::Controlled => match message.get::<IceControlled>() {
+                Some(theirs) => (theirs.0, self.tie_breaker >= theirs.0),
+                None => return false,
+            },
+        };
+        let _ = theirs;
+        self.stats.role_conflicts += 1;
+        match (self.role, ours_is_larger) {
+            (Role::Controlling, true) | (Role::Controlled, false) => true,
+            (Role::Controlling, false) => {
+                self.switch_role(Role::Controlled);
+                false
+            }
+            (Role::Controlled, true) => {
+                self.switch_role(Role::Controlling);
+                false
+            }
+        }
+    }
+
+    // ---- responses to the peer
+
+    fn respond(
+        &mut self,
+        source: Source,
+        path: Path,
+        transaction: TransactionId,
+        kind: ResponseKind,
+        generation: u32,
+        pair: Option<PairId>,
+    ) {
+        if self.responses.len() >= self.config.limits.responses {
+            self.stats.responses_over_limit += 1;
+            return;
+        }
+        self.responses.push_back(Response {
+            source,
+            path,
+            transaction,
+            kind,
+            generation,
+            pair,
+        });
+    }
+
+    /// Writes the first response that waits.
+    pub(super) fn write_response(
+        &mut self,
+        now: Instant,
+        out: &mut TransmitBuf,
+        piggyback: &mut dyn Piggyback,
+    ) -> Option<Transmit> {
+        while let Some(response) = self.responses.pop_front() {
+            let current = response.generation == self.session.generation;
+            let session = if current {
+                Some(&self.session)
+            } else {
+                self.old
+                    .as_deref()
+                    .filter(|old| old.generation == response.generation)
+            };
+            let Some(key) = session.map(|session| session.local_key.clone()) else {
+                continue;
+            };
+            let mapped = response.path.remote;
+            let sent = self.write_from(now, response.source, response.path, out, |slot| {
+                let room = slot.len();
+                let class = match response.kind {
+                    ResponseKind::Success => Class::Success,
+                    _ => Class::Error,
+                };
+                let mut builder =
+                    MessageBuilder::new(slot, class, Method::BINDING, response.transaction);
+                match response.kind {
+                    ResponseKind::Success => {
+                        builder.add(&XorMappedAddress(mapped));
+                        if current {
+                            ride(&mut builder, room, |attributes| {
+                                piggyback.outgoing(now, true, attributes)
+                            });
+                        }
+                    }
+                    ResponseKind::RoleConflict => {
+                        builder.add(&ErrorCode::ROLE_CONFLICT);
+                    }
+                    ResponseKind::Unknown(kinds) => {
+                        builder.add(&ErrorCode::UNKNOWN_ATTRIBUTE);
+                        builder.add(&kinds);
+                    }
+                }
+                builder.integrity(&key).fingerprint().finish().ok()
+            });
+            if sent.is_some() {
+                if let Some(pair) = response.pair.and_then(|id| self.pair_mut(id)) {
+                    pair.counters.responses_sent += 1;
+                }
+                return sent;
+            }
+        }
+        None
+    }
+
+    // ---- responses of the peer
+
+    fn receive_response(
+        &mut self,
+        now: Instant,
+        source: Source,
+        path: Path,
+        message: &Message<'_>,
+        piggyback: &mut dyn Piggyback,
+    ) {
+        let transaction = message.transaction();
+        let found = self.pairs.iter().enumerate().find_map(|(index, pair)| {
+            let sent = pair
+                .sent
+                .iter()
+                .position(|sent| sent.transaction == transaction)?;
+            Some((index, sent))
+        });
+        let Some((index, position)) = found else {
+            self.stats.unmatched_responses += 1;
+            return;
+        };
+        let pair = &self.pairs[index];
+        let generation = pair.generation;
+        let current = generation == self.session.generation;
+        let session = if current {
+            Some(&self.session)
+        } else {
+            self.old.as_deref()
+        };
+        let Some(remote) = session
+            .filter(|session| session.generation == generation)
+            .and_then(|session| session.remote.as_ref())
+        else {
+            return;
+        };
+        if message.check_integrity(&remote.key) != Verdict::Valid {
+            self.stats.forged_responses += 1;
+            return;
+        }
+        if pair.source != source || pair.path != path {
+            // Not symmetric (RFC 8445 section 7.2.5.2.1). The pair fails when its time is over, not at
+            // once: a replayed response from elsewhere must not decide.
+            self.stats.asymmetric_responses += 1;
+            return;
+        }
+        let id = pair.id;
+        let sent = self.pairs[index].sent.remove(position);
+        let pair = &mut self.pairs[index];
+        if pair
+            .check
+            .is_some_and(|check| check.transaction == transaction)
+        {
+            pair.check = None;
+        }
+        pair.counters.responses_received += 1;
+        if message.class() == Class::Error {
+            let code = message
+                .get::<ErrorCode<'_>>()
+                .map_or(400, |error| error.code);
+            self.error_response(id, code, sent.controlling);
+            return;
+        }
+        let Some(XorMappedAddress(mapped)) = message.get::<XorMappedAddress>() else {
+            self.stats.malformed += 1;
+            return;
+        };
+        pair.answered(now);
+        if !sent.repeated {
+            let rtt = now.saturating_duration_since(sent.at);
+            pair.rtt.sample(rtt);
+            pair.counters.total_round_trip_time += rtt;
+            pair.counters.current_round_trip_time = Some(rtt);
+        }
+        if current {
+            show(now, true, message, piggyback);
+            self.check_succeeded(now, id, mapped, sent.use_candidate);
+        } else if self.pairs[index].probe.is_some() {
+            let probe = self.next_probe(now, id);
+            self.pairs[index].probe = Some(probe);
+        }
+    }
+
+    fn error_response(&mut self, id: PairId, code: u16, was_controlling: bool) {
+        match code {
+            487 => {
+                // Switch only from the role that the refused request claimed: a second 487 to an
+                // earlier request must not switch back (RFC 8445 section 7.2.5.1).
+                self.stats.role_conflicts += 1;
+                let claimed = if was_controlling {
+                    Role::Controlling
+                } else {
+                    Role::Controlled
+                };
+                if self.role == claimed {
+                    self.switch_role(match claimed {
+                        Role::Controlling => Role::Controlled,
+                        Role::Controlled => Role::Controlling,
+                    });
+                    self.tie_breaker = self.random.u64();
+                }
+                if let Some(pair) = self.pair_mut(id) {
+                    if pair.state != PairState::Succeeded {
+                        pair.state = PairState::Waiting;
+                    }
+                    self.trigger(id);
+                }
+            }
+            // The peer revokes consent.
+            403 => self.fail_pair(id),
+            _ => {
+                if self
+                    .pair(id)
+                    .is_some_and(|pair| pair.state != PairState::Succeeded)
+                {
+                    self.fail_pair(id);
+                }
+            }
+        }
+    }
+
+    /// RFC 8445 section 7.2.5.3.
+    fn check_succeeded(
+        &mut self,
+        now: Instant,
+        id: PairId,
+        mapped: SocketAddr,
+        use_candidate: bool,
+    ) {
+        let mapped = self.mapped_candidate(id, mapped);
+        let Some(pair) = self.pair_mut(id) else {
+            return;
+        };
+        pair.mapped = mapped.or(pair.mapped);
+        let first = pair.state != PairState::Succeeded;
+        pair.state = PairState::Succeeded;
+        let foundation = pair.foundation;
+        let kept = pair.probe.is_some();
+        let nomination = pair.peer_nomination;
+        if first {
+            self.thaw_foundation(foundation);
+            self.session.first_valid.get_or_insert(now);
+        }
+        if kept {
+            let probe = self.next_probe(now, id);
+            if let Some(pair) = self.pair_mut(id) {
+                pair.probe = Some(probe);
+            }
+        }
+        if use_candidate && self.role == Role::Controlling && self.session.nominating == Some(id) {
+            self.session.nominating = None;
+            self.session.nominated = Some(id);
+        }
+        if first
+            && self.role == Role::Controlled
+            && let Some(nomination) = nomination
+        {
+            self.consider_nomination(id, nomination);
+        }
+    }
+
+    /// The local candidate with the address that the peer saw; a new peer-reflexive one if there is none
+    /// (RFC 8445 section 7.2.5.3.1).
+    fn mapped_candidate(&mut self, id: PairId, mapped: SocketAddr) -> Option<CandidateId> {
+        let pair = self.pair(id)?;
+        let source = pair.source;
+        let base = self.candidate(pair.local)?;
+        let mapped = SocketAddr::new(mapped.ip().to_canonical(), mapped.port());
+        if pair.is_stream() || base.address == mapped {
+            return Some(base.id);
+        }
+        let known = self
+            .candidates
+            .iter()
+            .find(|c| c.source == source && c.address == mapped);
+        if let Some(known) = known {
+            return Some(known.id);
+        }
+        let Source::Local(local) = source else {
+            // A relay's address is what it is; a peer that sees another one stands behind some
+            // translation of its own.
+            return Some(base.id);
+        };
+        let reflexive = CandidateKind::PeerReflexive;
+        if self
+            .candidates
+            .iter()
+            .filter(|c| c.candidate.kind == reflexive)
+            .count()
+            >= self.config.limits.pairs
+        {
+            return Some(base.id);
+        }
+        let base_address = base.base;
+        let mut candidate = self.describe(local, reflexive, mapped, None, None);
+        candidate.signalled = false;
+        candidate.candidate.related = Some(self.hide(local, base_address));
+        let id = candidate.id;
+        self.candidates.push(candidate);
+        Some(id)
+    }
+}
+
+/// Shows the attributes that ICE does not know to what rides along.
+fn show(now: Instant, response: bool, message: &Message<'_>, piggyback: &mut dyn Piggyback) {
+    for attribute in message.attributes() {
+        let mine = matches!(
+            attribute.kind,
+            AttributeType::USERNAME
+                | AttributeType::PRIORITY
+                | AttributeType::USE_CANDIDATE
+                | AttributeType::ICE_CONTROLLED
+                | AttributeType::ICE_CONTROLLING
+                | AttributeType::NOMINATION
+                | AttributeType::GOOG_NETWORK_INFO
+                | AttributeType::XOR_MAPPED_ADDRESS
+        );
+        if !mine {
+            piggyback.incoming(now, response, attribute.kind.0, attribute.value);
+        }
+    }
+    piggyback.arrived(now, response);
+}
