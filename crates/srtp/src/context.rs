@@ -35,7 +35,7 @@ pub struct Context {
     options: Options,
     rtp: Transform,
     rtcp: Transform,
-    header: Option<HeaderTransform>,
+    header: Option<Box<HeaderTransform>>,
     sent_rtp: Streams<ReplayWindow>,
     sent_rtcp: Streams<u32>,
     received_rtp: Streams<ReplayWindow>,
@@ -85,11 +85,11 @@ impl Context {
             // shorter one.
             let mut salt = derivation.derive::<14>(Label::HeaderSalt);
             salt[profile.salt_len()..].fill(0);
-            Some(HeaderTransform::new(
+            Some(Box::new(HeaderTransform::new(
                 AesCtr::new(&key[..profile.key_len()]).map_err(|_| Error::InvalidKey)?,
                 salt,
                 options.encrypted_extensions,
-            ))
+            )))
         };
         let max = options.max_streams;
         Ok(Self {

@@ -3,9 +3,37 @@
 /// A window of bits behind the highest index seen.
 #[derive(Debug, Clone)]
 pub(crate) struct ReplayWindow {
-    /// A ring: index `i` has bit `i % 64` of word `i / 64 % words.len()`.
-    words: Box<[u64]>,
     highest: u64,
+    words: Words,
+}
+
+/// A ring: index `i` has bit `i % 64` of word `i / 64 % len`.
+#[derive(Debug, Clone)]
+enum Words {
+    /// For windows of up to 1024, whose bits are then no further cache miss away.
+    Inline {
+        words: [u64; INLINE],
+        len: usize,
+    },
+    Boxed(Box<[u64]>),
+}
+
+const INLINE: usize = 17;
+
+impl Words {
+    fn as_slice(&self) -> &[u64] {
+        match self {
+            Self::Inline { words, len } => &words[..*len],
+            Self::Boxed(words) => words,
+        }
+    }
+
+    fn as_mut_slice(&mut self) -> &mut [u64] {
+        match self {
+            Self::Inline { words, len } => &mut words[..*len],
+            Self::Boxed(words) => words,
+        }
+    }
 }
 
 impl ReplayWindow {
@@ -13,10 +41,18 @@ impl ReplayWindow {
     /// the highest.
     pub(crate) fn new(size: u32, first: u64) -> Self {
         // One word more than the size, because the highest word is only partly behind the highest.
-        let words = size.max(64).div_ceil(64) as usize + 1;
+        let len = size.max(64).div_ceil(64) as usize + 1;
+        let words = if len <= INLINE {
+            Words::Inline {
+                words: [0; INLINE],
+                len,
+            }
+        } else {
+            Words::Boxed(vec![0; len].into_boxed_slice())
+        };
         Self {
-            words: vec![0; words].into_boxed_slice(),
             highest: first,
+            words,
         }
     }
 
@@ -30,30 +66,32 @@ impl ReplayWindow {
         if index > self.highest {
             return true;
         }
-        let size = (self.words.len() as u64 - 1) * 64;
-        self.highest - index < size && self.words[self.word(index)] >> (index % 64) & 1 == 0
+        let words = self.words.as_slice();
+        let size = (words.len() as u64 - 1) * 64;
+        self.highest - index < size && words[place(words, index)] >> (index % 64) & 1 == 0
     }
 
     /// Remembers a fresh `index`.
     pub(crate) fn insert(&mut self, index: u64) {
+        let words = self.words.as_mut_slice();
         if index > self.highest {
             let newer = index / 64 - self.highest / 64;
-            for step in 1..=newer.min(self.words.len() as u64) {
-                let word = (self.highest / 64 + step) % self.words.len() as u64;
-                self.words[word as usize] = 0;
-            }
-            if newer > self.words.len() as u64 {
-                self.words.fill(0);
+            if newer >= words.len() as u64 {
+                words.fill(0);
+            } else {
+                for step in 1..=newer {
+                    words[place(words, self.highest + 64 * step)] = 0;
+                }
             }
             self.highest = index;
         }
-        let word = self.word(index);
-        self.words[word] |= 1 << (index % 64);
+        words[place(words, index)] |= 1 << (index % 64);
     }
+}
 
-    fn word(&self, index: u64) -> usize {
-        (index / 64 % self.words.len() as u64) as usize
-    }
+/// The word of an index.
+fn place(words: &[u64], index: u64) -> usize {
+    (index / 64 % words.len() as u64) as usize
 }
 
 #[cfg(test)]
@@ -68,7 +106,7 @@ mod tests {
         /// Against a set that forgets nothing.
         #[test]
         fn like_a_set(
-            size in 1u32..300,
+            size in prop_oneof![1u32..300, 1000u32..1100],
             first in prop_oneof![0u64..10, 60_000u64..70_000, Just((1 << 48) - 2000)],
             steps in proptest::collection::vec((any::<bool>(), 0u64..400), 1..200),
         ) {

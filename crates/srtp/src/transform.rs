@@ -10,17 +10,22 @@ use crate::packet::{EXTENSION_HEADER, FIXED_HEADER, RTCP_HEADER};
 use crate::{Error, Profile};
 
 /// The session keys of SRTP or of SRTCP.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "keys stand in the context itself: a server that goes through many contexts would \
+              wait for a pointer first"
+)]
 pub(crate) enum Transform {
     /// AES in counter mode and HMAC-SHA1 (RFC 3711 section 4, RFC 6188).
     Counter {
-        cipher: Box<AesCtr>,
+        cipher: AesCtr,
         salt: Zeroizing<[u8; 14]>,
-        mac: Box<hmac::Key>,
+        mac: hmac::Key,
         tag_len: usize,
     },
     /// AES-GCM (RFC 7714).
     Gcm {
-        key: Box<aead::Key>,
+        key: aead::Key,
         salt: Zeroizing<[u8; 12]>,
     },
 }
@@ -80,15 +85,15 @@ impl Transform {
                 _ => aead::Algorithm::Aes256Gcm,
             };
             Ok(Self::Gcm {
-                key: Box::new(aead::Key::new(algorithm, key).map_err(|_| Error::InvalidKey)?),
+                key: aead::Key::new(algorithm, key).map_err(|_| Error::InvalidKey)?,
                 salt: derivation.derive(salt),
             })
         } else {
             let mac = derivation.derive::<20>(authentication);
             Ok(Self::Counter {
-                cipher: Box::new(AesCtr::new(key).map_err(|_| Error::InvalidKey)?),
+                cipher: AesCtr::new(key).map_err(|_| Error::InvalidKey)?,
                 salt: derivation.derive(salt),
-                mac: Box::new(hmac::Key::new(HashAlgorithm::Sha1, &*mac)),
+                mac: hmac::Key::new(HashAlgorithm::Sha1, &*mac),
                 tag_len,
             })
         }
@@ -343,7 +348,7 @@ mod tests {
     fn gcm(algorithm: aead::Algorithm) -> Transform {
         let key: Vec<u8> = (0..algorithm.key_len() as u8).collect();
         Transform::Gcm {
-            key: Box::new(aead::Key::new(algorithm, &key).unwrap()),
+            key: aead::Key::new(algorithm, &key).unwrap(),
             salt: Zeroizing::new(*b"Quid pro quo"),
         }
     }
