@@ -253,6 +253,52 @@ impl Association {
         last: bool,
     ) -> Result<(), Error> {
         let now = self.clock.at(now);
+        let limits = &self.config.limits;
+        if payload.len() > limits.max_send_message {
+            return Err(Error::MessageTooLarge {
+                size: payload.len(),
+                limit: limits.max_send_message,
+            });
+        }
+        // A message is taken whole as long as there is any room, so that one larger than the
+        // buffer can be sent at all.
+        if self.send_buffered() >= limits.send_buffer && !payload.is_empty() {
+            self.blocked = true;
+            return Err(Error::WouldBlock);
+        }
+        self.enqueue(now, stream, ppid, payload, options, last, true)
+    }
+
+    /// Sends a message of the layer above, whose bytes are not in the buffered amount. `always`
+    /// means that no limit holds it back.
+    pub(crate) fn send_uncounted(
+        &mut self,
+        now: Instant,
+        stream: StreamId,
+        ppid: Ppid,
+        payload: Bytes,
+        options: SendOptions,
+        always: bool,
+    ) -> Result<(), Error> {
+        let now = self.clock.at(now);
+        if !always && self.send_buffered() >= self.config.limits.send_buffer {
+            self.blocked = true;
+            return Err(Error::WouldBlock);
+        }
+        self.enqueue(now, stream, ppid, payload, options, true, false)
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the parts of one message")]
+    fn enqueue(
+        &mut self,
+        now: Time,
+        stream: StreamId,
+        ppid: Ppid,
+        payload: Bytes,
+        options: SendOptions,
+        last: bool,
+        counted: bool,
+    ) -> Result<(), Error> {
         if self.over.is_some() || self.is_shutting_down() {
             return Err(Error::NotOpen);
         }
@@ -269,19 +315,6 @@ impl Association {
         if self.queue.is_resetting(stream.0) {
             return Err(Error::StreamResetting(stream.0));
         }
-        let limits = &self.config.limits;
-        if payload.len() > limits.max_send_message {
-            return Err(Error::MessageTooLarge {
-                size: payload.len(),
-                limit: limits.max_send_message,
-            });
-        }
-        // A message is taken whole as long as there is any room, so that one larger than the
-        // buffer can be sent at all.
-        if self.send_buffered() >= limits.send_buffer && !payload.is_empty() {
-            self.blocked = true;
-            return Err(Error::WouldBlock);
-        }
         let (max_retransmits, deadline) = match options.reliability {
             Reliability::Reliable => (NO_LIMIT, Time::NEVER),
             Reliability::MaxRetransmits(limit) => (limit.min(NO_LIMIT - 1), Time::NEVER),
@@ -296,9 +329,20 @@ impl Association {
             max_retransmits,
             deadline,
             end: last,
+            counted,
         };
         self.queue.push(stream.0, draft);
         Ok(())
+    }
+
+    /// Gives up the message in parts that is open on a stream. What has been sent of it is
+    /// abandoned if the peer knows how; else it ends where it is.
+    pub fn cancel_part(&mut self, stream: StreamId) {
+        let abandons = self.negotiated.is_some_and(|n| n.partial_reliability);
+        if let Some((ordered, message)) = self.queue.cancel_open(stream.0, abandons) {
+            self.abandon_begun(stream.0, ordered, message);
+            self.queue.forget_open(stream.0);
+        }
     }
 
     /// Bytes of a stream that have not been sent yet.

@@ -679,7 +679,7 @@ impl Association {
     }
 
     /// Gives up the message that is being sent.
-    fn abandon_begun(&mut self, stream: u16, ordered: bool, message: u32) {
+    pub(super) fn abandon_begun(&mut self, stream: u16, ordered: bool, message: u32) {
         let tsn = self.outstanding.find(stream, ordered, message);
         if let Some(tsn) = tsn {
             self.outstanding.abandon_message(tsn);

@@ -25,6 +25,14 @@ pub(crate) struct Draft {
     pub(crate) deadline: Time,
     /// Ends it.
     pub(crate) end: bool,
+    /// Part of the buffered amount that the application sees.
+    pub(crate) counted: bool,
+}
+
+impl Draft {
+    fn counted_len(&self) -> usize {
+        if self.counted { self.data.len() } else { 0 }
+    }
 }
 
 /// A draft in its stream's queue.
@@ -235,7 +243,7 @@ impl SendQueue {
             if outbound.begun.take().is_some() {
                 let mut ended = false;
                 while !ended && let Some(gone) = outbound.queue.pop_front() {
-                    outbound.buffered -= gone.draft.data.len();
+                    outbound.buffered -= gone.draft.counted_len();
                     self.buffered -= gone.draft.data.len();
                     ended = gone.draft.end;
                 }
@@ -260,7 +268,7 @@ impl SendQueue {
             return;
         }
         self.buffered += draft.data.len();
-        outbound.buffered += draft.data.len();
+        outbound.buffered += draft.counted_len();
         outbound.armed |= outbound.buffered > outbound.low_threshold;
         if draft.end
             && draft.data.is_empty()
@@ -294,10 +302,9 @@ impl SendQueue {
                 if !expired || !front.draft.end {
                     break;
                 }
-                let len = front.draft.data.len();
+                outbound.buffered -= front.draft.counted_len();
+                self.buffered -= front.draft.data.len();
                 outbound.queue.pop_front();
-                outbound.buffered -= len;
-                self.buffered -= len;
                 self.abandoned += 1;
                 note_low(outbound, &mut self.low);
             }
@@ -333,6 +340,7 @@ impl SendQueue {
         let outbound = self.streams.slot_mut(head.slot)?;
         let front = outbound.queue.front_mut()?;
         let take = front.draft.data.len().min(limit);
+        let counted = if front.draft.counted { take } else { 0 };
         let whole = take == front.draft.data.len();
         let payload = if whole {
             std::mem::take(&mut front.draft.data)
@@ -380,7 +388,7 @@ impl SendQueue {
         if whole {
             outbound.queue.pop_front();
         }
-        outbound.buffered -= take;
+        outbound.buffered -= counted;
         self.buffered -= take;
         note_low(outbound, &mut self.low);
         outbound.virtual_time += (take as u64 + 32) * 65_536 / u64::from(outbound.weight);
@@ -404,7 +412,7 @@ impl SendQueue {
         let mut ppid = 0;
         while !ended && let Some(gone) = outbound.queue.pop_front() {
             ppid = gone.draft.ppid;
-            outbound.buffered -= gone.draft.data.len();
+            outbound.buffered -= gone.draft.counted_len();
             self.buffered -= gone.draft.data.len();
             ended = gone.draft.end;
         }
@@ -427,6 +435,46 @@ impl SendQueue {
             max_retransmits: 0,
             deadline: Time::NEVER,
         })
+    }
+
+    /// Gives up the open message of a stream: what was not begun is removed, what was is named so
+    /// that it can be abandoned; without `abandons` it ends where it is.
+    pub(crate) fn cancel_open(&mut self, stream: u16, abandons: bool) -> Option<(bool, u32)> {
+        let outbound = self.streams.get_mut(stream).filter(|s| s.open)?;
+        outbound.open = false;
+        if std::mem::take(&mut outbound.discarding) {
+            return None;
+        }
+        // The parts of the open message are the last ones in the queue, behind the end of the one
+        // before.
+        let only = outbound.queue.iter().all(|queued| !queued.draft.end);
+        match outbound.begun {
+            Some(begun) if only && abandons => return Some((begun.ordered, begun.message)),
+            Some(_) if only => {
+                if let Some(last) = outbound.queue.back_mut() {
+                    last.draft.end = true;
+                }
+            }
+            _ => {
+                while outbound.queue.back().is_some_and(|q| !q.draft.end) {
+                    if let Some(gone) = outbound.queue.pop_back() {
+                        outbound.buffered -= gone.draft.counted_len();
+                        self.buffered -= gone.draft.data.len();
+                    }
+                }
+            }
+        }
+        let slot = self.streams.index(stream)?;
+        self.schedule(slot);
+        None
+    }
+
+    /// The open message has been given up, and no more parts of it will come.
+    pub(crate) fn forget_open(&mut self, stream: u16) {
+        if let Some(outbound) = self.streams.get_mut(stream) {
+            outbound.open = false;
+            outbound.discarding = false;
+        }
     }
 
     /// Forgets everything.
@@ -531,6 +579,7 @@ mod tests {
             max_retransmits: NO_LIMIT,
             deadline: Time::NEVER,
             end: true,
+            counted: true,
         }
     }
 
