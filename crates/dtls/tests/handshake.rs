@@ -446,8 +446,6 @@ fn keys_are_updated_before_the_aeads_limit() {
     for _ in 0..10 {
         pair.assert_data_flows("limit");
         pair.exchange();
-        eprintln!("{:?} {:?}", pair.client.events, pair.client.dtls.stats());
-        eprintln!("{:?} {:?}", pair.server.events, pair.server.dtls.stats());
     }
     let updates = pair
         .client

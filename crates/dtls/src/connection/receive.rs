@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::Instant;
 
-use super::handshake::Failure;
+use super::handshake::{APPLICATION_EPOCH, Failure};
 use super::{Connection, Phase, Received};
 use crate::acks::Acks;
 use crate::alert::{Alert, AlertDescription};
@@ -69,7 +69,7 @@ impl Connection {
                 self.stats.early_data += 1;
                 return None;
             }
-            if number.epoch > super::handshake::APPLICATION_EPOCH {
+            if number.epoch > APPLICATION_EPOCH {
                 self.peer_uses_new_keys(number.epoch);
             }
             return Some(content);
@@ -84,7 +84,7 @@ impl Connection {
             ContentType::CHANGE_CIPHER_SPEC => {}
             _ => self.stats.malformed += 1,
         }
-        if number.epoch > super::handshake::APPLICATION_EPOCH {
+        if number.epoch > APPLICATION_EPOCH {
             self.peer_uses_new_keys(number.epoch);
         }
         None
@@ -323,8 +323,9 @@ impl Connection {
         }
         let (mut any, mut latest) = (false, false);
         for acknowledged in numbers {
-            // RFC 9147 section 7: an ACK stands in no lower epoch than what it acknowledges.
-            if acknowledged.epoch > number.epoch {
+            // RFC 9147 section 7: during the handshake an ACK stands in no lower epoch than what it
+            // acknowledges. Behind it the epochs of the two directions go their own ways.
+            if number.epoch < APPLICATION_EPOCH && acknowledged.epoch > number.epoch {
                 continue;
             }
             if let Some(of_latest) = self.flight.acknowledge(acknowledged) {

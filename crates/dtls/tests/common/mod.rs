@@ -1,5 +1,9 @@
 //! Two connections and a wire between them, with time that only the test moves.
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses what it needs")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test binary uses what it needs"
+)]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
