@@ -5,3 +5,5 @@
 //! (`visavis-stun`).
 
 pub mod client;
+mod hash;
+pub mod server;

@@ -1,11 +1,13 @@
 //! Whom the allocation may talk to: permissions by IP address, channels by address and port
 //! (RFC 8656 sections 9 and 12).
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use visavis_stun::ChannelNumber;
+
+use crate::hash::Seed;
 
 /// A permission lives 300 s (RFC 8656 section 9). It is refreshed this long after it was given, and a
 /// channel with it, for ChannelBind renews both.
@@ -66,10 +68,11 @@ pub(super) struct Binding {
 
 #[derive(Debug, Default)]
 pub(super) struct Peers {
-    pub(super) permissions: HashMap<IpAddr, Permission>,
+    /// In an order that a seed repeats.
+    pub(super) permissions: BTreeMap<IpAddr, Permission>,
     /// By channel number, counted from 0x4000.
     pub(super) bindings: Vec<Binding>,
-    by_peer: HashMap<SocketAddr, usize>,
+    by_peer: HashMap<SocketAddr, usize, Seed>,
 }
 
 impl Peers {
