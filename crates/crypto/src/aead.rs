@@ -1,8 +1,11 @@
 //! Authenticated encryption in place, with keys that are set up once.
+//!
+//! AES-GCM is ring's and ChaCha20-Poly1305 AWS-LC's: README.md has the figures that decided.
 
 use std::fmt;
 
-use aws_lc_rs::aead;
+use aws_lc_rs::aead as aws;
+use ring::aead as ring;
 
 use crate::Error;
 
@@ -36,7 +39,16 @@ impl Algorithm {
 /// An AEAD key, set up for use.
 pub struct Key {
     algorithm: Algorithm,
-    key: aead::LessSafeKey,
+    backend: Backend,
+}
+
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a boxed key costs a server with many of them a cache miss for each packet"
+)]
+enum Backend {
+    Ring(ring::LessSafeKey),
+    Aws(aws::LessSafeKey),
 }
 
 impl Key {
@@ -46,15 +58,15 @@ impl Key {
     /// [`Error::InvalidKey`] if it has not [`Algorithm::key_len`] bytes.
     pub fn new(algorithm: Algorithm, key: &[u8]) -> Result<Self, Error> {
         let backend = match algorithm {
-            Algorithm::Aes128Gcm => &aead::AES_128_GCM,
-            Algorithm::Aes256Gcm => &aead::AES_256_GCM,
-            Algorithm::ChaCha20Poly1305 => &aead::CHACHA20_POLY1305,
+            Algorithm::Aes128Gcm => Backend::ring(&ring::AES_128_GCM, key)?,
+            Algorithm::Aes256Gcm => Backend::ring(&ring::AES_256_GCM, key)?,
+            Algorithm::ChaCha20Poly1305 => {
+                let key = aws::UnboundKey::new(&aws::CHACHA20_POLY1305, key)
+                    .map_err(|_| Error::InvalidKey)?;
+                Backend::Aws(aws::LessSafeKey::new(key))
+            }
         };
-        let unbound = aead::UnboundKey::new(backend, key).map_err(|_| Error::InvalidKey)?;
-        Ok(Self {
-            algorithm,
-            key: aead::LessSafeKey::new(unbound),
-        })
+        Ok(Self { algorithm, backend })
     }
 
     /// The algorithm.
@@ -72,16 +84,23 @@ impl Key {
         aad: &[u8],
         text: &mut [u8],
     ) -> [u8; TAG_LEN] {
-        let tag = self
-            .key
-            .seal_in_place_separate_tag(
-                aead::Nonce::assume_unique_for_key(*nonce),
-                aead::Aad::from(aad),
-                text,
-            )
-            .expect("a text within the algorithm's limit");
         let mut bytes = [0; TAG_LEN];
-        bytes.copy_from_slice(tag.as_ref());
+        match &self.backend {
+            Backend::Ring(key) => {
+                let nonce = ring::Nonce::assume_unique_for_key(*nonce);
+                let tag = key
+                    .seal_in_place_separate_tag(nonce, ring::Aad::from(aad), text)
+                    .expect("a text within the algorithm's limit");
+                bytes.copy_from_slice(tag.as_ref());
+            }
+            Backend::Aws(key) => {
+                let nonce = aws::Nonce::assume_unique_for_key(*nonce);
+                let tag = key
+                    .seal_in_place_separate_tag(nonce, aws::Aad::from(aad), text)
+                    .expect("a text within the algorithm's limit");
+                bytes.copy_from_slice(tag.as_ref());
+            }
+        }
         bytes
     }
 
@@ -96,14 +115,26 @@ impl Key {
         aad: &[u8],
         sealed: &mut [u8],
     ) -> Result<usize, Error> {
-        self.key
-            .open_in_place(
-                aead::Nonce::assume_unique_for_key(*nonce),
-                aead::Aad::from(aad),
-                sealed,
-            )
-            .map(|plain| plain.len())
-            .map_err(|_| Error::Authentication)
+        let plain = match &self.backend {
+            Backend::Ring(key) => {
+                let nonce = ring::Nonce::assume_unique_for_key(*nonce);
+                key.open_in_place(nonce, ring::Aad::from(aad), sealed)
+                    .map_err(|_| Error::Authentication)?
+            }
+            Backend::Aws(key) => {
+                let nonce = aws::Nonce::assume_unique_for_key(*nonce);
+                key.open_in_place(nonce, aws::Aad::from(aad), sealed)
+                    .map_err(|_| Error::Authentication)?
+            }
+        };
+        Ok(plain.len())
+    }
+}
+
+impl Backend {
+    fn ring(algorithm: &'static ring::Algorithm, key: &[u8]) -> Result<Self, Error> {
+        let key = ring::UnboundKey::new(algorithm, key).map_err(|_| Error::InvalidKey)?;
+        Ok(Self::Ring(ring::LessSafeKey::new(key)))
     }
 }
 

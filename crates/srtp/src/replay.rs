@@ -1,13 +1,13 @@
 //! Which indexes were seen (RFC 3711 section 3.3.2).
 
-/// A window of bits behind the highest index seen.
+/// A window of bits back from the highest index seen.
 #[derive(Debug, Clone)]
 pub(crate) struct ReplayWindow {
     highest: u64,
     words: Words,
 }
 
-/// A ring: index `i` has bit `i % 64` of word `i / 64 % len`.
+/// A ring, a power of two long: index `i` has bit `i % 64` of word `i / 64 % len`.
 #[derive(Debug, Clone)]
 enum Words {
     /// For windows of up to 1024, whose bits are then no further cache miss away.
@@ -18,7 +18,7 @@ enum Words {
     Boxed(Box<[u64]>),
 }
 
-const INLINE: usize = 17;
+const INLINE: usize = 16;
 
 impl Words {
     fn as_slice(&self) -> &[u64] {
@@ -37,11 +37,10 @@ impl Words {
 }
 
 impl ReplayWindow {
-    /// A window in which nothing but `first` was seen, or is to be: for `size` indexes back from
-    /// the highest.
+    /// A window of `size` indexes, rounded up to a power of two and at least 64, in which nothing
+    /// was seen yet and `first` is the highest.
     pub(crate) fn new(size: u32, first: u64) -> Self {
-        // One word more than the size, because the highest word is only partly behind the highest.
-        let len = size.max(64).div_ceil(64) as usize + 1;
+        let len = (size.max(64) as usize).next_power_of_two() / 64;
         let words = if len <= INLINE {
             Words::Inline {
                 words: [0; INLINE],
@@ -67,7 +66,7 @@ impl ReplayWindow {
             return true;
         }
         let words = self.words.as_slice();
-        let size = (words.len() as u64 - 1) * 64;
+        let size = words.len() as u64 * 64;
         self.highest - index < size && words[place(words, index)] >> (index % 64) & 1 == 0
     }
 
@@ -75,12 +74,16 @@ impl ReplayWindow {
     pub(crate) fn insert(&mut self, index: u64) {
         let words = self.words.as_mut_slice();
         if index > self.highest {
-            let newer = index / 64 - self.highest / 64;
-            if newer >= words.len() as u64 {
+            // What lies between is now within the window, and not seen.
+            if index - self.highest >= words.len() as u64 * 64 {
                 words.fill(0);
             } else {
-                for step in 1..=newer {
-                    words[place(words, self.highest + 64 * step)] = 0;
+                let mut missing = self.highest + 1;
+                while missing < index {
+                    let end = (missing | 63).min(index - 1);
+                    let bits = u64::MAX >> (63 - (end - missing)) << (missing % 64);
+                    words[place(words, missing)] &= !bits;
+                    missing = end + 1;
                 }
             }
             self.highest = index;
@@ -91,7 +94,7 @@ impl ReplayWindow {
 
 /// The word of an index.
 fn place(words: &[u64], index: u64) -> usize {
-    (index / 64 % words.len() as u64) as usize
+    (index / 64) as usize & (words.len() - 1)
 }
 
 #[cfg(test)]
@@ -112,7 +115,7 @@ mod tests {
         ) {
             let mut window = ReplayWindow::new(size, first);
             let mut seen = HashSet::new();
-            let reach = u64::from(size.max(64).div_ceil(64) * 64);
+            let reach = u64::from(size.max(64).next_power_of_two());
             for (forward, distance) in steps {
                 let index = if forward {
                     window.highest() + distance / 8
