@@ -8,6 +8,7 @@ use super::{Connection, Phase};
 use crate::alert::AlertDescription;
 use crate::codec::{Decode, u16s};
 use crate::event::{CloseReason, Connected};
+use crate::front::Cookie;
 use crate::key_schedule::{self, KeySchedule, TrafficSecrets};
 use crate::message::MessageType;
 use crate::message::authentication::{self, signed_content};
@@ -103,6 +104,8 @@ pub(super) struct Handshake {
     pub(super) legacy_cookie: Vec<u8>,
     /// A HelloRetryRequest came or went.
     pub(super) retried: bool,
+    /// Server: the cookie that a `Front` found in the second ClientHello.
+    pub(super) front_cookie: Option<Cookie>,
     /// The connection ID that this end wants to receive.
     pub(super) local_id: Vec<u8>,
     /// Signature schemes that the peer verifies; on a client only once it was asked.
@@ -140,6 +143,7 @@ impl Handshake {
             cookie: Vec::new(),
             legacy_cookie: Vec::new(),
             retried: false,
+            front_cookie: None,
             local_id: Vec::new(),
             peer_schemes: None,
             certificate: None,

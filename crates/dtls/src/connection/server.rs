@@ -8,6 +8,7 @@ use super::Connection;
 use super::handshake::{Failure, HANDSHAKE_EPOCH, Handshake, State, choose_srtp};
 use crate::alert::AlertDescription;
 use crate::codec::{Decode, Write, u16s};
+use crate::front::Cookie;
 use crate::message::MessageType;
 use crate::message::authentication::CertificateRequest;
 use crate::message::extension::{self, Extensions};
@@ -108,6 +109,17 @@ pub(crate) fn retry_extensions(group: Option<Group>, cookie: &[u8]) -> Vec<u8> {
 }
 
 impl Connection {
+    /// Goes on where a `Front` has begun: it took messages number 0 of both ends.
+    pub(crate) fn continue_from_front(&mut self, record: u64, cookie: Option<Cookie>) {
+        self.reassembler.start_at(1);
+        self.next_sequence = 1;
+        // RFC 6347 section 4.2.1: the ServerHello takes the number of the hello that it answers.
+        self.records.set_plain_sequence(record);
+        if let Some(handshake) = &mut self.handshake {
+            handshake.front_cookie = cookie;
+        }
+    }
+
     pub(super) fn handle_client_hello(
         &mut self,
         now: Instant,
@@ -145,6 +157,18 @@ impl Connection {
             return Err(AlertDescription::ILLEGAL_PARAMETER.into());
         }
         handshake.suite = Some(suite);
+        if let Some(cookie) = handshake.front_cookie.take() {
+            let (hello_hash, retry) = cookie.resume(&message.body)?;
+            if cookie.suite != suite {
+                return Err(AlertDescription::ILLEGAL_PARAMETER.into());
+            }
+            handshake.retried = true;
+            handshake.group = cookie.group;
+            handshake.transcript.resume_retry(suite.hash(), &hello_hash);
+            handshake
+                .transcript
+                .add(MessageType::SERVER_HELLO, 0, &retry);
+        }
         let schemes: Vec<u16> = u16s(
             extensions
                 .numbers(extension::SIGNATURE_ALGORITHMS)?

@@ -6,7 +6,7 @@ mod protection;
 mod replay;
 
 pub(crate) use epochs::{Opened, Outcome, RecordLayer};
-pub(crate) use header::{ContentType, LEGACY_HEADER_LEN, RecordHeader};
+pub(crate) use header::{ContentType, LEGACY_HEADER_LEN, RecordHeader, write_legacy};
 pub(crate) use protection::RecordKeys;
 pub(crate) use replay::ReplayWindow;
 

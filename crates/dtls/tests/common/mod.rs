@@ -188,7 +188,11 @@ impl Pair {
             let datagram = self.client.seal(&data);
             self.server.data.clear();
             self.server.receive(self.now, datagram);
-            assert_eq!(self.server.data, [data.clone()], "{what}: to the server");
+            assert_eq!(
+                self.server.data,
+                std::slice::from_ref(&data),
+                "{what}: to the server"
+            );
             let datagram = self.server.seal(&data);
             self.client.data.clear();
             self.client.receive(self.now, datagram);
