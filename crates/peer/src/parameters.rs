@@ -73,10 +73,16 @@ impl Encoding {
     /// Whether the values are in their ranges.
     pub(crate) fn check(&self, kind: Kind) -> Result<(), Error> {
         if kind == Kind::Video {
-            if self.scale_resolution_down_by.is_some_and(|by| !(by >= 1.0)) {
+            if self
+                .scale_resolution_down_by
+                .is_some_and(|by| by.is_nan() || by < 1.0)
+            {
                 return Err(Error::Range("the scale is below 1.0".into()));
             }
-            if self.max_framerate.is_some_and(|rate| !(rate >= 0.0)) {
+            if self
+                .max_framerate
+                .is_some_and(|rate| rate.is_nan() || rate < 0.0)
+            {
                 return Err(Error::Range("the frame rate is below 0.0".into()));
             }
         }

@@ -207,7 +207,7 @@ impl Transport {
         self.dtls = Some(connection);
         self.dtls_state = DtlsState::Connecting;
         for mut datagram in std::mem::take(&mut self.early) {
-            self.receive_dtls(now, &mut datagram);
+            self.receive_dtls(now, Ecn::NotEct, &mut datagram);
         }
     }
 
@@ -222,10 +222,11 @@ impl Transport {
             return;
         };
         self.sctp_started = true;
-        channels.set_role(match role {
+        let role = match role {
             dtls::Role::Client => DtlsRole::Client,
             dtls::Role::Server => DtlsRole::Server,
-        });
+        };
+        channels.set_role(now, role);
         let by_signalling = self
             .remote_init
             .take()
@@ -247,6 +248,7 @@ impl Transport {
         &mut self,
         now: Instant,
         from: Path,
+        ecn: Ecn,
         datagram: &mut [u8],
     ) -> Incoming {
         let payload = match self.ice.handle_datagram(now, from, datagram) {
@@ -264,7 +266,7 @@ impl Transport {
         // RFC 7983 section 7.
         match data.first() {
             Some(20..=63) => {
-                self.receive_dtls(now, data);
+                self.receive_dtls(now, ecn, data);
                 Incoming::Nothing
             }
             Some(128..=191) => self.receive_media(payload.start, data),
@@ -275,7 +277,7 @@ impl Transport {
         }
     }
 
-    fn receive_dtls(&mut self, now: Instant, datagram: &mut [u8]) {
+    fn receive_dtls(&mut self, now: Instant, ecn: Ecn, datagram: &mut [u8]) {
         let Some(dtls) = &mut self.dtls else {
             if self.early.len() < self.limits.early_datagrams && self.dtls_state == DtlsState::New {
                 self.early.push_back(datagram.to_vec());
@@ -292,7 +294,7 @@ impl Transport {
             && self.sctp_started
         {
             for range in received {
-                channels.handle_packet(now, &datagram[range]);
+                channels.handle_packet_with_ecn(now, &datagram[range], ecn);
             }
         }
     }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::time::Instant;
 
-use visavis_datagram::{Path, Transmit, TransmitBuf};
+use visavis_datagram::{Ecn, Path, Protocol, Transmit, TransmitBuf};
 use visavis_ice as ice;
 
 use super::PeerConnection;
@@ -60,9 +60,11 @@ impl PeerConnection {
     }
 
     /// It is gone.
-    pub fn remove_local_address(&mut self, now: Instant, address: SocketAddr) {
+    pub fn remove_local_address(&mut self, now: Instant, address: SocketAddr, protocol: Protocol) {
         self.now = now;
-        self.transport.ice.remove_local_address(now, address);
+        self.transport
+            .ice
+            .remove_local_address(now, address, protocol);
         self.drain(now);
     }
 
@@ -101,7 +103,7 @@ impl PeerConnection {
     /// A listening socket accepted a connection. False: close it.
     pub fn ice_accepted(&mut self, now: Instant, path: Path) -> bool {
         self.now = now;
-        self.transport.ice.accepted(now, path)
+        self.transport.ice.accepted(path)
     }
 
     /// A stream ended.
@@ -116,8 +118,19 @@ impl PeerConnection {
     /// A datagram arrived, or a message of a stream. Media is unprotected in place, and the answer
     /// says where it stands.
     pub fn handle_datagram(&mut self, now: Instant, from: Path, datagram: &mut [u8]) -> Received {
+        self.handle_datagram_with_ecn(now, from, Ecn::NotEct, datagram)
+    }
+
+    /// The same, with the ECN bits of the datagram.
+    pub fn handle_datagram_with_ecn(
+        &mut self,
+        now: Instant,
+        from: Path,
+        ecn: Ecn,
+        datagram: &mut [u8],
+    ) -> Received {
         self.now = now;
-        let incoming = self.transport.handle_datagram(now, from, datagram);
+        let incoming = self.transport.handle_datagram(now, from, ecn, datagram);
         self.drain(now);
         match incoming {
             Incoming::Nothing => Received::Consumed,
@@ -158,21 +171,18 @@ impl PeerConnection {
 
     /// What happened next.
     pub fn poll_event(&mut self) -> Option<Event> {
-        loop {
-            if let Some(event) = self.events.pop_front() {
-                return Some(event);
-            }
-            if self.closed {
-                return None;
-            }
-            if std::mem::take(&mut self.update_negotiation_needed)
-                && self.jsep.update_negotiation_needed()
-            {
-                return Some(Event::NegotiationNeeded);
-            }
-            let event = self.poll_channels()?;
+        if let Some(event) = self.events.pop_front() {
             return Some(event);
         }
+        if self.closed {
+            return None;
+        }
+        if std::mem::take(&mut self.update_negotiation_needed)
+            && self.jsep.update_negotiation_needed()
+        {
+            return Some(Event::NegotiationNeeded);
+        }
+        self.poll_channels()
     }
 
     /// Turns what the layers below have to tell into events.

@@ -24,7 +24,10 @@ impl Jsep {
             .pending_remote
             .clone()
             .ok_or_else(|| Error::state("there is no remote offer to answer"))?;
-        let bundled = bundled_sections(&offer.sdp);
+        let bundled = match multiplexes_rtcp(&offer.sdp) {
+            true => bundled_sections(&offer.sdp),
+            false => Vec::new(),
+        };
         let media: Vec<Media> = offer
             .sdp
             .media
@@ -104,7 +107,7 @@ impl Jsep {
         setup: Setup,
         local: &LocalParameters,
     ) -> Option<Media> {
-        if transceiver.is_stopped() || !offered.attributes.has_rtcp_mux() {
+        if transceiver.is_stopped() {
             return None;
         }
         let settings = Arc::clone(&self.settings);
@@ -136,9 +139,10 @@ impl Jsep {
             cname: &self.cname,
         }
         .write(local);
+        let reduced_size = offered.attributes.has_rtcp_rsize() || offered.port == 0;
         media.attributes.retain(|attribute| match attribute {
             // Only what was offered may be answered.
-            Attribute::RtcpRsize => offered.attributes.has_rtcp_rsize(),
+            Attribute::RtcpRsize => reduced_size,
             Attribute::RtcpMuxOnly => false,
             _ => true,
         });
@@ -174,6 +178,14 @@ fn bundled_sections(offer: &SessionDescription) -> Vec<usize> {
             .into_iter()
             .collect(),
     }
+}
+
+/// Whether RTCP shares the transport's port, which is the only way here. Sections that are
+/// bundled follow the one that carries the transport (RFC 9143 section 9.3).
+fn multiplexes_rtcp(offer: &SessionDescription) -> bool {
+    super::transport_section(offer)
+        .map(|index| &offer.media[index])
+        .is_none_or(|media| !media.is_rtp() || media.attributes.has_rtcp_mux())
 }
 
 fn allows_mixed_extensions(offer: &SessionDescription) -> bool {

@@ -13,6 +13,9 @@ mod rollback;
 mod section;
 mod validate;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use visavis_datagram::Random;

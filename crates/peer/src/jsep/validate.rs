@@ -103,10 +103,12 @@ impl Jsep {
         let Some(transport) = transport_section(sdp) else {
             return Ok(());
         };
-        let setup = sdp.media[transport]
-            .attributes
-            .setup()
-            .or(sdp.attributes.setup());
+        let carrier = &sdp.media[transport];
+        // The sections that share its transport share this too (RFC 9143 section 9.3).
+        if carrier.is_rtp() && !carrier.attributes.has_rtcp_mux() {
+            return Err(Error::access("the answer does not multiplex RTCP"));
+        }
+        let setup = carrier.attributes.setup().or(sdp.attributes.setup());
         if !matches!(setup, None | Some(Setup::Active | Setup::Passive)) {
             return Err(Error::access("an answer must be active or passive"));
         }
@@ -146,13 +148,6 @@ fn check_answered_section(index: usize, offered: &Media, answered: &Media) -> Re
     if offered.is_rejected() {
         return Err(Error::access(format!(
             "the media section {index} was rejected in the offer and is accepted in the answer"
-        )));
-    }
-    if matches!(answered.kind, MediaKind::Audio | MediaKind::Video)
-        && !answered.attributes.has_rtcp_mux()
-    {
-        return Err(Error::access(format!(
-            "the media section {index} does not multiplex RTCP"
         )));
     }
     if answered.kind == MediaKind::Application && !answered.is_data_channel() {
