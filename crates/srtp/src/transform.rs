@@ -9,12 +9,8 @@ use crate::keys::{Derivation, Label};
 use crate::packet::{EXTENSION_HEADER, FIXED_HEADER, RTCP_HEADER};
 use crate::{Error, Profile};
 
-/// The session keys of SRTP or of SRTCP.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "keys stand in the context itself: a server that goes through many contexts would \
-              wait for a pointer first"
-)]
+/// The session keys of SRTP or of SRTCP. They stand in the context itself: a server that goes
+/// through many contexts would wait for a pointer first.
 pub(crate) enum Transform {
     /// AES in counter mode and HMAC-SHA1 (RFC 3711 section 4, RFC 6188).
     Counter {
