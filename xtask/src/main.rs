@@ -37,6 +37,12 @@ enum Command {
         /// Folders of `interop/`; all of them if none is named.
         peers: Vec<String>,
     },
+    /// Connect over every pair of NAT kinds, simulated: `[SEEDS]`, 20 by default.
+    NatMatrix {
+        /// Passed on: --check, --json, --quick and the number of seeds.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Compare speed with other implementations: crypto, srtp, dtls, sctp, rtp, stun, ice, ...
     Bench {
         /// Which benchmark.
@@ -52,6 +58,9 @@ fn main() -> ExitCode {
         Command::SansIo => sans_io::run(),
         Command::Fuzz { minutes, targets } => fuzz::run(minutes, &targets),
         Command::Interop { peers } => interop::run(&peers),
+        Command::NatMatrix { arguments } => {
+            delegate::example("visavis-ice", "nat_matrix", &arguments)
+        }
         Command::Bench { name, arguments } => delegate::bench(&name, &arguments),
     }
 }

@@ -28,6 +28,8 @@ const ROUND_TRIP: Duration = Duration::from_millis(40);
 const PATIENCE: Duration = Duration::from_secs(39);
 /// Time to settle on the best pair after that: under loss, retransmissions find it late.
 const SETTLE: Duration = Duration::from_secs(20);
+/// The same where TCP has to open a connection under loss: its own timeouts double.
+const SETTLE_TCP: Duration = Duration::from_secs(60);
 
 /// How a host reaches the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,9 +95,8 @@ impl Access {
     }
 }
 
-/// Whether a direct path exists (RFC 4787 sections 4 and 5): over IPv6 between stateful firewalls always;
-/// over IPv4 unless one side's mapping depends on the destination while the other side filters by port;
-/// over TCP where one side can be connected to.
+/// Whether a direct path exists: over IPv6 between stateful firewalls always; over IPv4 where holes can be
+/// punched; over TCP where one side can be connected to.
 fn direct_path(a: Access, b: Access) -> bool {
     if a.has_v6() && b.has_v6() {
         return true;
@@ -104,14 +105,77 @@ fn direct_path(a: Access, b: Access) -> bool {
         return false;
     }
     if a.has_udp() && b.has_udp() {
-        let fails = |one: Access, other: Access| {
-            one.behaviour().0 != Dependence::EndpointIndependent
-                && other.behaviour().1 == Dependence::AddressAndPortDependent
-        };
-        return !fails(a, b) && !fails(b, a);
+        return punches([a.behaviour(), b.behaviour()]);
     }
     // The open host listens, on a port that not every firewall lets through.
     (a == Access::Open && b == Access::NoUdp) || (b == Access::Open && a == Access::NoUdp)
+}
+
+/// Whether two hosts behind NATs of these mappings and filterings (RFC 4787 sections 4 and 5) can come to a
+/// path that works both ways, each knowing at first only what a server saw of the other, and later whatever
+/// source it saw packets come from. By exhausting what each can send; no agent takes part.
+fn punches(behaviours: [(Dependence, Dependence); 2]) -> bool {
+    use Dependence::{AddressAndPortDependent, AddressDependent, EndpointIndependent};
+
+    /// An IP address (0 and 1 are the sides', 2 the server's) and a port, which is an external endpoint's index.
+    type Destination = (usize, usize);
+    const SERVER: Destination = (2, usize::MAX);
+
+    #[derive(Default)]
+    struct World {
+        /// Side, and the destination as far as the mapping depends on it.
+        endpoints: Vec<(usize, Option<Destination>)>,
+        contacted: Vec<Vec<Destination>>,
+    }
+    impl World {
+        fn send(&mut self, side: usize, mapping: Dependence, to: Destination) -> usize {
+            let key = match mapping {
+                EndpointIndependent => None,
+                AddressDependent => Some((to.0, 0)),
+                AddressAndPortDependent => Some(to),
+            };
+            let known = self
+                .endpoints
+                .iter()
+                .position(|endpoint| *endpoint == (side, key));
+            let from = known.unwrap_or_else(|| {
+                self.endpoints.push((side, key));
+                self.contacted.push(Vec::new());
+                self.endpoints.len() - 1
+            });
+            if !self.contacted[from].contains(&to) {
+                self.contacted[from].push(to);
+            }
+            from
+        }
+    }
+
+    let mut world = World::default();
+    let reflexive = [0, 1].map(|side| world.send(side, behaviours[side].0, SERVER));
+    let mut known = [vec![reflexive[1]], vec![reflexive[0]]];
+    let mut delivered: Vec<(usize, usize)> = Vec::new();
+    for _ in 0..8 {
+        for side in [0, 1] {
+            let other = 1 - side;
+            for target in known[side].clone() {
+                let from = world.send(side, behaviours[side].0, (other, target));
+                let open = match behaviours[other].1 {
+                    EndpointIndependent => true,
+                    AddressDependent => world.contacted[target].iter().any(|to| to.0 == side),
+                    AddressAndPortDependent => world.contacted[target].contains(&(side, from)),
+                };
+                if open {
+                    delivered.push((from, target));
+                    if !known[other].contains(&from) {
+                        known[other].push(from);
+                    }
+                }
+            }
+        }
+    }
+    delivered
+        .iter()
+        .any(|&(from, to)| delivered.contains(&(to, from)))
 }
 
 struct Outcome {
@@ -222,14 +286,15 @@ fn run(accesses: [Access; 2], seed: u64, loss: f64) -> (Outcome, String) {
     let connected = call.connect(PATIENCE).then(|| call.now() - now);
     let direct = direct_path(accesses[0], accesses[1]);
     let wanted = |pair: Option<SelectedPair>| pair.is_some_and(|pair| is_relayed(&pair) != direct);
-    let cheapest = call.run(SETTLE, |call| {
+    let udp = accesses.iter().all(|access| access.has_udp());
+    let cheapest = call.run(if udp { SETTLE } else { SETTLE_TCP }, |call| {
         wanted(call.left().agent.selected_pair()) && wanted(call.right().agent.selected_pair())
     });
     // Once there, it stays there.
     call.run_for(Duration::from_secs(1));
     let stays =
         wanted(call.left().agent.selected_pair()) && wanted(call.right().agent.selected_pair());
-    let data = (0..20).any(|_| call.exchange_data(Duration::from_millis(200)));
+    let data = (0..40).any(|_| call.exchange_data(Duration::from_secs(1)));
     let outcome = Outcome {
         connected,
         cheapest: cheapest && stays,

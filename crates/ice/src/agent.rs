@@ -123,6 +123,11 @@ pub struct Agent {
     /// The slot of the pace that this agent holds.
     slot: Option<Instant>,
     gather_turn: bool,
+    /// Peer-reflexive remote candidates so far, and when the last one came.
+    reflexive_made: u32,
+    reflexive_at: Option<Instant>,
+    /// Counts slots.
+    turn: u8,
     timer: Option<Instant>,
 
     /// Reused where relayed data has to be copied.
@@ -223,6 +228,9 @@ impl Agent {
             silence: None,
             slot: None,
             gather_turn: false,
+            turn: 0,
+            reflexive_made: 0,
+            reflexive_at: None,
             timer: None,
             scratch: Vec::new(),
             events: VecDeque::new(),

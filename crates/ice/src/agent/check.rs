@@ -21,6 +21,9 @@ use crate::stats::PairState;
 /// Requests of one check once a pair is nominated: the rest only looks for something better.
 const REQUESTS_AFTER_NOMINATION: u32 = 4;
 
+/// One slot of so many goes to ordinary checks and servers even while triggered checks wait.
+const TRIGGERED_SHARE: u8 = 4;
+
 /// Multiple of the timeout to wait for after the last request, Rm (RFC 8489 section 6.2.1).
 const LAST_WAIT: u32 = 16;
 
@@ -56,7 +59,7 @@ impl Agent {
             .iter()
             .filter(of_session)
             .any(|pair| match pair.state {
-                PairState::Waiting => true,
+                PairState::Waiting => !pair.queued,
                 PairState::Frozen => !self.pairs.iter().filter(of_session).any(|other| {
                     other.foundation == pair.foundation && other.state == PairState::InProgress
                 }),
@@ -75,28 +78,47 @@ impl Agent {
         out: &mut TransmitBuf,
         piggyback: &mut dyn Piggyback,
     ) -> Option<Transmit> {
-        if self.can_check() {
-            while let Some(id) = self.triggered.pop_front() {
-                if let Some(pair) = self.pair_mut(id) {
-                    pair.queued = false;
-                }
-                if let Some(transmit) = self.start_check(now, id, out, piggyback) {
-                    return Some(transmit);
-                }
-            }
+        // A peer behind a NAT that gives each destination another port can trigger checks without
+        // end: the others get their turn all the same.
+        self.turn = self.turn.wrapping_add(1);
+        if !self.turn.is_multiple_of(TRIGGERED_SHARE)
+            && let Some(transmit) = self.start_triggered(now, out, piggyback)
+        {
+            return Some(transmit);
         }
         // Servers and checks take turns.
         self.gather_turn = !self.gather_turn;
-        if self.gather_turn {
-            if let Some(transmit) = self.start_server_transaction(now, out) {
+        let server_first = self.gather_turn;
+        if server_first && let Some(transmit) = self.start_server_transaction(now, out) {
+            return Some(transmit);
+        }
+        if let Some(transmit) = self.start_ordinary(now, out, piggyback) {
+            return Some(transmit);
+        }
+        if !server_first && let Some(transmit) = self.start_server_transaction(now, out) {
+            return Some(transmit);
+        }
+        self.start_triggered(now, out, piggyback)
+    }
+
+    fn start_triggered(
+        &mut self,
+        now: Instant,
+        out: &mut TransmitBuf,
+        piggyback: &mut dyn Piggyback,
+    ) -> Option<Transmit> {
+        if !self.can_check() {
+            return None;
+        }
+        while let Some(id) = self.triggered.pop_front() {
+            if let Some(pair) = self.pair_mut(id) {
+                pair.queued = false;
+            }
+            if let Some(transmit) = self.start_check(now, id, out, piggyback) {
                 return Some(transmit);
             }
-            return self.start_ordinary(now, out, piggyback);
         }
-        match self.start_ordinary(now, out, piggyback) {
-            Some(transmit) => Some(transmit),
-            None => self.start_server_transaction(now, out),
-        }
+        None
     }
 
     fn start_server_transaction(
@@ -126,7 +148,11 @@ impl Agent {
             let next = self
                 .pairs
                 .iter()
-                .filter(|pair| pair.generation == generation && pair.state == PairState::Waiting)
+                .filter(|pair| {
+                    pair.generation == generation
+                        && pair.state == PairState::Waiting
+                        && !pair.queued
+                })
                 .max_by_key(|pair| pair.priority)?
                 .id;
             if let Some(transmit) = self.start_check(now, next, out, piggyback) {
@@ -192,7 +218,11 @@ impl Agent {
             .iter()
             .filter(|pair| matches!(pair.state, PairState::Waiting | PairState::InProgress))
             .count() as u32;
-        let initial = initial.max(self.pacer.ta() * busy);
+        let initial = self
+            .measured_rto(minimum)
+            .unwrap_or(initial)
+            .min(initial)
+            .max(self.pacer.ta() * busy);
         let nominating = self.session.nominating == Some(id) || self.renews_nomination(id);
         let pair = self.pairs.iter().position(|pair| pair.id == id)?;
         if self.pairs[pair].is_stream() && self.pairs[pair].path.local.port() == 0 {
@@ -224,6 +254,15 @@ impl Agent {
             pair.unanswered_since = Some(now);
         }
         self.write_request(now, id, transaction, nominating, out, piggyback)
+    }
+
+    /// The timeout that the pairs with measured round trips suggest for the others: the longest.
+    fn measured_rto(&self, minimum: Duration) -> Option<Duration> {
+        self.pairs
+            .iter()
+            .filter(|pair| pair.rtt.smoothed().is_some())
+            .map(|pair| pair.rtt.timeout(minimum))
+            .max()
     }
 
     fn open_pair_connection(&mut self, id: PairId) {
@@ -295,7 +334,13 @@ impl Agent {
 
     fn most_requests(&self) -> u32 {
         let most = self.config.timing.request_count;
-        if self.session.nominated.is_some() {
+        // A relay costs: what might replace it gets every chance.
+        let direct = self
+            .session
+            .nominated
+            .and_then(|id| self.pair(id))
+            .is_some_and(|pair| pair.relays == 0);
+        if direct {
             most.min(REQUESTS_AFTER_NOMINATION)
         } else {
             most

@@ -305,6 +305,12 @@ impl Agent {
             relay_protocol: relay.map(|(_, protocol)| protocol),
         };
         let foundation = self.foundation(key);
+        // A relay's address of the other family is for peers that have no other.
+        let index = if base.is_ipv4() == address.is_ipv4() {
+            index
+        } else {
+            3
+        };
         let preference = local_preference(
             kind,
             network.cost,

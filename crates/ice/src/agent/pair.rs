@@ -44,6 +44,9 @@ pub(super) struct Check {
     pub(super) use_candidate: bool,
 }
 
+/// See [`Pair::rank`].
+pub(super) type Rank = (u32, u8, std::cmp::Reverse<u64>);
+
 #[derive(Debug)]
 pub(super) struct Pair {
     pub(super) id: PairId,
@@ -57,6 +60,8 @@ pub(super) struct Pair {
     pub(super) priority: u64,
     /// Sum of both networks' costs.
     pub(super) cost: u32,
+    /// How many of its candidates are relayed.
+    pub(super) relays: u8,
     pub(super) state: PairState,
     /// Stands in the triggered-check queue.
     pub(super) queued: bool,
@@ -113,9 +118,9 @@ impl Pair {
         self.misses >= SUSPECT_MISSES
     }
 
-    /// Cheaper networks first, then priority: smaller is better.
-    pub(super) fn rank(&self) -> (u32, std::cmp::Reverse<u64>) {
-        (self.cost, std::cmp::Reverse(self.priority))
+    /// Cheaper networks first, then fewer relays, then priority: smaller is better.
+    pub(super) fn rank(&self) -> Rank {
+        (self.cost, self.relays, std::cmp::Reverse(self.priority))
     }
 
     /// The retransmission timeout: measured, or `initial` while nothing was measured.

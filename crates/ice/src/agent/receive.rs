@@ -1,8 +1,8 @@
 //! What arrives: whose datagram it is, checks of the peer (RFC 8445 section 7.3) and responses to
 //! ours (section 7.2.5).
 
-use std::net::SocketAddr;
-use std::time::Instant;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
 
 use visavis_datagram::{Path, Protocol, Transmit, TransmitBuf};
 use visavis_stun::attributes::{
@@ -23,6 +23,14 @@ use crate::config::Role;
 use crate::event::{PairId, Received};
 use crate::piggyback::Piggyback;
 use crate::stats::PairState;
+
+/// Peer-reflexive candidates with one IP address at a time.
+const MAX_REFLEXIVE_PER_IP: usize = 16;
+
+/// Peer-reflexive candidates that an agent takes as fast as they come; later ones at an interval. Without the
+/// latter, two NATs that map by port and filter nothing let each answer make a new address for ever.
+const FREE_REFLEXIVE: u32 = 32;
+const REFLEXIVE_INTERVAL: Duration = Duration::from_millis(250);
 
 /// A response that waits to be sent.
 #[derive(Debug)]
@@ -462,6 +470,21 @@ impl Agent {
             network_cost: check.cost,
             extensions: Vec::new(),
         };
+        // A NAT that gives each destination another port makes a new address of every answer to a new
+        // address; nobody needs the early ones.
+        let of_ip = |remote: &super::remote::Remote| {
+            remote.generation == generation
+                && remote.candidate.kind == CandidateKind::PeerReflexive
+                && remote
+                    .address
+                    .is_some_and(|known| known.ip() == address.ip())
+        };
+        if self.remotes.iter().filter(|remote| of_ip(remote)).count() >= MAX_REFLEXIVE_PER_IP
+            && !self.forget_reflexive(generation, Some(address.ip()))
+        {
+            self.stats.candidates_over_limit += 1;
+            return None;
+        }
         // No pairs with other local candidates: only the one that it was seen on is known to work.
         if self
             .remotes
@@ -469,12 +492,21 @@ impl Agent {
             .filter(|r| r.generation == generation)
             .count()
             >= self.config.limits.remote_candidates
-            && !self.forget_reflexive(generation)
+            && !self.forget_reflexive(generation, None)
         {
             self.stats.candidates_over_limit += 1;
             return None;
         }
-        let _ = now;
+        if self.reflexive_made >= FREE_REFLEXIVE
+            && self
+                .reflexive_at
+                .is_some_and(|last| now.saturating_duration_since(last) < REFLEXIVE_INTERVAL)
+        {
+            self.stats.candidates_over_limit += 1;
+            return None;
+        }
+        self.reflexive_made = self.reflexive_made.saturating_add(1);
+        self.reflexive_at = Some(now);
         let id = RemoteId(self.next_id());
         let foundation = self
             .remotes
@@ -495,10 +527,11 @@ impl Agent {
 
     /// Makes room: the oldest peer-reflexive candidate without a usable pair goes. An authenticated
     /// peer whose NAT gives it ever new ports does not fill the table for good.
-    fn forget_reflexive(&mut self, generation: u32) -> bool {
+    fn forget_reflexive(&mut self, generation: u32, ip: Option<IpAddr>) -> bool {
         let useless = self.remotes.iter().position(|remote| {
             remote.generation == generation
                 && remote.candidate.kind == CandidateKind::PeerReflexive
+                && (ip.is_none() || remote.address.map(|address| address.ip()) == ip)
                 && !self
                     .pairs
                     .iter()

@@ -291,6 +291,7 @@ impl Agent {
         let priority = self.priority_of(l.candidate.priority, r.candidate.priority);
         let cost = u32::from(l.cost) + u32::from(r.cost);
         let foundation = (l.foundation, r.foundation);
+        let relays = relays(&l.candidate, &r.candidate);
         if self.pairs.len() >= self.config.limits.pairs {
             // RFC 8445 section 6.1.2.5: the lowest priorities go.
             let least = self
@@ -314,6 +315,7 @@ impl Agent {
             foundation,
             priority,
             cost,
+            relays,
             state: PairState::Frozen,
             queued: false,
             connecting: None,
@@ -352,7 +354,9 @@ impl Agent {
                 let priority = self.priority_of(l.candidate.priority, r.candidate.priority);
                 let cost = u32::from(l.cost) + u32::from(r.cost);
                 let foundation = (l.foundation, r.foundation);
+                let relays = relays(&l.candidate, &r.candidate);
                 let pair = &mut self.pairs[index];
+                pair.relays = relays;
                 pair.priority = priority;
                 pair.cost = cost;
                 pair.foundation = foundation;
@@ -433,6 +437,10 @@ impl Agent {
         }
         self.triggered = VecDeque::new();
     }
+}
+
+fn relays(local: &Candidate, remote: &Candidate) -> u8 {
+    u8::from(local.kind == CandidateKind::Relayed) + u8::from(remote.kind == CandidateKind::Relayed)
 }
 
 /// Whether datagrams can be sent to an address at all, and to one host only.

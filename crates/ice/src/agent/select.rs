@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::Agent;
-use super::pair::Pair;
+use super::pair::{Pair, Rank};
 use crate::config::Role;
 use crate::event::{ConnectionState, Event, GatheringState, PairId, SelectedPair};
 use crate::stats::PairState;
@@ -214,7 +214,7 @@ impl Agent {
         if !better && !more_to_come {
             return None;
         }
-        let relayed = self.is_relayed(selected);
+        let relayed = selected.relays > 0;
         let timing = &self.config.timing;
         Some(
             first
@@ -224,13 +224,6 @@ impl Agent {
                     timing.nomination_delay
                 },
         )
-    }
-
-    fn is_relayed(&self, pair: &Pair) -> bool {
-        use crate::candidate::CandidateKind::Relayed;
-        let local = self.candidate(pair.local).map(|c| c.candidate.kind);
-        let remote = self.remote(pair.remote).map(|r| r.candidate.kind);
-        local == Some(Relayed) || remote == Some(Relayed)
     }
 
     fn is_direct_host(&self, pair: &Pair) -> bool {
@@ -310,7 +303,7 @@ impl Agent {
         }
         let generation = self.session.generation;
         let selected = self.selected;
-        let mut spares: Vec<(bool, (u32, std::cmp::Reverse<u64>), PairId)> = self
+        let mut spares: Vec<(bool, Rank, PairId)> = self
             .pairs
             .iter()
             .filter(|pair| {

@@ -26,6 +26,8 @@ const NONCE: &str = "0123456789abcdef";
 struct Allocation {
     /// One, or one of each family.
     relayed: Vec<SocketAddr>,
+    /// The request that made it: repeated, it gets the same answer (RFC 8656 section 7.2).
+    transaction: TransactionId,
     permissions: HashMap<IpAddr, Instant>,
     channels: HashMap<u16, SocketAddr>,
 }
@@ -223,7 +225,21 @@ impl Server {
             .collect();
         let len = match message.method() {
             Method::ALLOCATE => {
-                if self.allocations.contains_key(&path) {
+                let repeated = self
+                    .allocations
+                    .get(&path)
+                    .filter(|allocation| allocation.transaction == message.transaction())
+                    .map(|allocation| allocation.relayed.clone());
+                if let Some(relayed) = repeated {
+                    finish(ok, &|b| {
+                        for &address in &relayed {
+                            b.add(&XorRelayedAddress(address));
+                        }
+                        b.add(&XorMappedAddress(path.remote))
+                            .add(&Lifetime(600))
+                            .integrity(&key);
+                    })
+                } else if self.allocations.contains_key(&path) {
                     finish(Class::Error, &error(&ErrorCode::ALLOCATION_MISMATCH))
                 } else {
                     let port = self.next_port;
@@ -251,6 +267,7 @@ impl Server {
                         path,
                         Allocation {
                             relayed: relayed.clone(),
+                            transaction: message.transaction(),
                             permissions: HashMap::new(),
                             channels: HashMap::new(),
                         },
