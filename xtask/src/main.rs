@@ -43,6 +43,12 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Shake hands by DTLS over simulated networks: `[SEEDS]`, 1000 by default.
+    HandshakeTable {
+        /// Passed on: --check, --json, --quick and the number of seeds.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Compare speed with other implementations: crypto, srtp, dtls, sctp, rtp, stun, ice, ...
     Bench {
         /// Which benchmark.
@@ -60,6 +66,9 @@ fn main() -> ExitCode {
         Command::Interop { peers } => interop::run(&peers),
         Command::NatMatrix { arguments } => {
             delegate::example("visavis-ice", "nat_matrix", &arguments)
+        }
+        Command::HandshakeTable { arguments } => {
+            delegate::example("visavis-dtls", "handshake_table", &arguments)
         }
         Command::Bench { name, arguments } => delegate::bench(&name, &arguments),
     }

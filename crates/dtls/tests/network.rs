@@ -8,7 +8,7 @@ mod network;
 use std::sync::Arc;
 
 use common::config;
-use network::{Network, run};
+use network::{Cookie, Network, run};
 use visavis_crypto::Group;
 use visavis_dtls::{Config, Version};
 
@@ -39,11 +39,11 @@ fn every_network_lets_every_handshake_complete() {
             }
             let (client, server) = configs(version, group);
             for network in Network::ALL {
-                for seed in 0..seeds() {
-                    let outcome = run(&client, &server, network, seed);
+                for (seed, cookie) in (0..seeds()).zip([Cookie::No, Cookie::Yes].iter().cycle()) {
+                    let outcome = run(&client, &server, network, *cookie, seed);
                     assert!(
                         outcome.is_complete(),
-                        "{version} {group:?} {network:?} seed {seed}: {outcome:?}"
+                        "{version} {group:?} {network:?} {cookie:?} seed {seed}: {outcome:?}"
                     );
                 }
             }
@@ -55,12 +55,16 @@ fn every_network_lets_every_handshake_complete() {
 fn round_trips_without_loss_are_exact() {
     for group in Group::ALL {
         let (client, server) = configs(Version::Dtls13, group);
-        let outcome = run(&client, &server, Network::Clean, 1);
+        let outcome = run(&client, &server, Network::Clean, Cookie::No, 1);
         assert_eq!(outcome.round_trips(), 1.0, "DTLS 1.3 {group:?}");
+        let outcome = run(&client, &server, Network::Clean, Cookie::Yes, 1);
+        assert_eq!(outcome.round_trips(), 2.0, "DTLS 1.3 {group:?} with cookie");
         if group.is_for_tls12() {
             let (client, server) = configs(Version::Dtls12, group);
-            let outcome = run(&client, &server, Network::Clean, 1);
+            let outcome = run(&client, &server, Network::Clean, Cookie::No, 1);
             assert_eq!(outcome.round_trips(), 2.0, "DTLS 1.2 {group:?}");
+            let outcome = run(&client, &server, Network::Clean, Cookie::Yes, 1);
+            assert_eq!(outcome.round_trips(), 3.0, "DTLS 1.2 {group:?} with cookie");
         }
     }
 }
