@@ -90,6 +90,11 @@ const PROBE_STEP: Duration = Duration::from_millis(2);
 /// A probe that cannot be sent for this long is given up.
 const PROBE_PATIENCE: Duration = Duration::from_secs(1);
 
+/// A debt of less than this many bytes is none.
+const DEBT_ROUNDING: f64 = 0.5;
+/// Timeouts for the rate lie at least so far ahead.
+const LEAST_WAIT: Duration = Duration::from_micros(10);
+
 #[derive(Debug, Clone, Copy)]
 struct Entry<T> {
     packet: Queued<T>,
@@ -166,7 +171,7 @@ impl<T: Copy> Pacer<T> {
             let entry = *entry;
             return Some(self.release(now, entry, None));
         }
-        if self.debt > 0.0 {
+        if self.debt > DEBT_ROUNDING {
             return None;
         }
         let entry = self.first()?;
@@ -192,8 +197,11 @@ impl<T: Copy> Pacer<T> {
         if self.packets == 0 || self.is_held() {
             return None;
         }
+        if self.debt <= DEBT_ROUNDING {
+            return Some(updated);
+        }
         let wait = (self.debt * 8.0 / self.drain_rate(updated)).clamp(0.0, 1.0);
-        Some(updated + Duration::from_secs_f64(wait))
+        Some(updated + Duration::from_secs_f64(wait) + LEAST_WAIT)
     }
 
     /// Follows a controller's target.

@@ -124,7 +124,7 @@ impl ProbeController {
         if let Some((since, _)) = self.waiting {
             return Some(since + RESULT_TIMEOUT);
         }
-        if situation.estimate >= situation.demand * BEYOND_DEMAND {
+        if !situation.calm || situation.estimate >= situation.demand * BEYOND_DEMAND {
             return None;
         }
         if let Some(since) = situation.alr_since {
