@@ -27,7 +27,7 @@ pub enum Network {
     Duplicating,
     /// Silently drops IP packets beyond 576 bytes; nobody told the ends.
     Narrow,
-    /// All of that together, with half the loss.
+    /// All of that together.
     All,
 }
 
@@ -51,7 +51,7 @@ impl Network {
             Self::Duplicating => link.duplicate(0.5),
             Self::Narrow => link.mtu(576).black_hole(),
             Self::All => link
-                .random_loss(0.2)
+                .random_loss(0.4)
                 .reorder(0.3, held)
                 .duplicate(0.3)
                 .mtu(576)
