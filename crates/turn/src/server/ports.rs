@@ -56,8 +56,8 @@ impl Ports {
         let suits = |index: usize| {
             let port = usize::from(self.first) + index;
             self.owners[index] == FREE
-                && !(even && !port.is_multiple_of(2))
-                && !(pair && self.owners.get(index + 1) != Some(&FREE))
+                && (!even || port.is_multiple_of(2))
+                && (!pair || self.owners.get(index + 1) == Some(&FREE))
         };
         let index = (0..PROBES)
             .map(|_| random.below(len as u64) as usize)
