@@ -78,6 +78,7 @@ impl Key {
     ///
     /// # Panics
     /// If `text` or `aad` is longer than the algorithm allows, which is beyond 2^36 bytes.
+    #[inline]
     pub fn seal_in_place(
         &self,
         nonce: &[u8; NONCE_LEN],
@@ -109,6 +110,7 @@ impl Key {
     ///
     /// # Errors
     /// [`Error::Authentication`] if `sealed` was not made with this key, nonce and `aad`.
+    #[inline]
     pub fn open_in_place(
         &self,
         nonce: &[u8; NONCE_LEN],

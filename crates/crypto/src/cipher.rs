@@ -23,6 +23,7 @@ impl AesCtr {
     }
 
     /// Adds the keystream that starts at the counter block `iv` to `data`: encrypts or decrypts it.
+    #[inline]
     pub fn apply(&self, iv: &[u8; 16], data: &mut [u8]) {
         let context = EncryptionContext::Iv128(FixedLength::from(*iv));
         self.0

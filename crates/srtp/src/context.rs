@@ -11,7 +11,7 @@ use crate::options::{Cryptex, Options};
 use crate::packet::{self, EXTENSION_HEADER, RTCP_HEADER, RtpHeader};
 use crate::replay::ReplayWindow;
 use crate::streams::Streams;
-use crate::transform::{Cover, ENCRYPTED, RTCP_TRAILER, Transform};
+use crate::transform::{CounterSalt, Cover, ENCRYPTED, RTCP_TRAILER, Transform};
 use crate::{Error, Profile};
 
 /// "Defined by profile" of one-byte header extensions (RFC 8285 section 4.2).
@@ -87,7 +87,7 @@ impl Context {
             salt[profile.salt_len()..].fill(0);
             Some(Box::new(HeaderTransform::new(
                 AesCtr::new(&key[..profile.key_len()]).map_err(|_| Error::InvalidKey)?,
-                salt,
+                CounterSalt::new(&salt),
                 options.encrypted_extensions,
             )))
         };

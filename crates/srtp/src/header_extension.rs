@@ -2,21 +2,20 @@
 
 use std::fmt;
 
-use visavis_crypto::Zeroizing;
 use visavis_crypto::cipher::AesCtr;
 
 use crate::ExtensionIds;
-use crate::transform::counter_block;
+use crate::transform::CounterSalt;
 
 /// The keys of RFC 6904 and the elements that they encrypt.
 pub(crate) struct HeaderTransform {
     cipher: AesCtr,
-    salt: Zeroizing<[u8; 14]>,
+    salt: CounterSalt,
     ids: ExtensionIds,
 }
 
 impl HeaderTransform {
-    pub(crate) fn new(cipher: AesCtr, salt: Zeroizing<[u8; 14]>, ids: ExtensionIds) -> Self {
+    pub(crate) fn new(cipher: AesCtr, salt: CounterSalt, ids: ExtensionIds) -> Self {
         Self { cipher, salt, ids }
     }
 
@@ -29,7 +28,7 @@ impl HeaderTransform {
             0x1000..=0x100f => true,
             _ => return,
         };
-        let counter = u128::from_be_bytes(counter_block(&self.salt, ssrc, index));
+        let counter = u128::from_be_bytes(self.salt.block(ssrc, index));
         let mut at = 0;
         while at < elements.len() {
             let id;
@@ -95,7 +94,7 @@ mod tests {
         let salt: [u8; 14] = hex("AB01818174C40D39A3781F7C2D27").try_into().unwrap();
         HeaderTransform::new(
             AesCtr::new(&hex("549752054D6FB708622C4A2E596A1B93")).unwrap(),
-            Zeroizing::new(salt),
+            CounterSalt::new(&salt),
             ids.iter().copied().collect(),
         )
     }
@@ -123,7 +122,7 @@ mod tests {
         assert_eq!(elements[..3], [0, 7, 200]);
         assert_eq!(elements[203..], [8, 0, 0]);
         let mut keystream = [0; 203];
-        let iv = counter_block(&transform.salt, 1, 2);
+        let iv = transform.salt.block(1, 2);
         transform.cipher.apply(&iv, &mut keystream);
         let expected: Vec<u8> = keystream[3..].iter().map(|byte| byte ^ 0x5a).collect();
         assert_eq!(elements[3..203], expected);

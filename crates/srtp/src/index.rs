@@ -5,6 +5,7 @@ pub(crate) const END: u64 = 1 << 48;
 
 /// The likely index of a packet with `sequence`, given the highest one seen: RFC 3711 appendix A.
 /// It differs where that would be before the first packet: there it is a jump forward.
+#[inline]
 pub(crate) fn guess(highest: u64, sequence: u16) -> u64 {
     let rollover = highest >> 16;
     let (last, sequence) = (i32::from(highest as u16), i32::from(sequence));

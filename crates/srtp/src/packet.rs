@@ -25,6 +25,7 @@ pub(crate) struct RtpHeader {
 }
 
 impl RtpHeader {
+    #[inline]
     pub(crate) fn parse(packet: &[u8]) -> Result<Self, Error> {
         if packet.len() < FIXED_HEADER || packet[0] >> 6 != 2 {
             return Err(Error::Malformed);
@@ -72,10 +73,12 @@ pub(crate) fn rtcp_ssrc(packet: &[u8]) -> Result<u32, Error> {
     Ok(u32_at(packet, 4))
 }
 
+#[inline]
 pub(crate) fn u16_at(bytes: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([bytes[at], bytes[at + 1]])
 }
 
+#[inline]
 pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }

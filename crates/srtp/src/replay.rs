@@ -56,11 +56,13 @@ impl ReplayWindow {
     }
 
     /// The highest index seen.
+    #[inline]
     pub(crate) fn highest(&self) -> u64 {
         self.highest
     }
 
     /// Whether `index` is new and not behind the window.
+    #[inline]
     pub(crate) fn is_fresh(&self, index: u64) -> bool {
         if index > self.highest {
             return true;
@@ -71,6 +73,7 @@ impl ReplayWindow {
     }
 
     /// Remembers a fresh `index`.
+    #[inline]
     pub(crate) fn insert(&mut self, index: u64) {
         let words = self.words.as_mut_slice();
         if index > self.highest {

@@ -30,6 +30,7 @@ impl<S> Streams<S> {
     }
 
     /// The place of a stream.
+    #[inline]
     pub(crate) fn find(&mut self, ssrc: u32) -> Option<usize> {
         if self.last_ssrc != ssrc || self.last == usize::MAX {
             self.last = self.ssrcs.binary_search(&ssrc).ok()?;
@@ -39,6 +40,7 @@ impl<S> Streams<S> {
     }
 
     /// The stream at a place that was found; any change of the table ends the place.
+    #[inline]
     pub(crate) fn at(&mut self, place: usize) -> &mut S {
         &mut self.streams[place]
     }

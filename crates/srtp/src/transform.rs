@@ -15,15 +15,12 @@ pub(crate) enum Transform {
     /// AES in counter mode and HMAC-SHA1 (RFC 3711 section 4, RFC 6188).
     Counter {
         cipher: AesCtr,
-        salt: Zeroizing<[u8; 14]>,
+        salt: CounterSalt,
         mac: hmac::Key,
         tag_len: usize,
     },
     /// AES-GCM (RFC 7714).
-    Gcm {
-        key: aead::Key,
-        salt: Zeroizing<[u8; 12]>,
-    },
+    Gcm { key: aead::Key, salt: GcmSalt },
 }
 
 /// The E-flag of SRTCP: the packet is encrypted.
@@ -82,13 +79,13 @@ impl Transform {
             };
             Ok(Self::Gcm {
                 key: aead::Key::new(algorithm, key).map_err(|_| Error::InvalidKey)?,
-                salt: derivation.derive(salt),
+                salt: GcmSalt::new(&derivation.derive(salt)),
             })
         } else {
             let mac = derivation.derive::<20>(authentication);
             Ok(Self::Counter {
                 cipher: AesCtr::new(key).map_err(|_| Error::InvalidKey)?,
-                salt: derivation.derive(salt),
+                salt: CounterSalt::new(&derivation.derive(salt)),
                 mac: hmac::Key::new(HashAlgorithm::Sha1, &*mac),
                 tag_len,
             })
@@ -97,6 +94,7 @@ impl Transform {
 
     /// Protects the first `len` bytes of `buf`, behind which there is room for the tag; gives the
     /// length of the SRTP packet.
+    #[inline]
     pub(crate) fn protect_rtp(
         &self,
         buf: &mut [u8],
@@ -113,7 +111,7 @@ impl Transform {
                 tag_len,
             } => {
                 let (packet, tail) = buf.split_at_mut(len);
-                let iv = counter_block(salt, ssrc, index);
+                let iv = salt.block(ssrc, index);
                 covered(packet, cover, |_, text| cipher.apply(&iv, text));
                 let rollover = ((index >> 16) as u32).to_be_bytes();
                 let tag = mac.sign(&[packet, &rollover]);
@@ -122,7 +120,7 @@ impl Transform {
             }
             Self::Gcm { key, salt } => {
                 let (packet, tail) = buf.split_at_mut(len);
-                let nonce = gcm_rtp_nonce(salt, ssrc, index);
+                let nonce = salt.rtp_nonce(ssrc, index);
                 let tag = covered(packet, cover, |aad, text| {
                     key.seal_in_place(&nonce, aad, text)
                 });
@@ -153,12 +151,12 @@ impl Transform {
                 let rollover = ((index >> 16) as u32).to_be_bytes();
                 mac.verify(&[packet, &rollover], tag)
                     .map_err(|_| Error::Authentication)?;
-                let iv = counter_block(salt, ssrc, index);
+                let iv = salt.block(ssrc, index);
                 covered(packet, cover, |_, text| cipher.apply(&iv, text));
                 Ok(len)
             }
             Self::Gcm { key, salt } => {
-                let nonce = gcm_rtp_nonce(salt, ssrc, index);
+                let nonce = salt.rtp_nonce(ssrc, index);
                 covered(packet, cover, |aad, text| {
                     key.open_in_place(&nonce, aad, text)
                 })
@@ -187,7 +185,7 @@ impl Transform {
                 tag_len,
             } => {
                 if encrypt {
-                    let iv = counter_block(salt, ssrc, u64::from(index));
+                    let iv = salt.block(ssrc, u64::from(index));
                     cipher.apply(&iv, &mut buf[RTCP_HEADER..len]);
                 }
                 buf[len..len + RTCP_TRAILER].copy_from_slice(&trailer);
@@ -196,7 +194,7 @@ impl Transform {
                 len + RTCP_TRAILER + tag_len
             }
             Self::Gcm { key, salt } => {
-                let nonce = gcm_rtcp_nonce(salt, ssrc, index);
+                let nonce = salt.rtcp_nonce(ssrc, index);
                 let tag = if encrypt {
                     let (header, text) = buf[..len].split_at_mut(RTCP_HEADER);
                     let mut aad = [0; RTCP_HEADER + RTCP_TRAILER];
@@ -248,13 +246,13 @@ impl Transform {
                     .map_err(|_| Error::Authentication)?;
                 let len = len - RTCP_TRAILER;
                 if encrypted {
-                    let iv = counter_block(salt, ssrc, u64::from(index));
+                    let iv = salt.block(ssrc, u64::from(index));
                     cipher.apply(&iv, &mut packet[RTCP_HEADER..len]);
                 }
                 Ok(len)
             }
             Self::Gcm { key, salt } => {
-                let nonce = gcm_rtcp_nonce(salt, ssrc, index);
+                let nonce = salt.rtcp_nonce(ssrc, index);
                 let sealed = packet.len() - RTCP_TRAILER;
                 let len = sealed - aead::TAG_LEN;
                 if encrypted {
@@ -289,6 +287,7 @@ impl fmt::Debug for Transform {
 /// Gives `work` what is authenticated only and what is encrypted. For Cryptex the extension's
 /// four-byte header stands before the contributing sources meanwhile, so that what is encrypted is
 /// in one piece (RFC 9335 section 6.1).
+#[inline]
 fn covered<R>(packet: &mut [u8], cover: Cover, work: impl FnOnce(&[u8], &mut [u8]) -> R) -> R {
     match cover {
         Cover::Payload(header) => {
@@ -306,29 +305,50 @@ fn covered<R>(packet: &mut [u8], cover: Cover, work: impl FnOnce(&[u8], &mut [u8
     }
 }
 
-/// The first counter block of AES-CM (RFC 3711 section 4.1.1). An SRTCP index takes the place of
-/// the RTP packet's.
-pub(crate) fn counter_block(salt: &[u8; 14], ssrc: u32, index: u64) -> [u8; 16] {
-    let mut salted = [0; 16];
-    salted[..14].copy_from_slice(salt);
-    let packet = u128::from(ssrc) << 64 | u128::from(index) << 16;
-    (u128::from_be_bytes(salted) ^ packet).to_be_bytes()
-}
+/// The session salt of AES-CM, where it stands in a counter block.
+pub(crate) struct CounterSalt(Zeroizing<u128>);
 
-/// RFC 7714 section 8.1.
-fn gcm_rtp_nonce(salt: &[u8; 12], ssrc: u32, index: u64) -> [u8; 12] {
-    let mut nonce = *salt;
-    let packet = u128::from(ssrc) << 48 | u128::from(index);
-    for (byte, packet) in nonce.iter_mut().zip(&packet.to_be_bytes()[4..]) {
-        *byte ^= packet;
+impl CounterSalt {
+    pub(crate) fn new(salt: &[u8; 14]) -> Self {
+        let mut block = Zeroizing::new([0; 16]);
+        block[..14].copy_from_slice(salt);
+        Self(Zeroizing::new(u128::from_be_bytes(*block)))
     }
-    nonce
+
+    /// The first counter block of a packet (RFC 3711 section 4.1.1). An SRTCP index takes the place
+    /// of the RTP packet's.
+    #[inline]
+    pub(crate) fn block(&self, ssrc: u32, index: u64) -> [u8; 16] {
+        let packet = u128::from(ssrc) << 64 | u128::from(index) << 16;
+        (*self.0 ^ packet).to_be_bytes()
+    }
 }
 
-/// RFC 7714 section 9.1.
-fn gcm_rtcp_nonce(salt: &[u8; 12], ssrc: u32, index: u32) -> [u8; 12] {
-    // Two zero bytes stand where an RTP packet has the high half of its index.
-    gcm_rtp_nonce(salt, ssrc, u64::from(index))
+/// The session salt of AES-GCM: the low 96 bits.
+pub(crate) struct GcmSalt(Zeroizing<u128>);
+
+impl GcmSalt {
+    fn new(salt: &[u8; 12]) -> Self {
+        let mut block = Zeroizing::new([0; 16]);
+        block[4..].copy_from_slice(salt);
+        Self(Zeroizing::new(u128::from_be_bytes(*block)))
+    }
+
+    /// RFC 7714 section 8.1.
+    #[inline]
+    fn rtp_nonce(&self, ssrc: u32, index: u64) -> [u8; 12] {
+        let packet = u128::from(ssrc) << 48 | u128::from(index);
+        let block = (*self.0 ^ packet).to_be_bytes();
+        let mut nonce = [0; 12];
+        nonce.copy_from_slice(&block[4..]);
+        nonce
+    }
+
+    /// RFC 7714 section 9.1: two zero bytes stand where an RTP packet has the high half of its
+    /// index.
+    fn rtcp_nonce(&self, ssrc: u32, index: u32) -> [u8; 12] {
+        self.rtp_nonce(ssrc, u64::from(index))
+    }
 }
 
 #[cfg(test)]
@@ -345,7 +365,7 @@ mod tests {
         let key: Vec<u8> = (0..algorithm.key_len() as u8).collect();
         Transform::Gcm {
             key: aead::Key::new(algorithm, &key).unwrap(),
-            salt: Zeroizing::new(*b"Quid pro quo"),
+            salt: GcmSalt::new(b"Quid pro quo"),
         }
     }
 
@@ -438,7 +458,7 @@ mod tests {
         let mut keystream = vec![0; 1_044_512];
         AesCtr::new(&hex(key))
             .unwrap()
-            .apply(&counter_block(&salt, 0, 0), &mut keystream);
+            .apply(&CounterSalt::new(&salt).block(0, 0), &mut keystream);
         for (block, expected) in blocks {
             let expected = hex(expected);
             assert_eq!(keystream[16 * block..][..expected.len()], expected);
