@@ -177,6 +177,8 @@ pub struct PayloadInfo {
     pub discardable: bool,
     /// The picture's number, if the format has one.
     pub picture_id: Option<u16>,
+    /// How many bits that number has before it wraps around: 7, 15 or 16; 0 without number.
+    pub picture_id_bits: u8,
     /// The number of the temporal base layer's picture, if the format has one.
     pub tl0_picture_index: Option<u8>,
 }

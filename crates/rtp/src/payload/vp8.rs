@@ -161,6 +161,9 @@ pub(super) fn inspect(payload: &[u8]) -> Result<PayloadInfo> {
         switching_point: sync || temporal_id == 0,
         discardable: descriptor.non_reference,
         picture_id: descriptor.picture_id.map(|id| id.value),
+        picture_id_bits: descriptor
+            .picture_id
+            .map_or(0, |id| if id.wide { 15 } else { 7 }),
         tl0_picture_index: descriptor.tl0_picture_index,
     })
 }

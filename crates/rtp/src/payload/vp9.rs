@@ -290,8 +290,10 @@ pub(super) fn inspect(payload: &[u8]) -> Result<PayloadInfo> {
     if flags & 0x80 != 0 {
         let first = reader.u8()?;
         let mut id = u16::from(first & 0x7f);
+        info.picture_id_bits = 7;
         if first & 0x80 != 0 {
             id = id << 8 | u16::from(reader.u8()?);
+            info.picture_id_bits = 15;
         }
         info.picture_id = Some(id);
     }

@@ -1,0 +1,17 @@
+//! Streams on their way out.
+
+mod fec;
+mod keyframe;
+mod red;
+mod report;
+mod stream;
+mod svc;
+
+pub use fec::{FecKind, FecSender, FecSenderConfig};
+pub use keyframe::KeyframeGate;
+pub use red::{MAX_REDUNDANCY, RedSender};
+pub use report::{ReportSchedule, RoundTrip};
+pub use stream::{
+    FrameMeta, PacketSpan, RtxConfig, SendError, SendStats, SendStream, SendStreamConfig, stamp,
+};
+pub use svc::{ScalabilityMode, SvcDescriptor};

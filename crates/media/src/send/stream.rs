@@ -1,0 +1,570 @@
+//! One RTP stream that is sent: packetizing, the history of what was sent, retransmission.
+
+use std::time::{Duration, Instant};
+
+use visavis_rtp::extension::{
+    AbsCaptureTime, AbsSendTime, AudioLevel, DependencyDescriptor, DependencyStructure, Extension,
+    MidExtension, PlayoutDelay, RidExtension, TransportSequence, VideoOrientation,
+};
+use visavis_rtp::payload::{Codec, FrameParams, Packetizer, rtx};
+use visavis_rtp::rtcp::SenderInfo;
+use visavis_rtp::{
+    Error, ExtensionKind, ExtensionMap, FIXED_HEADER, Header, Mid, NtpTime, Packet, PacketMut,
+    PacketWriter, PayloadType, Rid, SequenceExtender, SequenceNumber, Ssrc,
+};
+
+use crate::PacketRing;
+
+/// Why a frame cannot be sent.
+pub type SendError = Error;
+
+/// Where retransmissions go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RtxConfig {
+    /// Their source.
+    pub ssrc: Ssrc,
+    /// Their payload type.
+    pub payload_type: PayloadType,
+}
+
+/// What a [`SendStream`] is.
+#[derive(Debug, Clone)]
+pub struct SendStreamConfig {
+    /// The source.
+    pub ssrc: Ssrc,
+    /// The codec.
+    pub codec: Codec,
+    /// The codec's payload type.
+    pub payload_type: PayloadType,
+    /// Ticks of the RTP clock per second.
+    pub clock_rate: u32,
+    /// Where retransmissions go; `None` sends them as they were, under the same number.
+    pub rtx: Option<RtxConfig>,
+    /// The media section, sent until the receiver is known to have seen the stream.
+    pub mid: Option<Mid>,
+    /// The simulcast encoding, sent likewise.
+    pub rid: Option<Rid>,
+    /// The negotiated header extensions.
+    pub extensions: ExtensionMap,
+    /// The longest packet in bytes, header and all, before encryption. Default 1200.
+    pub max_packet: usize,
+    /// How many packets are kept for retransmission. Default 1024.
+    pub history: usize,
+    /// How long packets are kept for retransmission. Default 2 s.
+    pub history_age: Duration,
+    /// How often one packet is retransmitted. Default 10.
+    pub max_retransmissions: u8,
+}
+
+impl SendStreamConfig {
+    /// A stream with default limits, no retransmission stream and no names.
+    pub fn new(ssrc: Ssrc, codec: Codec, payload_type: PayloadType, clock_rate: u32) -> Self {
+        Self {
+            ssrc,
+            codec,
+            payload_type,
+            clock_rate,
+            rtx: None,
+            mid: None,
+            rid: None,
+            extensions: ExtensionMap::new(),
+            max_packet: 1200,
+            history: 1024,
+            history_age: Duration::from_secs(2),
+            max_retransmissions: 10,
+        }
+    }
+}
+
+/// What goes with a frame beside its bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct FrameMeta<'a> {
+    /// The RTP timestamp.
+    pub timestamp: u32,
+    /// The marker of an audio packet: it begins a talk spurt. Video sets markers by itself.
+    pub marker: bool,
+    /// When the frame was captured; sent if the extension is negotiated.
+    pub captured: Option<AbsCaptureTime>,
+    /// Audio level.
+    pub audio_level: Option<AudioLevel>,
+    /// How the picture was held; sent with the last packet of the frame.
+    pub orientation: Option<VideoOrientation>,
+    /// Limits of the delay until rendering.
+    pub playout_delay: Option<PlayoutDelay>,
+    /// The dependency descriptor, and the structure that the receiver has.
+    pub dependency: Option<(&'a DependencyDescriptor, Option<&'a DependencyStructure>)>,
+    /// Other elements, written as they are if negotiated.
+    pub extensions: &'a [(ExtensionKind, &'a [u8])],
+}
+
+/// The packets of a frame: extended sequence numbers, one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PacketSpan {
+    /// The first packet.
+    pub first: u64,
+    /// How many there are.
+    pub count: usize,
+}
+
+impl PacketSpan {
+    /// Each packet's number.
+    pub fn sequences(self) -> impl Iterator<Item = u64> {
+        self.first..self.first + self.count as u64
+    }
+}
+
+/// What a stream has sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SendStats {
+    /// Media packets.
+    pub packets: u64,
+    /// Their payload bytes.
+    pub octets: u64,
+    /// Frames.
+    pub frames: u64,
+    /// Retransmitted packets.
+    pub retransmitted_packets: u64,
+    /// Their payload bytes.
+    pub retransmitted_octets: u64,
+    /// Requests for packets that are no longer kept.
+    pub nacks_too_late: u64,
+    /// Requests that came again before an answer could have arrived, or too often.
+    pub nacks_refused: u64,
+}
+
+/// What the history notes about a packet.
+#[derive(Debug, Default, Clone, Copy)]
+struct SentMeta {
+    retransmissions: u8,
+    last_sent: Option<Instant>,
+}
+
+/// One RTP stream that is sent.
+///
+/// [`send_frame`](Self::send_frame) writes a frame's packets into the history, from which the driver
+/// takes them when its pacer says so: [`packet_mut`](Self::packet_mut), [`stamp`], encrypt, send.
+pub struct SendStream {
+    config: SendStreamConfig,
+    packetizer: Option<Box<dyn Packetizer + Send>>,
+    history: PacketRing<SentMeta>,
+    next: u64,
+    next_rtx: SequenceNumber,
+    extender: SequenceExtender,
+    /// Whether the receiver is known to have seen the stream's names.
+    announced: bool,
+    round_trip: Duration,
+    /// Timestamp of the latest frame, and when it came.
+    latest: Option<(u32, Instant)>,
+    stats: SendStats,
+    descriptor: Vec<u8>,
+}
+
+impl std::fmt::Debug for SendStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SendStream")
+            .field("ssrc", &self.config.ssrc)
+            .field("next", &self.next)
+            .field("stats", &self.stats)
+            .finish_non_exhaustive()
+    }
+}
+
+impl SendStream {
+    /// A stream whose sequence numbers begin at random ones of the caller's.
+    pub fn new(config: SendStreamConfig, first: SequenceNumber, first_rtx: SequenceNumber) -> Self {
+        let mut extender = SequenceExtender::new();
+        let next = extender.extend(first);
+        Self {
+            packetizer: config.codec.packetizer(),
+            history: PacketRing::new(config.history),
+            next,
+            next_rtx: first_rtx,
+            extender,
+            announced: false,
+            round_trip: Duration::from_millis(100),
+            latest: None,
+            stats: SendStats::default(),
+            descriptor: vec![0; 1024],
+            config,
+        }
+    }
+
+    /// What the stream is.
+    pub const fn config(&self) -> &SendStreamConfig {
+        &self.config
+    }
+
+    /// Uses a packetizer of the caller's, e.g. VP9 with a structure.
+    pub fn set_packetizer(&mut self, packetizer: Box<dyn Packetizer + Send>) {
+        self.packetizer = Some(packetizer);
+    }
+
+    /// Changes the payload type, as a renegotiation may.
+    pub fn set_payload_type(&mut self, payload_type: PayloadType, rtx: Option<RtxConfig>) {
+        self.config.payload_type = payload_type;
+        self.config.rtx = rtx;
+    }
+
+    /// The longest packet in bytes from now on, as a path's MTU changes.
+    pub fn set_max_packet(&mut self, max_packet: usize) {
+        self.config.max_packet = max_packet;
+    }
+
+    /// The smoothed round-trip time: a packet is not retransmitted again within it.
+    pub fn set_round_trip(&mut self, round_trip: Duration) {
+        self.round_trip = round_trip;
+    }
+
+    /// The receiver has seen the stream (a report names it): its names need not be sent any more.
+    pub fn set_announced(&mut self) {
+        self.announced = true;
+    }
+
+    /// What the stream has sent.
+    pub const fn stats(&self) -> &SendStats {
+        &self.stats
+    }
+
+    /// Cuts a frame into packets, which wait in the history.
+    ///
+    /// # Errors
+    /// A frame that the payload format cannot carry, or header extensions that leave it no room.
+    pub fn send_frame(
+        &mut self,
+        now: Instant,
+        frame: &[u8],
+        params: &FrameParams,
+        meta: &FrameMeta<'_>,
+    ) -> Result<PacketSpan, SendError> {
+        let Some(mut packetizer) = self.packetizer.take() else {
+            return Err(Error::NotRepresentable("codec without packetizer"));
+        };
+        let result = self.packetize(now, &mut *packetizer, frame, params, meta);
+        self.packetizer = Some(packetizer);
+        if result.is_ok() {
+            self.latest = Some((meta.timestamp, now));
+            self.stats.frames += 1;
+        }
+        result
+    }
+
+    fn packetize(
+        &mut self,
+        now: Instant,
+        packetizer: &mut dyn Packetizer,
+        frame: &[u8],
+        params: &FrameParams,
+        meta: &FrameMeta<'_>,
+    ) -> Result<PacketSpan, SendError> {
+        // The first packet's header is the largest: it may bring a dependency structure.
+        let mut scratch = [0; 1500];
+        let probe = Header::default();
+        let mut writer = PacketWriter::new(&mut scratch, probe)?;
+        self.write_extensions(&mut writer, meta, true, true)?;
+        let room = self
+            .config
+            .max_packet
+            .checked_sub(writer.header_len())
+            .filter(|&room| room > 50)
+            .ok_or(Error::NotRepresentable("header extensions leave no room"))?;
+        packetizer.start(frame, params, room)?;
+        let video = self.config.codec.is_video();
+        let mut span = PacketSpan {
+            first: self.next,
+            count: 0,
+        };
+        let mut start = true;
+        loop {
+            // Whether a packet is the last of its frame shows once it is written: the descriptor's
+            // flag and the orientation are set behind that.
+            let sequence = self.next;
+            let mut buffer = match self.history.store(now, sequence) {
+                Some((buffer, _)) => std::mem::take(buffer),
+                None => return Err(Error::Limit("packet history")),
+            };
+            buffer.resize(self.config.max_packet, 0);
+            let header = Header {
+                marker: false,
+                payload_type: self.config.payload_type,
+                sequence: SequenceNumber(sequence as u16),
+                timestamp: meta.timestamp,
+                ssrc: self.config.ssrc,
+            };
+            let written = self.write_packet(&mut buffer, header, packetizer, frame, meta, start);
+            let (len, end, marker) = match written {
+                Ok(Some(packet)) => packet,
+                Ok(None) => {
+                    self.restore(sequence, buffer, false);
+                    break;
+                }
+                Err(error) => {
+                    self.restore(sequence, buffer, false);
+                    return Err(error);
+                }
+            };
+            buffer.truncate(len);
+            let mut packet = PacketMut::parse(&mut buffer)?;
+            packet.set_marker(if video { marker } else { meta.marker });
+            if end
+                && meta.dependency.is_some()
+                && let Some(id) = self
+                    .config
+                    .extensions
+                    .id(ExtensionKind::DependencyDescriptor)
+                && let Some(data) = packet.extensions_mut().get_mut(id)
+            {
+                data[0] |= 0x40;
+            }
+            self.stats.packets += 1;
+            self.stats.octets += packet.as_packet().payload().len() as u64;
+            self.restore(sequence, buffer, true);
+            self.next += 1;
+            span.count += 1;
+            start = false;
+        }
+        Ok(span)
+    }
+
+    /// Puts a buffer back into its slot of the history.
+    fn restore(&mut self, sequence: u64, buffer: Vec<u8>, filled: bool) {
+        if let Some(slot) = self.history.get_mut(sequence) {
+            slot.replace_bytes(buffer);
+        }
+        if !filled {
+            self.history.remove(sequence);
+        }
+    }
+
+    /// Writes one packet: its length, whether it ends its frame, and its marker.
+    fn write_packet(
+        &mut self,
+        buffer: &mut [u8],
+        header: Header,
+        packetizer: &mut dyn Packetizer,
+        frame: &[u8],
+        meta: &FrameMeta<'_>,
+        start: bool,
+    ) -> Result<Option<(usize, bool, bool)>, Error> {
+        let mut writer = PacketWriter::new(buffer, header)?;
+        self.write_extensions(&mut writer, meta, start, false)?;
+        let Some(fragment) = packetizer.next_payload(frame, writer.payload_slot())? else {
+            return Ok(None);
+        };
+        let len = writer.finish(fragment.len)?;
+        Ok(Some((len, fragment.end_of_frame, fragment.marker)))
+    }
+
+    /// Writes the header extensions of a packet. `probe`: all that any packet of the frame may have.
+    fn write_extensions(
+        &mut self,
+        writer: &mut PacketWriter<'_>,
+        meta: &FrameMeta<'_>,
+        start: bool,
+        probe: bool,
+    ) -> Result<(), Error> {
+        let map = &self.config.extensions;
+        // These two are filled in when the packet leaves.
+        writer.typed(map, &TransportSequence(SequenceNumber(0)))?;
+        writer.typed(map, &AbsSendTime(0))?;
+        if !self.announced {
+            if let Some(mid) = self.config.mid {
+                writer.typed(map, &MidExtension(mid))?;
+            }
+            if let Some(rid) = self.config.rid {
+                writer.typed(map, &RidExtension(rid))?;
+            }
+        }
+        if let Some(level) = &meta.audio_level {
+            writer.typed(map, level)?;
+        }
+        if let Some(captured) = &meta.captured
+            && start
+        {
+            writer.typed(map, captured)?;
+        }
+        if let Some(delay) = &meta.playout_delay {
+            writer.typed(map, delay)?;
+        }
+        // 3GPP TS 26.114 asks for the last packet; every one is as good, and survives losses.
+        if let Some(orientation) = &meta.orientation {
+            writer.typed(map, orientation)?;
+        }
+        for &(kind, data) in meta.extensions {
+            if let Some(id) = map.id(kind) {
+                writer.extension(id, data)?;
+            }
+        }
+        if let Some((descriptor, known)) = meta.dependency
+            && let Some(id) = map.id(ExtensionKind::DependencyDescriptor)
+        {
+            if start || probe {
+                let len = descriptor.write(known, &mut self.descriptor)?;
+                self.descriptor[0] = self.descriptor[0] & 0x3f | u8::from(start) << 7;
+                writer.extension(id, &self.descriptor[..len])?;
+            } else {
+                // The packets behind the first need neither structure nor active targets again.
+                let structure = descriptor.structure.as_deref().or(known);
+                let rest = DependencyDescriptor {
+                    head: descriptor.head,
+                    structure: None,
+                    active_targets: None,
+                    dependencies: descriptor.dependencies.clone(),
+                };
+                let len = rest.write(structure, &mut self.descriptor)?;
+                self.descriptor[0] &= 0x3f;
+                writer.extension(id, &self.descriptor[..len])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A packet of the history, to be stamped and sent. Its transport-wide number and send time are
+    /// those of the last time it was sent, or zero.
+    pub fn packet_mut(&mut self, sequence: u64) -> Option<&mut [u8]> {
+        self.history
+            .get_mut(sequence)
+            .map(|stored| stored.bytes_mut())
+    }
+
+    /// A packet of the history.
+    pub fn packet(&self, sequence: u64) -> Option<&[u8]> {
+        self.history.get(sequence).map(|stored| stored.bytes())
+    }
+
+    /// Notes that a packet left.
+    pub fn mark_sent(&mut self, now: Instant, sequence: u64) {
+        if let Some(stored) = self.history.get_mut(sequence) {
+            stored.meta.last_sent = Some(now);
+        }
+    }
+
+    /// The receiver asks for a packet: its extended number, if it is to be retransmitted now.
+    pub fn handle_nack(&mut self, now: Instant, sequence: SequenceNumber) -> Option<u64> {
+        let latest = SequenceNumber(self.next.saturating_sub(1) as u16);
+        let _ = self.extender.extend(latest);
+        let sequence = self.extender.peek(sequence);
+        let (limit, age, trip) = (
+            self.config.max_retransmissions,
+            self.config.history_age,
+            self.round_trip,
+        );
+        let fresh = |stored: &&mut crate::Stored<SentMeta>| {
+            stored
+                .time()
+                .is_some_and(|time| now.saturating_duration_since(time) <= age)
+        };
+        let Some(stored) = self.history.get_mut(sequence).filter(fresh) else {
+            self.stats.nacks_too_late += 1;
+            return None;
+        };
+        let early = stored.meta.retransmissions > 0
+            && stored
+                .meta
+                .last_sent
+                .is_some_and(|sent| now.saturating_duration_since(sent) < trip);
+        if early || stored.meta.retransmissions >= limit {
+            self.stats.nacks_refused += 1;
+            return None;
+        }
+        stored.meta.retransmissions += 1;
+        stored.meta.last_sent = Some(now);
+        Some(sequence)
+    }
+
+    /// Writes a packet of the history once more, in the retransmission stream if there is one;
+    /// returns its length. `None` if it is no longer kept, or `out` is too small.
+    pub fn write_retransmission(&mut self, sequence: u64, out: &mut [u8]) -> Option<usize> {
+        let stored = self.history.get(sequence)?;
+        let packet = Packet::parse(stored.bytes()).ok()?;
+        let octets = packet.payload().len() as u64;
+        let len = match self.config.rtx {
+            Some(RtxConfig { ssrc, payload_type }) => {
+                let map = &self.config.extensions;
+                let len = rtx::write(&packet, ssrc, payload_type, self.next_rtx, map, out).ok()?;
+                self.next_rtx = self.next_rtx.next();
+                len
+            }
+            None => {
+                let bytes = packet.as_bytes();
+                out.get_mut(..bytes.len())?.copy_from_slice(bytes);
+                bytes.len()
+            }
+        };
+        self.stats.retransmitted_packets += 1;
+        self.stats.retransmitted_octets += octets;
+        Some(len)
+    }
+
+    /// Writes a packet of padding alone into the retransmission stream, for a probe: up to 255 bytes
+    /// of padding; returns its length. `None` without retransmission stream or room.
+    pub fn write_padding(&mut self, padding: u8, out: &mut [u8]) -> Option<usize> {
+        let RtxConfig { ssrc, payload_type } = self.config.rtx?;
+        let header = Header {
+            marker: false,
+            payload_type,
+            sequence: self.next_rtx,
+            timestamp: self.latest.map_or(0, |(timestamp, _)| timestamp),
+            ssrc,
+        };
+        let mut writer = PacketWriter::new(out, header).ok()?;
+        let map = &self.config.extensions;
+        writer
+            .typed(map, &TransportSequence(SequenceNumber(0)))
+            .ok()?;
+        writer.typed(map, &AbsSendTime(0)).ok()?;
+        let len = writer.finish_padded(&[], padding.max(1)).ok()?;
+        self.next_rtx = self.next_rtx.next();
+        Some(len)
+    }
+
+    /// Takes the next sequence number for a packet that others make (FEC inside RED).
+    pub fn take_sequence(&mut self) -> SequenceNumber {
+        let sequence = SequenceNumber(self.next as u16);
+        self.next += 1;
+        sequence
+    }
+
+    /// What a sender report says: the RTP timestamp of `now`, whose NTP time is `ntp`. `None` before
+    /// the first frame.
+    pub fn sender_info(&self, now: Instant, ntp: NtpTime) -> Option<SenderInfo> {
+        let (timestamp, at) = self.latest?;
+        let since = now.saturating_duration_since(at).as_micros();
+        let ticks = since * u128::from(self.config.clock_rate) / 1_000_000;
+        Some(SenderInfo {
+            ssrc: self.config.ssrc,
+            ntp,
+            rtp_timestamp: timestamp.wrapping_add(ticks as u32),
+            packets: self.stats.packets as u32,
+            octets: self.stats.octets as u32,
+        })
+    }
+}
+
+/// Writes the transport-wide number and the send time over those of a packet that is about to leave.
+/// What was not negotiated, or is not in the packet, is left out.
+pub fn stamp(
+    packet: &mut [u8],
+    map: &ExtensionMap,
+    sequence: Option<SequenceNumber>,
+    send_time: Option<AbsSendTime>,
+) {
+    if packet.len() < FIXED_HEADER {
+        return;
+    }
+    let Ok(mut packet) = PacketMut::parse(packet) else {
+        return;
+    };
+    let mut extensions = packet.extensions_mut();
+    if let (Some(sequence), Some(id)) = (sequence, map.id(ExtensionKind::TransportSequence))
+        && let Some(slot) = extensions.get_mut(id)
+        && slot.len() == 2
+    {
+        TransportSequence(sequence).write(slot);
+    }
+    if let (Some(time), Some(id)) = (send_time, map.id(ExtensionKind::AbsSendTime))
+        && let Some(slot) = extensions.get_mut(id)
+        && slot.len() == 3
+    {
+        time.write(slot);
+    }
+}
