@@ -1,1 +1,46 @@
-//! The async API: PeerConnection, DataChannel, tracks.
+//! WebRTC for Rust programs: [`PeerConnection`] and [`DataChannel`] with the W3C's names, on tokio.
+//!
+//! ```no_run
+//! use visavis::{ChannelOptions, Configuration, Description, PeerConnection};
+//!
+//! # async fn signal(_: Description) -> Description { unimplemented!() }
+//! # async fn run() -> Result<(), visavis::Error> {
+//! let connection = PeerConnection::new(Configuration::default())?;
+//! let mut channel = connection.create_data_channel("chat", ChannelOptions::default())?;
+//! connection.set_local_description(None).await?;
+//! let offer = connection.gathered().await.expect("an offer with its candidates");
+//! let answer = signal(offer).await; // however the two ends reach each other before they are connected
+//! connection.set_remote_description(&answer)?;
+//! channel.feed("hello").await?;
+//! while let Some(message) = channel.recv().await {
+//!     println!("{message:?}");
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What lives here: handles, waiting, and the task that moves datagrams between sockets and
+//! connections. What does not: protocols; [`visavis_peer`] and the crates below it are sans-IO and
+//! usable alone.
+
+mod connection;
+mod data_channel;
+mod driver;
+mod endpoint;
+mod error;
+mod ice_server;
+mod peer_connection;
+mod settings;
+mod stream;
+
+pub use data_channel::{DataChannel, DataChannelStream, Message};
+pub use endpoint::Endpoint;
+pub use error::Error;
+pub use ice_server::IceServer;
+pub use peer_connection::{Configuration, Event, PeerConnection};
+pub use settings::{Binding, Settings};
+pub use visavis_ice::TransportPolicy;
+pub use visavis_peer::{
+    ChannelOptions, ChannelState, ConnectionState, Description, IceCandidate, IceConnectionState,
+    IceGatheringState, OfferOptions, SdpType, SignalingState,
+};

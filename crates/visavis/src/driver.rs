@@ -1,0 +1,745 @@
+//! The task that moves datagrams: one for all connections of an endpoint, with their shared sockets.
+//!
+//! Each turn it reads what the sockets hold, hands it to the connections that it belongs to, and then
+//! looks only at connections to which something happened: a datagram, a timer, a call of their user.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use slab::Slab;
+use tokio::sync::mpsc;
+use visavis_datagram::{Path, Protocol, Random, Transmit, TransmitBuf};
+use visavis_ice::{ConnectionId, LocalAddress, Network};
+use visavis_net::interface::{InterfaceAddress, InterfaceKind};
+use visavis_net::mdns::{Mdns, MdnsOptions, PublishedName};
+use visavis_net::mux::{Mux, MuxLimits};
+use visavis_net::udp::{ReceiveBatch, UdpSocket};
+use visavis_stun::{PacketKind, classify};
+
+use crate::connection::Connection;
+use crate::endpoint::Shared;
+use crate::settings::Settings;
+use crate::stream;
+
+/// A connection's number in its endpoint.
+pub(crate) type Key = usize;
+
+/// Receive calls per socket and turn, so that one socket does not starve the others.
+const RECEIVES_PER_TURN: usize = 8;
+/// Runs sent per connection and turn.
+const TRANSMITS_PER_TURN: usize = 32;
+/// The most datagrams in one run.
+const RUN: usize = 54;
+/// Messages from helper tasks that wait; beyond that the helpers wait.
+pub(crate) const NOTES: usize = 1024;
+
+/// What helper tasks tell the driver.
+#[derive(Debug)]
+pub(crate) enum Note {
+    /// A connection that ICE asked for is open.
+    Connected {
+        key: Key,
+        id: ConnectionId,
+        stream: stream::Handle,
+    },
+    /// It could not be opened.
+    ConnectFailed { key: Key, id: ConnectionId },
+    /// A message from a byte stream.
+    Frame {
+        key: Key,
+        path: Path,
+        frame: Vec<u8>,
+    },
+    /// A byte stream ended.
+    Disconnected { key: Key, path: Path },
+    /// Multicast DNS has answered, or has not.
+    Resolved {
+        key: Key,
+        name: Box<str>,
+        ip: Option<IpAddr>,
+    },
+    /// The addresses of the interfaces changed.
+    Interfaces {
+        added: Vec<InterfaceAddress>,
+        removed: Vec<InterfaceAddress>,
+    },
+}
+
+/// One UDP socket.
+struct Socket {
+    udp: Arc<UdpSocket>,
+    local: LocalAddress,
+    /// The one connection that it serves; all if `None`.
+    owner: Option<Key>,
+    /// A run that the kernel had no room for.
+    blocked: VecDeque<(Transmit, Vec<u8>)>,
+    /// The name that stands in for the address, answered for as long as this lives.
+    _name: Option<PublishedName>,
+}
+
+struct Entry {
+    connection: Arc<Connection>,
+    /// When the connection's timer is due, as the heap knows it.
+    due: Option<Instant>,
+    queued: bool,
+    streams: HashMap<Path, stream::Handle>,
+}
+
+pub(crate) struct Driver {
+    settings: Settings,
+    shared: Arc<Shared>,
+    sockets: Vec<Socket>,
+    addresses: Vec<InterfaceAddress>,
+    mux: Mux<Key>,
+    connections: Slab<Entry>,
+    timers: BinaryHeap<Reverse<(Instant, Key)>>,
+    sleep: Pin<Box<tokio::time::Sleep>>,
+    /// Connections to look at.
+    queue: VecDeque<Key>,
+    batch: ReceiveBatch,
+    out: TransmitBuf,
+    notes: mpsc::Receiver<Note>,
+    notes_sender: mpsc::Sender<Note>,
+    mdns: Option<Mdns>,
+    random: Random,
+    /// Made when the first server asks for TLS.
+    tls: Option<Arc<rustls::ClientConfig>>,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        settings: Settings,
+        shared: Arc<Shared>,
+        addresses: Vec<InterfaceAddress>,
+        random: Random,
+    ) -> std::io::Result<Self> {
+        let (notes_sender, notes) = mpsc::channel(NOTES);
+        let mdns = if settings.mdns_candidates || settings.mdns_resolve {
+            Mdns::new(MdnsOptions::default())
+                .inspect_err(|error| tracing::debug!(%error, "no multicast DNS"))
+                .ok()
+        } else {
+            None
+        };
+        let mut driver = Self {
+            out: TransmitBuf::new(RUN, settings.mtu),
+            shared,
+            sockets: Vec::new(),
+            addresses: Vec::new(),
+            mux: Mux::new(MuxLimits::default()),
+            connections: Slab::new(),
+            timers: BinaryHeap::new(),
+            sleep: Box::pin(tokio::time::sleep_until(tokio::time::Instant::now())),
+            queue: VecDeque::new(),
+            batch: ReceiveBatch::new(8),
+            notes,
+            notes_sender,
+            mdns,
+            random,
+            tls: None,
+            settings,
+        };
+        let mut refused = None;
+        for address in addresses {
+            if let Err(error) = driver.add_address(&address, None) {
+                tracing::debug!(%error, ip = %address.ip, "address not used");
+                refused = Some(error);
+            }
+            driver.addresses.push(address);
+        }
+        match refused {
+            Some(error) if driver.sockets.is_empty() => Err(error),
+            _ => Ok(driver),
+        }
+    }
+
+    pub(crate) fn notes_sender(&self) -> mpsc::Sender<Note> {
+        self.notes_sender.clone()
+    }
+
+    pub(crate) fn local_addresses(&self) -> Vec<SocketAddr> {
+        self.sockets
+            .iter()
+            .map(|socket| socket.udp.local_addr())
+            .collect()
+    }
+
+    /// Binds a socket on an address, for all connections or for one.
+    fn add_address(
+        &mut self,
+        address: &InterfaceAddress,
+        owner: Option<Key>,
+    ) -> std::io::Result<()> {
+        let wanted = match (&self.settings.binding, owner) {
+            (crate::settings::Binding::Addresses(fixed), None) => fixed
+                .iter()
+                .copied()
+                .filter(|fixed| fixed.ip() == address.ip)
+                .collect(),
+            _ => self.settings.candidates(address.ip),
+        };
+        let mut refused = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);
+        for wanted in wanted {
+            match UdpSocket::bind_with(wanted, &self.settings.udp) {
+                Ok(udp) => {
+                    let (name, local) = self.describe(address, udp.local_addr());
+                    self.sockets.push(Socket {
+                        udp: Arc::new(udp),
+                        local,
+                        owner,
+                        blocked: VecDeque::new(),
+                        _name: name,
+                    });
+                    return Ok(());
+                }
+                Err(error) => refused = error,
+            }
+        }
+        Err(refused)
+    }
+
+    fn describe(
+        &mut self,
+        address: &InterfaceAddress,
+        bound: SocketAddr,
+    ) -> (Option<PublishedName>, LocalAddress) {
+        let name = match &self.mdns {
+            Some(mdns) if self.settings.mdns_candidates => {
+                mdns.publish(&random_name(&mut self.random), address.ip)
+            }
+            _ => None,
+        };
+        let mut local = LocalAddress::udp(bound);
+        local.network = network(address);
+        local.default_route = self.shared.default_route.contains(&address.ip)
+            || address.kind == InterfaceKind::Loopback;
+        local.mdns_name = name.as_ref().map(|name| name.name().into());
+        (name, local)
+    }
+
+    /// Takes in what users of the endpoint have put down: new connections, and calls that changed one.
+    fn take_work(&mut self) {
+        let work = std::mem::take(&mut *self.shared.work());
+        for connection in work.new {
+            self.add_connection(connection);
+        }
+        for key in work.touched {
+            self.enqueue(key);
+        }
+    }
+
+    fn add_connection(&mut self, connection: Arc<Connection>) {
+        let now = Instant::now();
+        let entry = self.connections.vacant_entry();
+        let key = entry.key();
+        connection.set_key(key);
+        entry.insert(Entry {
+            connection: Arc::clone(&connection),
+            due: None,
+            queued: false,
+            streams: HashMap::new(),
+        });
+        // An allocation of a TURN server is bound to the client's 5-tuple: whoever relays needs
+        // sockets of its own.
+        if connection.needs_own_sockets() {
+            for address in self.addresses.clone() {
+                if let Err(error) = self.add_address(&address, Some(key)) {
+                    tracing::debug!(%error, ip = %address.ip, "address not used");
+                }
+            }
+        }
+        let own = self.sockets.iter().any(|socket| socket.owner == Some(key));
+        let owner = own.then_some(key);
+        let mut locals: Vec<LocalAddress> = self
+            .sockets
+            .iter()
+            .filter(|socket| socket.owner == owner)
+            .map(|socket| socket.local.clone())
+            .collect();
+        if self.settings.tcp_active {
+            for address in &self.addresses {
+                let mut local = LocalAddress::tcp_active(address.ip);
+                local.network = network(address);
+                local.default_route = self.shared.default_route.contains(&address.ip);
+                locals.push(local);
+            }
+        }
+        {
+            let mut state = connection.lock();
+            for local in locals {
+                // Beyond the agent's bound on addresses there is nothing to gain.
+                let _ = state.core.add_local_address(now, local);
+            }
+        }
+        connection.ready();
+        self.enqueue(key);
+    }
+
+    fn enqueue(&mut self, key: Key) {
+        if let Some(entry) = self.connections.get_mut(key)
+            && !entry.queued
+        {
+            entry.queued = true;
+            self.queue.push_back(key);
+        }
+    }
+
+    /// Reads the sockets. True if something arrived.
+    fn receive(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut any = false;
+        let now = Instant::now();
+        let mut batch = std::mem::replace(&mut self.batch, ReceiveBatch::new(1));
+        for index in 0..self.sockets.len() {
+            let (udp, owner) = (
+                Arc::clone(&self.sockets[index].udp),
+                self.sockets[index].owner,
+            );
+            for _ in 0..RECEIVES_PER_TURN {
+                match udp.poll_recv(cx, &mut batch) {
+                    Poll::Ready(Ok(_)) => {
+                        any = true;
+                        for mut run in batch.runs() {
+                            let path = run.path;
+                            for datagram in run.datagrams() {
+                                let key = owner.or_else(|| self.mux.route(path, datagram));
+                                self.deliver(now, key, path, datagram);
+                            }
+                        }
+                    }
+                    Poll::Ready(Err(error)) => {
+                        tracing::debug!(%error, "receive failed");
+                        break;
+                    }
+                    Poll::Pending => break,
+                }
+            }
+        }
+        self.batch = batch;
+        any
+    }
+
+    fn deliver(&mut self, now: Instant, key: Option<Key>, path: Path, datagram: &mut [u8]) {
+        let Some(key) = key else { return };
+        let Some(entry) = self.connections.get(key) else {
+            return;
+        };
+        entry
+            .connection
+            .lock()
+            .core
+            .handle_datagram(now, path, datagram);
+        self.enqueue(key);
+    }
+
+    /// Takes in what helper tasks tell. True if there was something.
+    fn take_notes(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut any = false;
+        let now = Instant::now();
+        for _ in 0..64 {
+            let Poll::Ready(Some(note)) = self.notes.poll_recv(cx) else {
+                break;
+            };
+            any = true;
+            match note {
+                Note::Connected { key, id, stream } => {
+                    let Some(entry) = self.connections.get_mut(key) else {
+                        continue;
+                    };
+                    let path = stream.path();
+                    entry.streams.insert(path, stream);
+                    entry
+                        .connection
+                        .lock()
+                        .core
+                        .ice_connected(now, id, path.local);
+                    self.enqueue(key);
+                }
+                Note::ConnectFailed { key, id } => {
+                    let Some(entry) = self.connections.get(key) else {
+                        continue;
+                    };
+                    entry.connection.lock().core.ice_connect_failed(now, id);
+                    self.enqueue(key);
+                }
+                Note::Frame {
+                    key,
+                    path,
+                    mut frame,
+                } => {
+                    self.deliver(now, Some(key), path, &mut frame);
+                }
+                Note::Disconnected { key, path } => {
+                    let Some(entry) = self.connections.get_mut(key) else {
+                        continue;
+                    };
+                    entry.streams.remove(&path);
+                    entry.connection.lock().core.ice_disconnected(now, path);
+                    self.enqueue(key);
+                }
+                Note::Resolved { key, name, ip } => {
+                    let Some(entry) = self.connections.get(key) else {
+                        continue;
+                    };
+                    entry.connection.lock().core.ice_resolved(now, &name, ip);
+                    self.enqueue(key);
+                }
+                Note::Interfaces { added, removed } => {
+                    self.interfaces_changed(now, added, &removed)
+                }
+            }
+        }
+        any
+    }
+
+    fn interfaces_changed(
+        &mut self,
+        now: Instant,
+        added: Vec<InterfaceAddress>,
+        removed: &[InterfaceAddress],
+    ) {
+        for gone in removed {
+            self.addresses.retain(|address| address != gone);
+            let (lost, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.sockets)
+                .into_iter()
+                .partition(|socket| socket.udp.local_addr().ip() == gone.ip);
+            self.sockets = kept;
+            for socket in lost {
+                for (_, entry) in &self.connections {
+                    let mut state = entry.connection.lock();
+                    state
+                        .core
+                        .remove_local_address(now, socket.udp.local_addr(), Protocol::Udp);
+                }
+            }
+        }
+        for address in added {
+            let before = self.sockets.len();
+            let owners: Vec<Option<Key>> = std::iter::once(None)
+                .chain(
+                    self.connections
+                        .iter()
+                        .filter(|(_, entry)| entry.connection.needs_own_sockets())
+                        .map(|(key, _)| Some(key)),
+                )
+                .collect();
+            for owner in owners {
+                if let Err(error) = self.add_address(&address, owner) {
+                    tracing::debug!(%error, ip = %address.ip, "address not used");
+                }
+            }
+            for socket in &self.sockets[before..] {
+                for (key, entry) in &self.connections {
+                    let own = entry.connection.needs_own_sockets();
+                    if socket.owner == own.then_some(key) {
+                        let mut state = entry.connection.lock();
+                        let _ = state.core.add_local_address(now, socket.local.clone());
+                    }
+                }
+            }
+            self.addresses.push(address);
+        }
+        let keys: Vec<Key> = self.connections.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            self.enqueue(key);
+        }
+    }
+
+    /// Enqueues the connections whose timer is due.
+    fn expire(&mut self) {
+        let now = Instant::now();
+        while let Some(&Reverse((at, key))) = self.timers.peek() {
+            if at > now {
+                break;
+            }
+            self.timers.pop();
+            let Some(entry) = self.connections.get_mut(key) else {
+                continue;
+            };
+            // An entry that was moved to an earlier time leaves its old note in the heap.
+            if entry.due != Some(at) {
+                continue;
+            }
+            entry.due = None;
+            {
+                let mut state = entry.connection.lock();
+                // One that was moved to a later time is noted anew when it is looked at.
+                if state.core.poll_timeout().is_some_and(|due| due <= now) {
+                    state.core.handle_timeout(now);
+                }
+            }
+            self.enqueue(key);
+        }
+    }
+
+    /// Sends what sockets had no room for.
+    fn unblock(&mut self, cx: &mut Context<'_>) {
+        let mut freed = false;
+        for socket in &mut self.sockets {
+            while let Some((transmit, bytes)) = socket.blocked.front_mut() {
+                let done = socket.udp.try_send(transmit, bytes);
+                if done < bytes.len() {
+                    bytes.drain(..done);
+                    transmit.len = bytes.len();
+                    // Nothing to do on error: the next turn tries again.
+                    if socket.udp.poll_send_ready(cx).is_pending() {
+                        break;
+                    }
+                } else {
+                    socket.blocked.pop_front();
+                    freed = true;
+                }
+            }
+        }
+        if freed {
+            let keys: Vec<Key> = self.connections.iter().map(|(key, _)| key).collect();
+            for key in keys {
+                self.enqueue(key);
+            }
+        }
+    }
+
+    /// Looks at the connections to which something happened. True if some of them want more.
+    fn serve(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut again = false;
+        for _ in 0..self.queue.len() {
+            let Some(key) = self.queue.pop_front() else {
+                break;
+            };
+            let Some(entry) = self.connections.get_mut(key) else {
+                continue;
+            };
+            entry.queued = false;
+            let connection = Arc::clone(&entry.connection);
+            if self.serve_one(cx, key, &connection) {
+                self.enqueue(key);
+                again = true;
+            }
+        }
+        again
+    }
+
+    fn serve_one(&mut self, cx: &mut Context<'_>, key: Key, connection: &Arc<Connection>) -> bool {
+        let now = Instant::now();
+        connection.untouch();
+        let mut state = connection.lock();
+        let requests = state.drain_events(self.settings.receive_buffer);
+        let (mut more, mut blocked) = (false, false);
+        for count in 0.. {
+            if count == TRANSMITS_PER_TURN {
+                more = true;
+                break;
+            }
+            self.out.clear();
+            let Some(transmit) = state.core.poll_transmit(now, &mut self.out) else {
+                break;
+            };
+            if !self.send(cx, key, &transmit) {
+                // The socket is full: the rest waits for it.
+                blocked = true;
+                break;
+            }
+        }
+        let late = state.drain_events(self.settings.receive_buffer);
+        let due = state.core.poll_timeout();
+        let finished = state.core.is_closed() && !more && !blocked;
+        for (ufrag, add) in state.take_ufrag_changes() {
+            if add {
+                if !self.mux.add_ufrag(&ufrag, key) {
+                    tracing::warn!("two connections chose the same username fragment");
+                }
+            } else {
+                self.mux.remove_ufrag(&ufrag);
+            }
+        }
+        drop(state);
+        for request in requests.into_iter().chain(late) {
+            self.start(key, request);
+        }
+        if finished {
+            self.remove_connection(key);
+            return false;
+        }
+        if let Some(entry) = self.connections.get_mut(key)
+            && let Some(at) = due
+            && entry.due.is_none_or(|known| at < known)
+        {
+            entry.due = Some(at);
+            self.timers.push(Reverse((at, key)));
+        }
+        more
+    }
+
+    /// Sends a run that stands in the buffer. False if its socket is full.
+    fn send(&mut self, cx: &mut Context<'_>, key: Key, transmit: &Transmit) -> bool {
+        let bytes = &self.out.as_slice()[..transmit.len];
+        if transmit.protocol != Protocol::Udp {
+            if let Some(stream) = self
+                .connections
+                .get(key)
+                .and_then(|entry| entry.streams.get(&transmit.path()))
+            {
+                stream.send(transmit, bytes);
+            }
+            return true;
+        }
+        let socket = self.sockets.iter_mut().find(|socket| {
+            socket.udp.local_addr() == transmit.source
+                && (socket.owner.is_none() || socket.owner == Some(key))
+        });
+        let Some(socket) = socket else { return true };
+        if socket.owner.is_none() {
+            if classify(bytes) == PacketKind::Stun {
+                for datagram in bytes.chunks(transmit.segment_size.max(1)) {
+                    self.mux.sent(transmit.path(), datagram, key);
+                }
+            } else {
+                self.mux.sent(transmit.path(), bytes, key);
+            }
+        }
+        if socket.blocked.is_empty() {
+            let done = socket.udp.try_send(transmit, bytes);
+            if done == bytes.len() {
+                return true;
+            }
+            let mut rest = *transmit;
+            rest.len = bytes.len() - done;
+            socket.blocked.push_back((rest, bytes[done..].to_vec()));
+        } else {
+            socket.blocked.push_back((*transmit, bytes.to_vec()));
+        }
+        // Registers the wake-up; readiness itself is seen next turn.
+        if socket.udp.poll_send_ready(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+        false
+    }
+
+    /// Starts what a connection asks of the outside world.
+    fn start(&mut self, key: Key, request: Request) {
+        match request {
+            Request::Connect(connect) => {
+                let tls = (connect.protocol == Protocol::Tls).then(|| self.tls());
+                tokio::spawn(stream::connect(
+                    key,
+                    connect,
+                    tls,
+                    self.notes_sender.clone(),
+                ));
+            }
+            Request::Disconnect(path) => {
+                if let Some(entry) = self.connections.get_mut(key) {
+                    entry.streams.remove(&path);
+                }
+            }
+            Request::Resolve(name) => {
+                let (notes, mdns) = (self.notes_sender.clone(), self.mdns.clone());
+                let wanted = self.settings.mdns_resolve;
+                tokio::spawn(async move {
+                    let ip = match mdns.filter(|_| wanted) {
+                        Some(mdns) => mdns.resolve(&name).await.ok(),
+                        None => None,
+                    };
+                    // The driver may be gone.
+                    let _ = notes.send(Note::Resolved { key, name, ip }).await;
+                });
+            }
+        }
+    }
+
+    fn tls(&mut self) -> Arc<rustls::ClientConfig> {
+        let settings = &self.settings;
+        Arc::clone(self.tls.get_or_insert_with(|| {
+            settings
+                .tls
+                .clone()
+                .unwrap_or_else(|| Arc::new(stream::default_tls()))
+        }))
+    }
+
+    fn remove_connection(&mut self, key: Key) {
+        self.mux.remove(key);
+        self.sockets.retain(|socket| socket.owner != Some(key));
+        if self.connections.contains(key) {
+            self.connections.remove(key).connection.finished();
+        }
+    }
+
+    /// Whether nobody can ask anything of this driver any more.
+    fn is_done(&self) -> bool {
+        self.shared.is_closed() && self.connections.is_empty()
+    }
+}
+
+/// What a connection asks of the outside world.
+#[derive(Debug)]
+pub(crate) enum Request {
+    Connect(visavis_ice::Connect),
+    Disconnect(Path),
+    Resolve(Box<str>),
+}
+
+impl Future for Driver {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        this.shared.register(cx.waker());
+        let mut busy = this.receive(cx);
+        busy |= this.take_notes(cx);
+        this.take_work();
+        this.unblock(cx);
+        this.expire();
+        busy |= this.serve(cx);
+        if this.is_done() {
+            return Poll::Ready(());
+        }
+        if busy {
+            // Others on this thread get their turn, then this goes on.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if let Some(Reverse((at, _))) = this.timers.peek() {
+            let at = tokio::time::Instant::from_std(*at);
+            if this.sleep.deadline() != at {
+                this.sleep.as_mut().reset(at);
+            }
+            if this.sleep.as_mut().poll(cx).is_ready() {
+                cx.waker().wake_by_ref();
+            }
+        }
+        Poll::Pending
+    }
+}
+
+/// A name that tells nothing: a random UUID (draft-ietf-mmusic-mdns-ice-candidates section 3.1.1).
+fn random_name(random: &mut Random) -> String {
+    let bits = u128::from_be_bytes(random.bytes());
+    // Version 4, variant 1 (RFC 9562 section 5.4).
+    let bits = bits & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62;
+    let hex = format!("{bits:032x}");
+    let (a, b, c, d, e) = (
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..],
+    );
+    format!("{a}-{b}-{c}-{d}-{e}.local")
+}
+
+fn network(address: &InterfaceAddress) -> Network {
+    Network {
+        name: address.name.as_str().into(),
+        id: address
+            .index
+            .and_then(|index| u16::try_from(index).ok())
+            .unwrap_or(0),
+        cost: address.kind.cost(),
+    }
+}

@@ -1,0 +1,296 @@
+//! The connection as its user sees it.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+
+use visavis_ice::TransportPolicy;
+use visavis_peer::{
+    ChannelOptions, ConnectionState, Description, Event as PeerEvent, IceCandidate,
+    IceConnectionState, IceGatheringState, OfferOptions, SignalingState,
+};
+
+use crate::connection::Connection;
+use crate::data_channel::DataChannel;
+use crate::endpoint::Endpoint;
+use crate::ice_server::IceServer;
+use crate::{Error, Settings};
+
+/// What a connection is configured with (W3C `RTCConfiguration`).
+#[derive(Debug, Clone, Default)]
+pub struct Configuration {
+    /// STUN and TURN servers.
+    pub ice_servers: Vec<IceServer>,
+    /// Which candidates may be used.
+    pub ice_transport_policy: TransportPolicy,
+    /// Everything else, with the sans-IO core's own words: certificates, codecs, timers, limits.
+    pub advanced: visavis_peer::Configuration,
+}
+
+impl Configuration {
+    pub(crate) fn into_peer(self) -> visavis_peer::Configuration {
+        let mut peer = self.advanced;
+        // Which addresses are used is decided once, by the endpoint's settings.
+        peer.ice.filter.loopback = true;
+        if self.ice_transport_policy != TransportPolicy::default() {
+            peer.ice.transport_policy = self.ice_transport_policy;
+        }
+        peer
+    }
+}
+
+/// What a connection tells.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// Signal this candidate to the peer; `None` when all are gathered.
+    IceCandidate(Option<IceCandidate>),
+    /// An offer is due.
+    NegotiationNeeded,
+    /// The peer opened a channel.
+    DataChannel(DataChannel),
+    /// The state of the connection as a whole.
+    ConnectionState(ConnectionState),
+    /// The state of ICE.
+    IceConnectionState(IceConnectionState),
+    /// The state of gathering.
+    IceGatheringState(IceGatheringState),
+    /// The state of negotiation.
+    SignalingState(SignalingState),
+    /// Anything else, in the sans-IO core's own words.
+    Other(PeerEvent),
+}
+
+/// One end of a WebRTC connection (W3C `RTCPeerConnection`).
+///
+/// Closed when it and all of its channels are dropped, or by [`close`](Self::close).
+#[derive(Debug, Clone)]
+pub struct PeerConnection {
+    handle: Arc<Handle>,
+}
+
+/// Keeps a connection open.
+#[derive(Debug)]
+pub(crate) struct Handle {
+    pub(crate) connection: Arc<Connection>,
+    /// Keeps the driver running.
+    endpoint: Endpoint,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.connection.with(|state, now| state.core.close(now));
+    }
+}
+
+impl Handle {
+    pub(crate) fn receive_buffer(&self) -> usize {
+        self.endpoint.settings().receive_buffer
+    }
+}
+
+impl PeerConnection {
+    /// Makes a connection with sockets of its own. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// If no socket can be bound, or the configuration is wrong.
+    pub fn new(configuration: Configuration) -> Result<Self, Error> {
+        Endpoint::new(Settings::default())?.peer_connection(configuration)
+    }
+
+    pub(crate) fn from_parts(connection: Arc<Connection>, endpoint: Endpoint) -> Self {
+        Self {
+            handle: Arc::new(Handle {
+                connection,
+                endpoint,
+            }),
+        }
+    }
+
+    /// Makes a data channel; ordered and reliable unless the options say otherwise.
+    ///
+    /// # Errors
+    /// As W3C `createDataChannel`.
+    pub fn create_data_channel(
+        &self,
+        label: &str,
+        options: ChannelOptions,
+    ) -> Result<DataChannel, Error> {
+        let options = ChannelOptions {
+            label: label.to_owned(),
+            ..options
+        };
+        let id = self.handle.connection.with(|state, now| {
+            let id = state.core.create_data_channel(now, options)?;
+            state.channel(id);
+            Ok::<_, Error>(id)
+        })?;
+        Ok(DataChannel::new(Arc::clone(&self.handle), id))
+    }
+
+    /// Makes an offer.
+    ///
+    /// # Errors
+    /// As W3C `createOffer`.
+    pub fn create_offer(&self, options: OfferOptions) -> Result<Description, Error> {
+        Ok(self
+            .handle
+            .connection
+            .with(|state, now| state.core.create_offer(now, options))?)
+    }
+
+    /// Makes an answer.
+    ///
+    /// # Errors
+    /// As W3C `createAnswer`.
+    pub fn create_answer(&self) -> Result<Description, Error> {
+        Ok(self
+            .handle
+            .connection
+            .with(|state, now| state.core.create_answer(now))?)
+    }
+
+    /// Sets the local description; without one, makes the offer or the answer that is due. Gathering
+    /// begins.
+    ///
+    /// # Errors
+    /// As W3C `setLocalDescription`.
+    pub async fn set_local_description(
+        &self,
+        description: Option<Description>,
+    ) -> Result<(), Error> {
+        // Candidates can be gathered only once the driver has told its addresses.
+        poll_fn(|cx| {
+            let mut state = self.handle.connection.lock();
+            if state.is_local_ready() || state.is_finished() {
+                return Poll::Ready(());
+            }
+            state.register_event_waker(cx.waker());
+            Poll::Pending
+        })
+        .await;
+        let connection = &self.handle.connection;
+        Ok(connection
+            .with(|state, now| state.core.set_local_description(now, description.as_ref()))?)
+    }
+
+    /// Sets the peer's description.
+    ///
+    /// # Errors
+    /// As W3C `setRemoteDescription`. Nothing has changed then.
+    pub fn set_remote_description(&self, description: &Description) -> Result<(), Error> {
+        let connection = &self.handle.connection;
+        Ok(connection.with(|state, now| state.core.set_remote_description(now, description))?)
+    }
+
+    /// Adds a candidate of the peer; one with an empty text is the end of candidates.
+    ///
+    /// # Errors
+    /// As W3C `addIceCandidate`.
+    pub fn add_ice_candidate(&self, candidate: &IceCandidate) -> Result<(), Error> {
+        let connection = &self.handle.connection;
+        Ok(connection.with(|state, now| state.core.add_ice_candidate(now, candidate))?)
+    }
+
+    /// The local description with the candidates gathered so far.
+    pub fn local_description(&self) -> Option<Description> {
+        self.handle.connection.lock().core.local_description()
+    }
+
+    /// The peer's description with its candidates so far.
+    pub fn remote_description(&self) -> Option<Description> {
+        self.handle.connection.lock().core.remote_description()
+    }
+
+    /// The next offer has new ICE credentials.
+    pub fn restart_ice(&self) {
+        self.handle
+            .connection
+            .with(|state, _| state.core.restart_ice());
+    }
+
+    /// The state of the connection as a whole.
+    pub fn connection_state(&self) -> ConnectionState {
+        self.handle.connection.lock().core.connection_state()
+    }
+
+    /// The state of negotiation.
+    pub fn signaling_state(&self) -> SignalingState {
+        self.handle.connection.lock().core.signaling_state()
+    }
+
+    /// The state of ICE.
+    pub fn ice_connection_state(&self) -> IceConnectionState {
+        self.handle.connection.lock().core.ice_connection_state()
+    }
+
+    /// The state of gathering.
+    pub fn ice_gathering_state(&self) -> IceGatheringState {
+        self.handle.connection.lock().core.ice_gathering_state()
+    }
+
+    /// Looks at the sans-IO core: statistics, transceivers, the layers beneath.
+    pub fn with_core<R>(&self, look: impl FnOnce(&visavis_peer::PeerConnection) -> R) -> R {
+        look(&self.handle.connection.lock().core)
+    }
+
+    /// The next event; `None` when the connection is closed and nothing will follow. Cancel-safe.
+    pub async fn next_event(&self) -> Option<Event> {
+        poll_fn(|cx| {
+            let mut state = self.handle.connection.lock();
+            match state.pop_event() {
+                Some(event) => Poll::Ready(Some(event)),
+                None if state.is_finished() => Poll::Ready(None),
+                None => {
+                    state.register_event_waker(cx.waker());
+                    Poll::Pending
+                }
+            }
+        })
+        .await
+        .map(|event| self.public(event))
+    }
+
+    fn public(&self, event: PeerEvent) -> Event {
+        match event {
+            PeerEvent::IceCandidate(candidate) => Event::IceCandidate(candidate),
+            PeerEvent::NegotiationNeeded => Event::NegotiationNeeded,
+            PeerEvent::DataChannel(id) => {
+                Event::DataChannel(DataChannel::new(Arc::clone(&self.handle), id))
+            }
+            PeerEvent::ConnectionState(state) => Event::ConnectionState(state),
+            PeerEvent::IceConnectionState(state) => Event::IceConnectionState(state),
+            PeerEvent::IceGatheringState(state) => Event::IceGatheringState(state),
+            PeerEvent::SignalingState(state) => Event::SignalingState(state),
+            other => Event::Other(other),
+        }
+    }
+
+    /// Waits until all candidates are gathered and answers the description that holds them, for
+    /// signalling that carries one message each way. Events are left for
+    /// [`next_event`](Self::next_event).
+    pub async fn gathered(&self) -> Option<Description> {
+        poll_fn(|cx| {
+            let mut state = self.handle.connection.lock();
+            let done = state.core.ice_gathering_state() == IceGatheringState::Complete;
+            if done || state.is_finished() {
+                return Poll::Ready(state.core.local_description());
+            }
+            state.register_event_waker(cx.waker());
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Events that were dropped because nobody read them.
+    pub fn events_dropped(&self) -> u64 {
+        self.handle.connection.lock().events_dropped()
+    }
+
+    /// Closes the connection: channels close, the peer is told.
+    pub fn close(&self) {
+        self.handle
+            .connection
+            .with(|state, now| state.core.close(now));
+    }
+}

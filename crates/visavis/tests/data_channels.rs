@@ -1,0 +1,195 @@
+//! Two connections of this crate, over loopback sockets.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+use visavis::{
+    ChannelOptions, Configuration, DataChannel, Endpoint, Event, Message, PeerConnection, Settings,
+};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    timeout(LIMIT, future)
+        .await
+        .unwrap_or_else(|_| panic!("{what}: not within {LIMIT:?}"))
+}
+
+/// Lets two connections find each other, their candidates in their descriptions.
+async fn negotiate(offerer: &PeerConnection, answerer: &PeerConnection) {
+    offerer.set_local_description(None).await.unwrap();
+    let offer = within("gathering", offerer.gathered()).await.unwrap();
+    answerer.set_remote_description(&offer).unwrap();
+    answerer.set_local_description(None).await.unwrap();
+    let answer = within("gathering", answerer.gathered()).await.unwrap();
+    offerer.set_remote_description(&answer).unwrap();
+}
+
+async fn incoming(connection: &PeerConnection) -> DataChannel {
+    within("a channel", async {
+        loop {
+            if let Event::DataChannel(channel) = connection.next_event().await.expect("open") {
+                return channel;
+            }
+        }
+    })
+    .await
+}
+
+fn endpoint() -> Endpoint {
+    Endpoint::new(Settings::loopback()).unwrap()
+}
+
+fn connection(endpoint: &Endpoint) -> PeerConnection {
+    endpoint.peer_connection(Configuration::default()).unwrap()
+}
+
+#[tokio::test]
+async fn messages_cross_both_ways() {
+    let (near, far) = (connection(&endpoint()), connection(&endpoint()));
+    let mut here = near
+        .create_data_channel("chat", ChannelOptions::default())
+        .unwrap();
+    negotiate(&near, &far).await;
+    let mut there = incoming(&far).await;
+    assert_eq!(there.label(), "chat");
+    within("sending", here.feed("hello")).await.unwrap();
+    assert_eq!(within("text", there.recv()).await, Some("hello".into()));
+    within("sending", there.feed(vec![1, 2, 3])).await.unwrap();
+    assert_eq!(
+        within("bytes", here.recv()).await,
+        Some(vec![1, 2, 3].into())
+    );
+    within("sending", here.feed("")).await.unwrap();
+    assert_eq!(
+        within("empty text", there.recv()).await,
+        Some(Message::Text(String::new()))
+    );
+    near.close();
+    assert_eq!(within("the end", there.recv()).await, None);
+}
+
+#[tokio::test]
+async fn a_slow_reader_slows_the_sender_down_and_loses_nothing() {
+    let (near, far) = (connection(&endpoint()), connection(&endpoint()));
+    let here = near
+        .create_data_channel("bulk", ChannelOptions::default())
+        .unwrap();
+    negotiate(&near, &far).await;
+    let mut there = incoming(&far).await;
+    let count = 2000u32;
+    let sender = async {
+        for number in 0..count {
+            let mut message = vec![0; 16_000];
+            message[..4].copy_from_slice(&number.to_be_bytes());
+            here.feed(message).await.unwrap();
+        }
+    };
+    let reader = async {
+        for number in 0..count {
+            let message = there.recv().await.expect("a message").into_bytes();
+            assert_eq!(message.len(), 16_000);
+            assert_eq!(message[..4], number.to_be_bytes());
+        }
+    };
+    within("32 MB", async { tokio::join!(sender, reader) }).await;
+}
+
+#[tokio::test]
+async fn a_channel_serves_as_a_stream_of_bytes() {
+    let (near, far) = (connection(&endpoint()), connection(&endpoint()));
+    let here = near
+        .create_data_channel("stream", ChannelOptions::default())
+        .unwrap();
+    negotiate(&near, &far).await;
+    let mut there = incoming(&far).await.into_stream();
+    let mut here = here.into_stream();
+    let sent: Vec<u8> = (0..1_000_000u32).map(|index| (index % 251) as u8).collect();
+    let copy = sent.clone();
+    let writer = async {
+        here.write_all(&copy).await.unwrap();
+        here.shutdown().await.unwrap();
+    };
+    let reader = async {
+        let mut received = Vec::new();
+        there.read_to_end(&mut received).await.unwrap();
+        received
+    };
+    let ((), received) = within("1 MB", async { tokio::join!(writer, reader) }).await;
+    assert!(
+        received == sent,
+        "{} bytes of {}",
+        received.len(),
+        sent.len()
+    );
+}
+
+#[tokio::test]
+async fn candidates_may_trickle() {
+    let near_end = Endpoint::new(Settings::loopback()).unwrap();
+    let far_end = Endpoint::new(Settings::loopback()).unwrap();
+    let (near, far) = (connection(&near_end), connection(&far_end));
+    let here = near
+        .create_data_channel("x", ChannelOptions::default())
+        .unwrap();
+    near.set_local_description(None).await.unwrap();
+    far.set_remote_description(&near.local_description().unwrap())
+        .unwrap();
+    far.set_local_description(None).await.unwrap();
+    near.set_remote_description(&far.local_description().unwrap())
+        .unwrap();
+    let pump = |from: PeerConnection, to: PeerConnection| async move {
+        while let Some(event) = from.next_event().await {
+            match event {
+                Event::IceCandidate(Some(candidate)) => to.add_ice_candidate(&candidate).unwrap(),
+                Event::IceCandidate(None) => break,
+                _ => {}
+            }
+        }
+    };
+    tokio::join!(
+        within("candidates", pump(near.clone(), far.clone())),
+        within("candidates", pump(far.clone(), near.clone()))
+    );
+    within("open", here.opened()).await.unwrap();
+    drop(here);
+}
+
+#[tokio::test]
+async fn a_server_has_one_port_for_all_its_clients() {
+    let server = endpoint();
+    let mut pairs = Vec::new();
+    for _ in 0..8 {
+        let (near, far) = (connection(&endpoint()), connection(&server));
+        let here = near
+            .create_data_channel("x", ChannelOptions::default())
+            .unwrap();
+        negotiate(&near, &far).await;
+        pairs.push((here, far));
+    }
+    assert_eq!(server.local_addresses().len(), 1);
+    for (number, (here, far)) in pairs.iter().enumerate() {
+        let mut there = incoming(far).await;
+        within("sending", here.feed(format!("for {number}")))
+            .await
+            .unwrap();
+        assert_eq!(
+            within("text", there.recv()).await,
+            Some(format!("for {number}").into())
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_vanishes_is_told_within_bounded_time() {
+    let (near, far) = (connection(&endpoint()), connection(&endpoint()));
+    let mut here = near
+        .create_data_channel("x", ChannelOptions::default())
+        .unwrap();
+    negotiate(&near, &far).await;
+    let there = incoming(&far).await;
+    within("open", here.opened()).await.unwrap();
+    drop((there, far));
+    assert_eq!(within("the end", here.recv()).await, None);
+}
