@@ -108,6 +108,8 @@ pub struct Agent {
     old_until: Option<Instant>,
     former_ufrags: VecDeque<Box<str>>,
     remotes: Vec<Remote>,
+    /// Remote candidates of a session whose credentials are not known yet.
+    future: Vec<Candidate>,
     pairs: Vec<Pair>,
     triggered: VecDeque<PairId>,
     early: Vec<Early>,
@@ -217,6 +219,7 @@ impl Agent {
             old_until: None,
             former_ufrags: VecDeque::new(),
             remotes: Vec::new(),
+            future: Vec::new(),
             pairs: Vec::new(),
             triggered: VecDeque::new(),
             early: Vec::new(),
@@ -308,6 +311,7 @@ impl Agent {
                     .is_none_or(|known| *known == ufrag)
         });
         self.checks_began = Some(now);
+        self.take_future_candidates(now);
         self.pair_everything(now);
         let early = std::mem::take(&mut self.early);
         for check in early {
@@ -320,7 +324,8 @@ impl Agent {
         Ok(())
     }
 
-    /// Adds a remote candidate. One whose `ufrag` names another session is dropped and counted.
+    /// Adds a remote candidate. One whose `ufrag` names another session waits for that session's
+    /// credentials; if others come, it is dropped and counted.
     pub fn add_remote_candidate(&mut self, now: Instant, candidate: Candidate) {
         self.do_add_remote(now, candidate);
         self.pair_lite(now);
@@ -412,6 +417,7 @@ impl Agent {
         self.triggered.clear();
         self.responses.clear();
         self.early.clear();
+        self.future.clear();
         self.gatherers.clear();
         self.candidates.clear();
         self.old = None;

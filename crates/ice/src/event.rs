@@ -21,7 +21,7 @@ pub enum GatheringState {
 }
 
 /// State of the session (W3C `RTCIceTransportState`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub enum ConnectionState {
     /// Gathering, or waiting for remote candidates.
     #[default]

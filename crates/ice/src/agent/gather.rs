@@ -9,7 +9,7 @@ use visavis_stun::attributes::{ErrorCode, MappedAddress, XorMappedAddress};
 use visavis_stun::{Class, Message, MessageBuilder, Method, TransactionId};
 
 use super::Agent;
-use super::local::LocalId;
+use super::local::{LocalId, Source};
 use crate::candidate::CandidateKind;
 use crate::config::{AddressMode, ServerKind};
 use crate::event::{Event, GatheringState};
@@ -112,6 +112,16 @@ impl Agent {
                 self.start_relay(id, server);
             }
             _ => {}
+        }
+    }
+
+    /// The selected path is in doubt: a NAT may have given us another address, which the peer has to
+    /// learn.
+    pub(super) fn confirm_mappings(&mut self) {
+        for gatherer in &mut self.gatherers {
+            if matches!(gatherer.step, GatherStep::Answered { .. }) {
+                gatherer.step = GatherStep::Queued;
+            }
         }
     }
 
@@ -248,6 +258,13 @@ impl Agent {
         };
         if gatherer.mapped != Some(mapped) {
             gatherer.mapped = Some(mapped);
+            // What the server saw before leads nowhere any more.
+            self.candidates.retain(|known| {
+                known.source != Source::Local(local)
+                    || known.server != Some(server)
+                    || known.candidate.kind != CandidateKind::ServerReflexive
+            });
+            self.set_gathering(GatheringState::Gathering);
             self.reflexive_candidate(now, local, server, mapped);
         }
         true

@@ -40,16 +40,17 @@ impl Agent {
         if let (Some(ufrag), Some(remote)) = (&candidate.ufrag, &self.session.remote)
             && **ufrag != *remote.parameters.credentials.ufrag
         {
-            // Of another session: late trickle of the old one (RFC 8838 section 11).
-            self.stats.stale_session += 1;
+            // Of the session before (RFC 8838 section 11), or of the next one, whose credentials are still
+            // being answered: kept until they are known.
+            if self.future.len() < self.config.limits.remote_candidates {
+                self.future.push(candidate);
+            } else {
+                self.stats.candidates_over_limit += 1;
+            }
             return;
         }
-        if self.session.remote.is_none() {
-            // Candidates may come before the answer that holds the credentials. They count for the
-            // session that the credentials will name.
-            candidate.extensions.truncate(4);
-        }
         let mut address = None;
+        let mut ask = None;
         match &candidate.host {
             Host::Ip(ip) => {
                 let ip = ip.to_canonical();
@@ -76,13 +77,16 @@ impl Agent {
                 let asked = pending
                     .clone()
                     .any(|r| matches!(&r.candidate.host, Host::Name(known) if known == name));
-                if !asked {
-                    let name = name.clone();
-                    self.emit(Event::ResolveName(name));
-                }
+                ask = (!asked).then(|| name.clone());
             }
         }
+        let known = self.remotes.len();
         self.insert_remote(now, candidate, address);
+        if let Some(name) = ask
+            && self.remotes.len() > known
+        {
+            self.emit(Event::ResolveName(name));
+        }
     }
 
     /// Adds a remote candidate of the present session, or refines a peer-reflexive one that was
@@ -146,6 +150,23 @@ impl Agent {
             self.pair_remote(now, id);
         }
         Some(id)
+    }
+
+    /// The credentials of a new session are known: candidates that came before them count now, or never.
+    pub(super) fn take_future_candidates(&mut self, now: Instant) {
+        let future = std::mem::take(&mut self.future);
+        let ufrag = self
+            .session
+            .remote
+            .as_ref()
+            .map(|remote| remote.parameters.credentials.ufrag.clone());
+        for candidate in future {
+            if candidate.ufrag == ufrag {
+                self.do_add_remote(now, candidate);
+            } else {
+                self.stats.stale_session += 1;
+            }
+        }
     }
 
     pub(super) fn do_resolved(&mut self, now: Instant, name: &str, ip: Option<IpAddr>) {

@@ -52,6 +52,7 @@ impl Agent {
         {
             self.probing = true;
             self.probe_others();
+            self.confirm_mappings();
         }
         self.settle(now);
     }
@@ -134,6 +135,7 @@ impl Agent {
                 self.lost_at = Some(now);
                 self.probing = true;
                 self.probe_others();
+                self.confirm_mappings();
             }
             return;
         };
@@ -440,7 +442,7 @@ impl Agent {
             let done = self.gathering == GatheringState::Complete
                 && self.session.end_of_remote
                 && self.session.nominated == Some(pair.id)
-                && !better;
+                && (!better || self.state == ConnectionState::Completed);
             return if done {
                 ConnectionState::Completed
             } else {

@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test uses its part")]
 #![allow(clippy::print_stdout, reason = "seeds are printed")]
 
+pub mod script;
 pub mod server;
 pub mod stream;
 
