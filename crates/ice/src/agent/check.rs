@@ -383,6 +383,9 @@ impl Agent {
         out: &mut TransmitBuf,
         piggyback: &mut dyn Piggyback,
     ) -> Option<Transmit> {
+        if self.config.lite {
+            return self.send_keepalive(now, out);
+        }
         loop {
             let selected = self.selected;
             let pair = self
@@ -412,10 +415,35 @@ impl Agent {
         }
     }
 
+    /// A lite agent asks nothing; it keeps bindings open by indications (RFC 8445 section 11).
+    fn send_keepalive(&mut self, now: Instant, out: &mut TransmitBuf) -> Option<Transmit> {
+        let interval = self.config.timing.keepalive_interval;
+        let pair = self
+            .pairs
+            .iter_mut()
+            .find(|pair| pair.probe.is_some_and(|probe| probe <= now))?;
+        let quiet = pair
+            .counters
+            .last_packet_sent
+            .is_none_or(|last| last + interval <= now);
+        pair.probe = Some(now + interval);
+        if !quiet {
+            return None;
+        }
+        let (source, path) = (pair.source, pair.path);
+        let transaction = TransactionId::random(&mut self.random);
+        self.write_from(now, source, path, out, |slot| {
+            MessageBuilder::new(slot, Class::Indication, Method::BINDING, transaction)
+                .fingerprint()
+                .finish()
+                .ok()
+        })
+    }
+
     /// The time of the next probe after an answer: spread, so that peers do not fall into step
     /// (RFC 7675 section 5.1).
     pub(super) fn next_probe(&mut self, now: Instant, id: PairId) -> Instant {
-        let interval = if self.selected == Some(id) {
+        let interval = if self.selected == Some(id) && !self.config.lite {
             self.config.timing.consent_interval
         } else {
             self.config.timing.keepalive_interval

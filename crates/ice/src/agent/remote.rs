@@ -287,11 +287,15 @@ impl Agent {
         if !compatible {
             return None;
         }
-        let path = Path {
+        let mut path = Path {
             protocol: l.candidate.protocol,
             local: l.base,
             remote: address,
         };
+        if l.candidate.tcp_type.is_some() {
+            // Until a connection stands.
+            path.local.set_port(0);
+        }
         self.insert_pair(now, local, remote, l.source, path)
     }
 

@@ -441,6 +441,7 @@ impl Call {
         let now = self.now();
         let (left, right) = (self.left, self.right);
         for (side, from, to) in [(0, left, right), (1, right, left)] {
+            self.peer(from).pump(now);
             while let Some(signal) = self.peer(from).signals.pop_front() {
                 if signal.as_ref().is_some_and(self.dropped) {
                     continue;
