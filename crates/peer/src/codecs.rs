@@ -244,7 +244,7 @@ impl Default for CodecTable {
             audio: vec![
                 stereo(audio("opus", 48_000, 111)).with(
                     "minptime=10;useinbandfec=1",
-                    &["transport-cc", "nack"],
+                    &["transport-cc"],
                     None,
                 ),
                 stereo(audio("red", 48_000, 63)).with("111/111", &[], None),

@@ -98,6 +98,8 @@ pub struct Configuration {
     pub video_extensions: Vec<HeaderExtension>,
     /// Whether answers accept an offered simulcast. Default true.
     pub receive_simulcast: bool,
+    /// What is done for media.
+    pub media: MediaSettings,
     /// Whether the SCTP handshake rides in descriptions (`a=sctp-init`, draft-hancke-tsvwg-snap): saves
     /// two round trips where the peer does it too. Default true.
     pub snap: bool,
@@ -105,6 +107,49 @@ pub struct Configuration {
     pub sped: bool,
     /// Bounds.
     pub limits: Limits,
+}
+
+/// What the connection does for media by itself. Who brings an engine of its own for a part of it
+/// turns that part off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MediaSettings {
+    /// Retransmits what the peer asks for, where retransmission was negotiated. Default true.
+    pub answer_nacks: bool,
+    /// Sends NACKs for missing packets, and transport-wide feedback, where they were negotiated.
+    /// Default true.
+    pub send_feedback: bool,
+    /// Sends sender and receiver reports. Default true.
+    pub send_reports: bool,
+    /// Paces packets by congestion control, where the peer gives transport-wide feedback. Default
+    /// true.
+    pub pacing: bool,
+    /// Bounds of the bit rate.
+    pub bitrate: visavis_congestion::Limits,
+    /// The least time between two NACKs for one packet. Default 30 ms; the round-trip time if that
+    /// is longer.
+    pub nack_interval: Duration,
+    /// NACKs for one packet. Default 10.
+    pub nack_attempts: u32,
+    /// Missing packets of one stream that are asked for; beyond, a key frame is. Default 500.
+    pub max_missing: usize,
+    /// Sent packets of one stream that are kept for retransmission. Default 1024.
+    pub history_packets: usize,
+}
+
+impl Default for MediaSettings {
+    fn default() -> Self {
+        Self {
+            answer_nacks: true,
+            send_feedback: true,
+            send_reports: true,
+            pacing: true,
+            bitrate: visavis_congestion::Limits::default(),
+            nack_interval: Duration::from_millis(30),
+            nack_attempts: 10,
+            max_missing: 500,
+            history_packets: 1024,
+        }
+    }
 }
 
 /// What can be chosen in DTLS.
@@ -157,6 +202,7 @@ impl Default for Configuration {
             audio_extensions: default_extensions(Kind::Audio),
             video_extensions: default_extensions(Kind::Video),
             receive_simulcast: true,
+            media: MediaSettings::default(),
             snap: true,
             sped: false,
             limits: Limits::default(),

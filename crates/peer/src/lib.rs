@@ -30,19 +30,23 @@ mod error;
 mod events;
 pub mod extensions;
 mod jsep;
+mod media;
 mod parameters;
 mod transceiver;
 mod transport;
 
 pub use codecs::{Codec, CodecTable, Kind};
-pub use config::{BundlePolicy, Configuration, DtlsRolePreference, DtlsSettings, Limits};
+pub use config::{
+    BundlePolicy, Configuration, DtlsRolePreference, DtlsSettings, Limits, MediaSettings,
+};
 pub use connection::{
-    CertificateKind, OfferOptions, PeerConnection, Received, generate_certificate,
+    CertificateKind, OfferOptions, PeerConnection, Received, ReceivedRtp, generate_certificate,
 };
 pub use error::Error;
 pub use events::{ConnectionState, DtlsState, Event, IceCandidate, SctpState};
 pub use extensions::{HeaderExtension, NegotiatedExtension};
 pub use jsep::{Description, SdpType, SignalingState};
+pub use media::{InboundStats, OutboundStats, OutgoingRtp};
 pub use parameters::{Encoding, Priority, SendParameters, is_scalability_mode};
 pub use transceiver::{
     EncodingSources, Receiver, Sender, Transceiver, TransceiverDirection, TransceiverId,

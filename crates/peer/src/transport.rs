@@ -16,6 +16,7 @@ use visavis_srtp as srtp;
 
 use crate::config::Limits;
 use crate::events::DtlsState;
+use crate::media::{Media, Polled};
 
 /// What a datagram was, for the media above.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,9 +80,6 @@ pub(crate) struct Transport {
     pub(crate) remote_init: Option<Vec<u8>>,
     sctp_started: bool,
     early: VecDeque<Vec<u8>>,
-    /// Plain media packets that wait to be protected and sent.
-    outgoing: VecDeque<Outgoing>,
-    pool: Vec<Vec<u8>>,
     random: Random,
     limits: Limits,
     pub(crate) stats: TransportStats,
@@ -96,12 +94,6 @@ enum Closing {
     Sctp,
     Dtls,
     Done,
-}
-
-#[derive(Debug)]
-struct Outgoing {
-    packet: Vec<u8>,
-    is_rtcp: bool,
 }
 
 impl Transport {
@@ -124,8 +116,6 @@ impl Transport {
             remote_init: None,
             sctp_started: false,
             early: VecDeque::new(),
-            outgoing: VecDeque::new(),
-            pool: Vec::new(),
             random,
             limits,
             stats: TransportStats::default(),
@@ -176,6 +166,16 @@ impl Transport {
         self.try_start(now);
     }
 
+    /// Whether datagrams have a way to the peer, as far as ICE knows.
+    pub(crate) fn has_path(&self) -> bool {
+        matches!(
+            self.ice.connection_state(),
+            ice::ConnectionState::Connected
+                | ice::ConnectionState::Completed
+                | ice::ConnectionState::Disconnected
+        )
+    }
+
     /// Starts what can be started: DTLS when there is a path and a role, SCTP over it.
     pub(crate) fn try_start(&mut self, now: Instant) {
         if self.closing != Closing::No {
@@ -189,7 +189,7 @@ impl Transport {
         let Some(remote) = self.remote.clone() else {
             return;
         };
-        let has_path = self.ice.selected_pair().is_some() || !self.early.is_empty();
+        let has_path = self.has_path() || !self.early.is_empty();
         if self.dtls.is_some() || self.dtls_state != DtlsState::New || !has_path {
             return;
         }
@@ -377,6 +377,7 @@ impl Transport {
     pub(crate) fn poll_transmit(
         &mut self,
         now: Instant,
+        media: &mut Media,
         out: &mut TransmitBuf,
     ) -> Option<Transmit> {
         loop {
@@ -386,11 +387,11 @@ impl Transport {
                 return Some(transmit);
             }
             self.try_start(now);
-            if self.ice.selected_pair().is_none() {
+            if !self.has_path() {
                 self.finish_closing(now);
                 return None;
             }
-            let ecn = self.fill(now, out)?;
+            let ecn = self.fill(now, media, out)?;
             if let Some(segments) = out.segments() {
                 self.stats.packets_sent += out.datagrams() as u64;
                 self.stats.bytes_sent += segments.len as u64;
@@ -403,7 +404,7 @@ impl Transport {
     }
 
     /// Writes a run of one kind: handshake, media or messages.
-    fn fill(&mut self, now: Instant, out: &mut TransmitBuf) -> Option<Ecn> {
+    fn fill(&mut self, now: Instant, media: &mut Media, out: &mut TransmitBuf) -> Option<Ecn> {
         let outer = self.ice.framing();
         out.clear();
         out.set_framing(outer);
@@ -414,8 +415,8 @@ impl Transport {
             return Some(Ecn::NotEct);
         }
         out.clear();
-        if self.fill_media(out) {
-            return Some(Ecn::NotEct);
+        if self.fill_media(now, media, out) {
+            return Some(media.target().ecn);
         }
         if self.fill_messages(now, outer, out) {
             let ecn = self
@@ -432,42 +433,34 @@ impl Transport {
         dtls.poll_transmit(now, out).map(|_| Ecn::NotEct)
     }
 
-    fn fill_media(&mut self, out: &mut TransmitBuf) -> bool {
+    fn fill_media(&mut self, now: Instant, media: &mut Media, out: &mut TransmitBuf) -> bool {
         let Some(srtp) = &mut self.srtp else {
             return false;
         };
-        while let Some(front) = self.outgoing.front() {
-            let len = front.packet.len();
-            let overhead = if front.is_rtcp {
-                srtp.send.rtcp_overhead()
-            } else {
-                srtp.send.rtp_overhead()
-            };
-            let Some(slot) = out.slot().filter(|slot| slot.len() >= len + overhead) else {
-                if !out.is_empty() {
-                    break;
+        let overheads = (srtp.send.rtp_overhead(), srtp.send.rtcp_overhead());
+        loop {
+            match media.poll_packet(now, out.slot(), overheads.0, overheads.1) {
+                Polled::Packet { len, is_rtcp } => {
+                    let Some(slot) = out.slot() else {
+                        return !out.is_empty();
+                    };
+                    let sealed = if is_rtcp {
+                        srtp.send.protect_rtcp(slot, len)
+                    } else {
+                        srtp.send.protect_rtp(slot, len)
+                    };
+                    match sealed {
+                        Ok(sealed) => out.commit(sealed),
+                        Err(_) => self.stats.outgoing_dropped += 1,
+                    }
                 }
-                // Larger than any datagram.
-                self.stats.outgoing_dropped += 1;
-                self.outgoing.pop_front();
-                continue;
-            };
-            slot[..len].copy_from_slice(&front.packet);
-            let sealed = if front.is_rtcp {
-                srtp.send.protect_rtcp(slot, len)
-            } else {
-                srtp.send.protect_rtp(slot, len)
-            };
-            if let Ok(sealed) = sealed {
-                out.commit(sealed);
-            } else {
-                self.stats.outgoing_dropped += 1;
-            }
-            if let Some(sent) = self.outgoing.pop_front() {
-                self.pool.push(sent.packet);
+                Polled::NoRoom if out.is_empty() => {
+                    media.drop_held();
+                    self.stats.outgoing_dropped += 1;
+                }
+                Polled::Nothing | Polled::NoRoom => return !out.is_empty(),
             }
         }
-        !out.is_empty()
     }
 
     fn fill_messages(&mut self, now: Instant, outer: Framing, out: &mut TransmitBuf) -> bool {
@@ -497,37 +490,12 @@ impl Transport {
         true
     }
 
-    // ---- media
-
-    #[allow(dead_code, reason = "the senders come next")]
-    /// Queues a plain packet. False if there is no room.
-    pub(crate) fn send_media(
-        &mut self,
-        is_rtcp: bool,
-        write: impl FnOnce(&mut Vec<u8>) -> bool,
-    ) -> bool {
-        if self.srtp.is_none() || self.outgoing.len() >= self.limits.outgoing_packets {
-            self.stats.outgoing_dropped += 1;
-            return false;
-        }
-        let mut packet = self.pool.pop().unwrap_or_default();
-        packet.clear();
-        let written = write(&mut packet);
-        if written {
-            self.outgoing.push_back(Outgoing { packet, is_rtcp });
-        } else {
-            self.pool.push(packet);
-        }
-        written
-    }
-
-    #[allow(dead_code, reason = "the senders come next")]
     /// Whether media can flow.
     pub(crate) fn has_media_keys(&self) -> bool {
         self.srtp.is_some()
     }
 
-    #[allow(dead_code, reason = "the senders come next")]
+    #[allow(dead_code, reason = "statistics come next")]
     /// The profile that protects media.
     pub(crate) fn srtp_profile(&self) -> Option<srtp::Profile> {
         self.srtp.as_ref().map(|srtp| srtp.send.profile())
@@ -544,8 +512,7 @@ impl Transport {
         if let Some(channels) = &mut self.channels {
             channels.abort(now);
         }
-        self.outgoing.clear();
-        if self.ice.selected_pair().is_none() || self.dtls.is_none() {
+        if !self.has_path() || self.dtls.is_none() {
             self.ice.close(now);
             self.closing = Closing::Done;
         }

@@ -16,7 +16,12 @@ use crate::transport::Remote;
 impl PeerConnection {
     /// Follows a description that was set.
     pub(super) fn follow(&mut self, now: Instant, outcome: Outcome) {
-        self.events.extend(outcome.events);
+        for event in outcome.events {
+            if let Event::TrackMuted(id) = event {
+                self.media.mute(id);
+            }
+            self.events.push_back(event);
+        }
         if let Some(local_answer) = outcome.answered {
             self.apply_exchange(now, local_answer);
         }

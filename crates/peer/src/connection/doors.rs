@@ -28,17 +28,17 @@ pub enum Received {
 /// An RTP packet that stands unprotected in its datagram.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReceivedRtp {
-    /// Where it stands in the datagram.
+    /// Where it stands in the datagram. A retransmission (RFC 4588) has been unwrapped: this is the
+    /// original packet.
     pub packet: Range<usize>,
     /// Whose receiver it is for.
     pub transceiver: TransceiverId,
-    /// The media source: the packet's own, or the one that a retransmission repairs.
+    /// The media source.
     pub ssrc: u32,
     /// Index into [`Receiver::rids`](crate::Receiver), with simulcast.
     pub encoding: Option<usize>,
-    /// Whether this is a retransmission (RFC 4588): the payload begins with the original sequence
-    /// number.
-    pub is_rtx: bool,
+    /// Whether a retransmission brought it.
+    pub recovered: bool,
 }
 
 impl PeerConnection {
@@ -134,10 +134,12 @@ impl PeerConnection {
         self.drain(now);
         match incoming {
             Incoming::Nothing => Received::Consumed,
-            Incoming::Rtp(range) => match self.receive_rtp(now, &datagram[range.clone()], range) {
-                Some(rtp) => Received::Rtp(rtp),
-                None => Received::Consumed,
-            },
+            Incoming::Rtp(range) => {
+                match self.receive_rtp(now, ecn, &mut datagram[range.clone()], range) {
+                    Some(rtp) => Received::Rtp(rtp),
+                    None => Received::Consumed,
+                }
+            }
             Incoming::Rtcp(range) => {
                 self.receive_rtcp(now, &datagram[range.clone()]);
                 Received::Rtcp(range)
@@ -164,7 +166,7 @@ impl PeerConnection {
     /// Writes the next run of datagrams for one destination. `out` is cleared first.
     pub fn poll_transmit(&mut self, now: Instant, out: &mut TransmitBuf) -> Option<Transmit> {
         self.now = now;
-        let transmit = self.transport.poll_transmit(now, out);
+        let transmit = self.transport.poll_transmit(now, &mut self.media, out);
         self.drain(now);
         transmit
     }
@@ -239,7 +241,10 @@ impl PeerConnection {
                 self.events.push_back(Event::IceConnectionState(state));
                 self.update_connection_state();
             }
-            ice::Event::SelectedPair(pair) => self.events.push_back(Event::SelectedPair(pair)),
+            ice::Event::SelectedPair(pair) => {
+                self.media.path_changed(self.now);
+                self.events.push_back(Event::SelectedPair(pair));
+            }
             ice::Event::Connect(connect) => self.events.push_back(Event::IceConnect(connect)),
             ice::Event::Disconnect(path) => self.events.push_back(Event::IceDisconnect(path)),
             ice::Event::ResolveName(name) => self.events.push_back(Event::ResolveName(name)),

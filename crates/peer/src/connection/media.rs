@@ -3,13 +3,17 @@
 use std::ops::Range;
 use std::time::Instant;
 
-use visavis_sdp::Direction;
+use visavis_datagram::Ecn;
+use visavis_rtp::ExtensionMap;
+use visavis_rtp::extension::ExtensionKind;
+use visavis_sdp::{Direction, Media};
 
 use super::PeerConnection;
 use super::doors::ReceivedRtp;
 use crate::codecs::{Codec, Kind};
 use crate::error::Error;
-use crate::extensions::HeaderExtension;
+use crate::extensions::{HeaderExtension, NegotiatedExtension};
+use crate::media::{InboundStats, OutboundStats, OutgoingRtp, Route};
 use crate::parameters::{SendParameters, check_encodings};
 use crate::transceiver::{
     Transceiver, TransceiverDirection, TransceiverId, TransceiverInit, check_msid, unique,
@@ -243,7 +247,9 @@ impl PeerConnection {
         id: TransceiverId,
         parameters: SendParameters,
     ) -> Result<(), Error> {
-        self.live(id)?.set_parameters(parameters)
+        self.live(id)?.set_parameters(parameters)?;
+        self.configure_media();
+        Ok(())
     }
 
     /// W3C `getTransceivers`, in order of creation.
@@ -265,22 +271,174 @@ impl PeerConnection {
 
     // ---- packets
 
-    pub(super) fn configure_media(&mut self) {}
+    /// Sends an RTP packet of a transceiver's encoding.
+    ///
+    /// # Errors
+    /// `InvalidStateError` while the encoding is not being sent, `InvalidAccessError` for a payload type
+    /// that was not negotiated, `RangeError` for a packet that is too large, `OperationError` if too much
+    /// waits.
+    pub fn send_rtp(
+        &mut self,
+        now: Instant,
+        id: TransceiverId,
+        encoding: usize,
+        packet: &OutgoingRtp<'_>,
+    ) -> Result<(), Error> {
+        self.check_open()?;
+        self.now = now;
+        if !self.transport.has_media_keys() {
+            return Err(Error::state("media cannot flow yet"));
+        }
+        self.media.send_rtp(now, id, encoding, packet)
+    }
+
+    /// Sends an RTCP compound packet as it is. False if it cannot be sent now.
+    pub fn send_rtcp(&mut self, now: Instant, compound: &[u8]) -> bool {
+        self.now = now;
+        self.transport.has_media_keys() && self.media.send_rtcp(compound)
+    }
+
+    /// Asks the peer for a key frame (RTCP PLI) of a received track, of one of its encodings if one
+    /// is named. False if nothing was received of it.
+    pub fn request_key_frame(
+        &mut self,
+        now: Instant,
+        id: TransceiverId,
+        encoding: Option<usize>,
+    ) -> bool {
+        self.now = now;
+        self.media.request_key_frame(id, encoding)
+    }
+
+    /// What may be sent, as congestion control sees it.
+    pub fn target(&self) -> visavis_congestion::Target {
+        self.media.target()
+    }
+
+    /// Received streams.
+    pub fn inbound_stats(&self) -> impl Iterator<Item = InboundStats> + '_ {
+        self.media.inbound_stats()
+    }
+
+    /// Sent streams.
+    pub fn outbound_stats(&self) -> impl Iterator<Item = OutboundStats> + '_ {
+        self.media.outbound_stats()
+    }
+
+    /// The negotiated numbers of header extensions in packets that come.
+    pub fn receive_extensions(&self) -> &ExtensionMap {
+        self.media.extensions()
+    }
+
+    /// Lets media follow what was negotiated.
+    pub(super) fn configure_media(&mut self) {
+        let Some((local, remote)) = self.jsep.exchange() else {
+            return;
+        };
+        let mut routes = Vec::new();
+        let mut reduced_size = true;
+        for transceiver in &self.jsep.transceivers {
+            let sections = transceiver.section.and_then(|index| {
+                Some((local.sdp.media.get(index)?, remote.sdp.media.get(index)?))
+            });
+            let (Some((_, remote)), Some(mid), Some(current)) = (
+                sections,
+                &transceiver.mid,
+                transceiver
+                    .current_direction
+                    .and_then(TransceiverDirection::to_sdp),
+            ) else {
+                continue;
+            };
+            reduced_size &= remote.attributes.has_rtcp_rsize();
+            routes.push(route(transceiver, mid, current, remote));
+        }
+        let now = self.now;
+        self.media.configure(now, routes, reduced_size);
+    }
 
     pub(super) fn receive_rtp(
         &mut self,
-        _now: Instant,
-        _packet: &[u8],
-        _range: Range<usize>,
+        now: Instant,
+        ecn: Ecn,
+        packet: &mut [u8],
+        range: Range<usize>,
     ) -> Option<ReceivedRtp> {
-        None
+        let events = &mut self.events;
+        let routed = self
+            .media
+            .receive_rtp(now, ecn, packet, &mut |event| events.push_back(event))?;
+        Some(ReceivedRtp {
+            packet: range.start + routed.moved..range.end,
+            transceiver: routed.transceiver,
+            ssrc: routed.ssrc,
+            encoding: routed.encoding,
+            recovered: routed.recovered,
+        })
     }
 
-    pub(super) fn receive_rtcp(&mut self, _now: Instant, _packet: &[u8]) {}
+    pub(super) fn receive_rtcp(&mut self, now: Instant, packet: &[u8]) {
+        let events = &mut self.events;
+        self.media
+            .receive_rtcp(now, packet, &mut |event| events.push_back(event));
+    }
 
-    pub(super) fn media_timeout(&mut self, _now: Instant) {}
+    pub(super) fn media_timeout(&mut self, now: Instant) {
+        self.media.handle_timeout(now);
+    }
 
     pub(super) fn media_next_timeout(&self) -> Option<Instant> {
-        None
+        let flows = self.transport.has_media_keys() && self.transport.has_path();
+        self.media.poll_timeout().filter(|_| flows)
+    }
+}
+
+fn route(transceiver: &Transceiver, mid: &str, current: Direction, remote: &Media) -> Route {
+    let map = |extensions: &[NegotiatedExtension]| {
+        let mut map = ExtensionMap::new();
+        for extension in extensions {
+            if let Some(kind) = ExtensionKind::from_uri(&extension.uri) {
+                // Numbers 0 and 15 were refused in negotiation.
+                let _ = map.insert(extension.id, kind);
+            }
+        }
+        map
+    };
+    let attributes = &remote.attributes;
+    let pairs: Vec<(u32, u32)> = attributes
+        .ssrc_groups()
+        .filter(|group| group.semantics == "FID")
+        .filter_map(|group| Some((*group.ssrcs.first()?, *group.ssrcs.get(1)?)))
+        .collect();
+    let mut remote_sources: Vec<(u32, Option<u32>)> = Vec::new();
+    // With rids the sources' order says nothing: packets name their encoding themselves.
+    if transceiver.receiver.rids.is_empty() {
+        for ssrc in attributes.ssrcs().map(|ssrc| ssrc.ssrc) {
+            let is_rtx = pairs.iter().any(|&(_, rtx)| rtx == ssrc);
+            if !is_rtx && remote_sources.iter().all(|&(known, _)| known != ssrc) {
+                let rtx = pairs.iter().find(|&&(base, _)| base == ssrc);
+                remote_sources.push((ssrc, rtx.map(|&(_, rtx)| rtx)));
+            }
+        }
+    }
+    let sender = &transceiver.sender;
+    Route {
+        id: transceiver.id,
+        kind: transceiver.kind,
+        mid: mid.into(),
+        sends: current.sends(),
+        receives: current.receives(),
+        receive_codecs: transceiver.receiver.codecs.clone(),
+        rids: transceiver.receiver.rids.clone(),
+        remote_sources,
+        receive_extensions: map(&transceiver.receiver.extensions),
+        send_codecs: sender.codecs.clone(),
+        encodings: sender
+            .encodings
+            .iter()
+            .zip(&sender.sources)
+            .map(|(encoding, sources)| (encoding.rid.clone(), *sources, encoding.active))
+            .collect(),
+        send_extensions: map(&sender.extensions),
     }
 }

@@ -15,11 +15,12 @@ use visavis_datagram::Random;
 use visavis_ice as ice;
 
 use self::candidates::Candidates;
-pub use self::doors::Received;
+pub use self::doors::{Received, ReceivedRtp};
 use crate::config::Configuration;
 use crate::error::Error;
 use crate::events::{ConnectionState, DtlsState, Event, SctpState};
 use crate::jsep::{Description, Jsep, LocalParameters, SdpType, Settings, SignalingState};
+use crate::media::Media;
 use crate::transport::{Transport, TransportStats};
 
 /// Options of [`PeerConnection::create_offer`] (W3C `RTCOfferOptions`).
@@ -62,6 +63,7 @@ pub fn generate_certificate(
 pub struct PeerConnection {
     jsep: Jsep,
     transport: Transport,
+    media: Media,
     events: VecDeque<Event>,
     candidates: Candidates,
     certificates: Vec<Certificate>,
@@ -132,10 +134,19 @@ impl PeerConnection {
         let mut jsep = Jsep::new(settings, random.fork());
         jsep.data.requested = configuration.always_negotiate_data_channels;
         let lite = configuration.ice.lite;
+        let media = Media::new(
+            configuration.media,
+            configuration.limits,
+            wall_clock,
+            jsep.cname.clone(),
+            random.fork(),
+            now,
+        );
         let transport = Transport::new(configuration.ice, dtls, configuration.limits, random, now);
         Ok(Self {
             jsep,
             transport,
+            media,
             events: VecDeque::new(),
             candidates: Candidates::new(configuration.limits.waiting_candidates),
             certificates,
@@ -374,6 +385,7 @@ impl PeerConnection {
         }
         self.closed = true;
         self.jsep.close();
+        self.media.goodbye();
         self.transport.close(now);
         self.ice_state = ice::ConnectionState::Closed;
         self.dtls_state = DtlsState::Closed;

@@ -1,0 +1,254 @@
+//! RTP between two connections on a simulated network.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{ALICE, BOB, Call, End};
+use visavis_netsim::LinkConfig;
+use visavis_peer::{
+    Configuration, ConnectionState, Encoding, Event, Kind, OutgoingRtp, Received, TransceiverId,
+    TransceiverInit,
+};
+use visavis_rtp::extension::ExtensionKind;
+
+fn connected(end: &End) -> bool {
+    end.saw(|event| *event == Event::ConnectionState(ConnectionState::Connected))
+}
+
+fn call(seed: u64, loss: f64) -> Call {
+    let link = LinkConfig::new()
+        .delay(Duration::from_millis(20))
+        .random_loss(loss);
+    Call::new(seed, link, Default::default())
+}
+
+/// Sends `count` packets of an encoding, one each 20 ms, of growing content.
+fn send(call: &mut Call, id: TransceiverId, encoding: usize, first: u16, count: u16) {
+    for i in 0..count {
+        let now = call.now();
+        let sequence = first.wrapping_add(i);
+        let pc = call.pc(ALICE);
+        let payload_type = pc.transceiver(id).unwrap().sender.codecs[0].payload_type;
+        let payload = sequence.to_be_bytes().repeat(100);
+        let packet = OutgoingRtp {
+            payload_type,
+            marker: true,
+            sequence,
+            timestamp: u32::from(sequence) * 1800,
+            payload: &payload,
+            extensions: &[(ExtensionKind::VideoOrientation, &[1])],
+            ..OutgoingRtp::default()
+        };
+        pc.send_rtp(now, id, encoding, &packet).unwrap();
+        call.run(0.02, |_, _| false);
+    }
+    // What is on its way arrives.
+    call.run(0.1, |_, _| false);
+}
+
+fn received(end: &End) -> Vec<u16> {
+    let parse = |(_, bytes): &(Received, Vec<u8>)| {
+        let packet = visavis_rtp::Packet::parse(bytes).unwrap();
+        let sequence = packet.sequence().0;
+        assert_eq!(packet.payload(), sequence.to_be_bytes().repeat(100));
+        sequence
+    };
+    end.rtp.iter().map(parse).collect()
+}
+
+#[test]
+fn packets_arrive_at_the_right_receiver() {
+    let mut call = call(1, 0.0);
+    let audio = call
+        .pc(ALICE)
+        .add_track(Kind::Audio, "a", &["s".into()])
+        .unwrap();
+    let video = call
+        .pc(ALICE)
+        .add_track(Kind::Video, "v", &["s".into()])
+        .unwrap();
+    let refused =
+        call.pc(ALICE)
+            .send_rtp(std::time::Instant::now(), video, 0, &OutgoingRtp::default());
+    assert_eq!(refused.unwrap_err().name(), "InvalidStateError");
+    call.negotiate(ALICE);
+    assert!(call.run(10.0, |a, b| connected(a) && connected(b)));
+    send(&mut call, video, 0, 65_530, 20);
+    send(&mut call, audio, 0, 7, 5);
+    let bob = call.end(BOB);
+    let there: Vec<_> = bob
+        .pc
+        .transceivers()
+        .iter()
+        .map(|t| (t.id, t.kind))
+        .collect();
+    let (video, audio) = (there[1].0, there[0].0);
+    let expected: Vec<u16> = (0..20)
+        .map(|i| 65_530u16.wrapping_add(i))
+        .chain(7..12)
+        .collect();
+    assert_eq!(received(bob), expected);
+    for (i, (packet, bytes)) in bob.rtp.iter().enumerate() {
+        let Received::Rtp(packet) = packet else {
+            panic!()
+        };
+        assert_eq!(packet.transceiver, if i < 20 { video } else { audio });
+        assert!(!packet.recovered);
+        let parsed = visavis_rtp::Packet::parse(bytes).unwrap();
+        let rotation =
+            parsed.extension_bytes(bob.pc.receive_extensions(), ExtensionKind::VideoOrientation);
+        assert_eq!(rotation, (i < 20).then_some(&[1][..]));
+    }
+    assert_eq!(
+        bob.events
+            .iter()
+            .filter(|e| matches!(e, Event::TrackUnmuted(_)))
+            .count(),
+        2
+    );
+}
+
+/// Retransmission by NACK and RTX: under 10 % loss every packet comes, in one form or the other.
+#[test]
+fn lost_packets_are_sent_again() {
+    for seed in 1..=3 {
+        let mut call = call(seed, 0.1);
+        let video = call.pc(ALICE).add_track(Kind::Video, "v", &[]).unwrap();
+        call.negotiate(ALICE);
+        assert!(
+            call.run(30.0, |a, b| connected(a) && connected(b)),
+            "seed {seed}"
+        );
+        send(&mut call, video, 0, 100, 300);
+        call.run(2.0, |_, _| false);
+        let bob = call.end(BOB);
+        let mut numbers = received(bob);
+        numbers.sort_unstable();
+        numbers.dedup();
+        let recovered = bob
+            .rtp
+            .iter()
+            .filter(|(packet, _)| matches!(packet, Received::Rtp(rtp) if rtp.recovered))
+            .count();
+        // The tail cannot be noticed, and nor can what was lost before the first packet came.
+        let last = *numbers.last().unwrap();
+        let first = numbers[0];
+        assert_eq!(numbers.len() as u16, last - first + 1, "seed {seed}");
+        assert!(recovered > 5, "seed {seed}: {recovered}");
+        let stats = bob.pc.inbound_stats().next().unwrap();
+        assert!(
+            stats.nack_count > 0 && stats.packets_lost == 0,
+            "seed {seed}: {stats:?}"
+        );
+        let sent = call.pc(ALICE).outbound_stats().next().unwrap();
+        assert!(
+            sent.retransmitted_packets_sent >= recovered as u64,
+            "seed {seed}"
+        );
+        assert!(sent.nacks_received > 0, "seed {seed}");
+    }
+}
+
+#[test]
+fn reports_tell_loss_and_round_trip_time() {
+    let mut call = call(4, 0.0);
+    let video = call.pc(ALICE).add_track(Kind::Video, "v", &[]).unwrap();
+    call.negotiate(ALICE);
+    assert!(call.run(10.0, |a, b| connected(a) && connected(b)));
+    send(&mut call, video, 0, 1, 300);
+    let sent = call.pc(ALICE).outbound_stats().next().unwrap();
+    let (_, report) = sent.report.unwrap();
+    assert_eq!((report.fraction_lost, report.cumulative_lost), (0, 0));
+    let trip = sent.round_trip_time.unwrap();
+    assert!(
+        trip > Duration::from_millis(70) && trip < Duration::from_millis(95),
+        "{trip:?}"
+    );
+    let heard = call.pc(BOB).inbound_stats().next().unwrap();
+    assert!(heard.sender_report.is_some());
+    assert!(heard.jitter < 0.005, "{}", heard.jitter);
+}
+
+#[test]
+fn transport_wide_feedback_raises_the_estimate() {
+    let mut call = call(5, 0.0);
+    let video = call.pc(ALICE).add_track(Kind::Video, "v", &[]).unwrap();
+    call.negotiate(ALICE);
+    assert!(call.run(10.0, |a, b| connected(a) && connected(b)));
+    let before = call.pc(ALICE).target().bitrate;
+    send(&mut call, video, 0, 1, 250);
+    let after = call.pc(ALICE).target().bitrate;
+    assert!(after > before, "{before} -> {after}");
+}
+
+#[test]
+fn simulcast_layers_are_told_apart_by_rid() {
+    let mut call = call(6, 0.0);
+    let init = TransceiverInit {
+        send_encodings: ["q", "h", "f"].map(Encoding::with_rid).to_vec(),
+        ..TransceiverInit::default()
+    };
+    let video = call.pc(ALICE).add_transceiver(Kind::Video, init).unwrap();
+    call.negotiate(ALICE);
+    assert!(call.run(10.0, |a, b| connected(a) && connected(b)));
+    for encoding in 0..3 {
+        send(&mut call, video, encoding, 1000 * encoding as u16, 10);
+    }
+    let encodings: Vec<_> = call
+        .end(BOB)
+        .rtp
+        .iter()
+        .map(|(packet, _)| match packet {
+            Received::Rtp(rtp) => rtp.encoding,
+            _ => None,
+        })
+        .collect();
+    let expected: Vec<_> = (0..3).flat_map(|layer| [Some(layer); 10]).collect();
+    assert_eq!(encodings, expected);
+    let now = call.now();
+    let there = call.pc(BOB).transceivers()[0].id;
+    assert!(call.pc(BOB).request_key_frame(now, there, Some(2)));
+    assert!(call.run(1.0, |alice, _| alice.saw(|event| {
+        *event
+            == Event::KeyFrameRequested {
+                transceiver: video,
+                encoding: 2,
+            }
+    })));
+}
+
+#[test]
+fn a_direction_that_ends_stops_the_packets() {
+    let mut call = call(7, 0.0);
+    let audio = call.pc(ALICE).add_track(Kind::Audio, "a", &[]).unwrap();
+    call.negotiate(ALICE);
+    assert!(call.run(10.0, |a, b| connected(a) && connected(b)));
+    send(&mut call, audio, 0, 1, 3);
+    call.pc(ALICE).remove_track(audio).unwrap();
+    call.negotiate(ALICE);
+    let now = call.now();
+    let refused = call
+        .pc(ALICE)
+        .send_rtp(now, audio, 0, &OutgoingRtp::default());
+    assert_eq!(refused.unwrap_err().name(), "InvalidStateError");
+    assert!(
+        call.end(BOB)
+            .saw(|event| matches!(event, Event::TrackMuted(_)))
+    );
+}
+
+#[test]
+fn engines_can_be_turned_off() {
+    let mut configuration = Configuration::default();
+    configuration.media.send_feedback = false;
+    configuration.media.send_reports = false;
+    let link = LinkConfig::new().delay(Duration::from_millis(5));
+    let mut call = Call::new(8, link, [Configuration::default(), configuration]);
+    let video = call.pc(ALICE).add_track(Kind::Video, "v", &[]).unwrap();
+    call.negotiate(ALICE);
+    assert!(call.run(10.0, |a, b| connected(a) && connected(b)));
+    send(&mut call, video, 0, 1, 100);
+    let sent = call.pc(ALICE).outbound_stats().next().unwrap();
+    assert_eq!(sent.report, None);
+}
