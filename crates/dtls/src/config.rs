@@ -118,7 +118,8 @@ pub struct Config {
     /// How long the first flight waits for an answer: 1.5 times ICE's round trip time if there is
     /// one, and 400 ms otherwise (RFC 9147 section 5.8.2).
     pub initial_retransmission_timeout: Duration,
-    /// Where doubling the timeout ends.
+    /// Where doubling the timeout ends. A second by default: RFC 9147 section 5.8.2 lets real-time
+    /// profiles choose less than its minute, and whoever calls is waiting.
     pub max_retransmission_timeout: Duration,
     /// How long a handshake may take. Waiting for remote fingerprints does not count.
     pub handshake_timeout: Duration,
@@ -161,7 +162,7 @@ impl Config {
             mtu: 1200,
             fallback_mtu: 548,
             initial_retransmission_timeout: Duration::from_millis(400),
-            max_retransmission_timeout: Duration::from_secs(3),
+            max_retransmission_timeout: Duration::from_secs(1),
             handshake_timeout: Duration::from_secs(120),
             connection_id: None,
             record_size_limit: None,

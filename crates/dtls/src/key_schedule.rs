@@ -1,58 +1,73 @@
 //! From a shared secret to keys: the key schedule of 1.3 (RFC 8446 section 7, with the label prefix
 //! of RFC 9147 section 5.9) and the master secret of 1.2 (RFC 5246 section 8, RFC 7627).
 
+use std::fmt;
+
 use visavis_crypto::hkdf::{self, Expander};
 use visavis_crypto::{HashAlgorithm, Secret, hmac, prf};
 
 /// What stands before every label of DTLS 1.3. There is no space behind it.
 const PREFIX: &[u8] = b"dtls13";
 
-/// HKDF-Expand-Label (RFC 8446 section 7.1): fills `out`.
-pub(crate) fn expand_label(
+/// What the early secret, which no pre-shared key goes into, is salted with for the handshake secret:
+/// always the same (RFC 8446 section 7.1).
+const SALT_SHA256: [u8; 32] = [
+    0xb1, 0x7b, 0xce, 0x94, 0x51, 0xee, 0x8b, 0xc6, 0xe8, 0xae, 0xbc, 0x0a, 0xa9, 0xe9, 0x82, 0x95,
+    0x67, 0x7a, 0x4a, 0x6a, 0x91, 0xf7, 0x84, 0x40, 0x83, 0x31, 0x46, 0xe4, 0x65, 0xf2, 0xff, 0x95,
+];
+const SALT_SHA384: [u8; 48] = [
+    0x27, 0x00, 0x86, 0x05, 0xd3, 0x39, 0x6f, 0x88, 0x44, 0x19, 0x75, 0x65, 0xca, 0xec, 0xc5, 0x92,
+    0xb3, 0xe5, 0x8f, 0x2e, 0xae, 0x55, 0xf8, 0x41, 0xb5, 0x77, 0xcf, 0xbc, 0xab, 0xb4, 0x7e, 0x22,
+    0x1f, 0x67, 0x4e, 0xd3, 0xa6, 0x8a, 0xa8, 0x93, 0x43, 0x9c, 0xf5, 0x57, 0xf1, 0x11, 0xc0, 0xfc,
+];
+
+/// HKDF-Expand-Label (RFC 8446 section 7.1) of one secret, which is set up once.
+pub(crate) struct Deriver {
     hash: HashAlgorithm,
-    secret: &Secret,
-    label: &[u8],
-    context: &[u8],
-    out: &mut [u8],
-) {
-    expand_label_with(PREFIX, hash, secret, label, context, out);
+    expander: Expander,
 }
 
-fn expand_label_with(
-    prefix: &[u8],
-    hash: HashAlgorithm,
-    secret: &Secret,
-    label: &[u8],
-    context: &[u8],
-    out: &mut [u8],
-) {
-    Expander::new(hash, secret.as_ref())
-        .expand(
-            &[
-                &(out.len() as u16).to_be_bytes(),
-                &[(prefix.len() + label.len()) as u8],
-                prefix,
-                label,
-                &[context.len() as u8],
-                context,
-            ],
-            out,
-        )
-        .expect("an output of less than 255 hashes");
-}
+impl Deriver {
+    pub(crate) fn new(hash: HashAlgorithm, secret: &Secret) -> Self {
+        Self {
+            hash,
+            expander: Expander::new(hash, secret.as_ref()),
+        }
+    }
 
-/// A secret of the hash's length.
-fn expand_secret(hash: HashAlgorithm, secret: &Secret, label: &[u8], context: &[u8]) -> Secret {
-    let mut out = Secret::zeros(hash.output_len());
-    expand_label(hash, secret, label, context, out.as_mut());
-    out
+    /// Fills `out`.
+    pub(crate) fn fill(&self, label: &[u8], context: &[u8], out: &mut [u8]) {
+        self.fill_with(PREFIX, label, context, out);
+    }
+
+    fn fill_with(&self, prefix: &[u8], label: &[u8], context: &[u8], out: &mut [u8]) {
+        self.expander
+            .expand(
+                &[
+                    &(out.len() as u16).to_be_bytes(),
+                    &[(prefix.len() + label.len()) as u8],
+                    prefix,
+                    label,
+                    &[context.len() as u8],
+                    context,
+                ],
+                out,
+            )
+            .expect("an output of less than 255 hashes");
+    }
+
+    /// A secret of the hash's length.
+    fn secret(&self, label: &[u8], context: &[u8]) -> Secret {
+        let mut out = Secret::zeros(self.hash.output_len());
+        self.fill(label, context, out.as_mut());
+        out
+    }
 }
 
 /// The stages of 1.3's key schedule behind the ServerHello. There are no pre-shared keys.
-#[derive(Debug)]
 pub(crate) struct KeySchedule {
     hash: HashAlgorithm,
-    handshake: Secret,
+    handshake: Deriver,
 }
 
 /// The secrets of both directions.
@@ -65,20 +80,22 @@ pub(crate) struct TrafficSecrets {
 impl KeySchedule {
     /// From the secret that the key exchange gave.
     pub(crate) fn new(hash: HashAlgorithm, shared: &Secret) -> Self {
-        let zeros = Secret::zeros(hash.output_len());
-        let early = hkdf::extract(hash, &[], zeros.as_ref());
-        let salt = expand_secret(hash, &early, b"derived", &hash.hash(&[]));
+        let salt: &[u8] = match hash {
+            HashAlgorithm::Sha384 => &SALT_SHA384,
+            _ => &SALT_SHA256,
+        };
+        let secret = hkdf::extract(hash, salt, shared.as_ref());
         Self {
             hash,
-            handshake: hkdf::extract(hash, salt.as_ref(), shared.as_ref()),
+            handshake: Deriver::new(hash, &secret),
         }
     }
 
     /// The handshake traffic secrets; `transcript` reaches to the ServerHello.
     pub(crate) fn handshake_traffic(&self, transcript: &[u8]) -> TrafficSecrets {
         TrafficSecrets {
-            client: expand_secret(self.hash, &self.handshake, b"c hs traffic", transcript),
-            server: expand_secret(self.hash, &self.handshake, b"s hs traffic", transcript),
+            client: self.handshake.secret(b"c hs traffic", transcript),
+            server: self.handshake.secret(b"s hs traffic", transcript),
         }
     }
 
@@ -86,17 +103,20 @@ impl KeySchedule {
     /// Finished.
     pub(crate) fn application_traffic(&self, transcript: &[u8]) -> (TrafficSecrets, Secret) {
         let hash = self.hash;
-        let salt = expand_secret(hash, &self.handshake, b"derived", &hash.hash(&[]));
+        let salt = self.handshake.secret(b"derived", &hash.hash(&[]));
         let zeros = Secret::zeros(hash.output_len());
-        let master = hkdf::extract(hash, salt.as_ref(), zeros.as_ref());
+        let master = Deriver::new(hash, &hkdf::extract(hash, salt.as_ref(), zeros.as_ref()));
         let traffic = TrafficSecrets {
-            client: expand_secret(hash, &master, b"c ap traffic", transcript),
-            server: expand_secret(hash, &master, b"s ap traffic", transcript),
+            client: master.secret(b"c ap traffic", transcript),
+            server: master.secret(b"s ap traffic", transcript),
         };
-        (
-            traffic,
-            expand_secret(hash, &master, b"exp master", transcript),
-        )
+        (traffic, master.secret(b"exp master", transcript))
+    }
+}
+
+impl fmt::Debug for KeySchedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeySchedule(..)")
     }
 }
 
@@ -106,13 +126,13 @@ pub(crate) fn finished13(
     traffic: &Secret,
     transcript: &[u8],
 ) -> visavis_crypto::hash::Output {
-    let key = expand_secret(hash, traffic, b"finished", &[]);
+    let key = Deriver::new(hash, traffic).secret(b"finished", &[]);
     hmac::Key::new(hash, key.as_ref()).sign(&[transcript])
 }
 
 /// The secret behind a KeyUpdate (RFC 8446 section 7.2).
 pub(crate) fn next_traffic(hash: HashAlgorithm, traffic: &Secret) -> Secret {
-    expand_secret(hash, traffic, b"traffic upd", &[])
+    Deriver::new(hash, traffic).secret(b"traffic upd", &[])
 }
 
 /// The exporter of 1.3 (RFC 8446 section 7.5). An absent context is an empty one.
@@ -123,8 +143,8 @@ pub(crate) fn export13(
     context: &[u8],
     out: &mut [u8],
 ) {
-    let secret = expand_secret(hash, exporter, label, &hash.hash(&[]));
-    expand_label(hash, &secret, b"exporter", &hash.hash(context), out);
+    let secret = Deriver::new(hash, exporter).secret(label, &hash.hash(&[]));
+    Deriver::new(hash, &secret).fill(b"exporter", &hash.hash(context), out);
 }
 
 /// The extended master secret of 1.2 (RFC 7627 section 4).
@@ -185,7 +205,7 @@ pub(crate) fn export12(
 mod tests {
     use visavis_crypto::{HashAlgorithm, Secret, hkdf};
 
-    use super::{KeySchedule, expand_label, expand_label_with};
+    use super::{Deriver, KeySchedule, SALT_SHA256, SALT_SHA384};
 
     fn hex(text: &str) -> Vec<u8> {
         (0..text.len())
@@ -197,8 +217,7 @@ mod tests {
     /// The key schedule of TLS 1.3, with this file's functions and TLS's prefix.
     fn tls13(secret: &Secret, label: &[u8], context: &[u8], len: usize) -> Vec<u8> {
         let mut out = vec![0; len];
-        let hash = HashAlgorithm::Sha256;
-        expand_label_with(b"tls13 ", hash, secret, label, context, &mut out);
+        Deriver::new(HashAlgorithm::Sha256, secret).fill_with(b"tls13 ", label, context, &mut out);
         out
     }
 
@@ -266,14 +285,26 @@ mod tests {
         let salt = by_hand(&early, b"dtls13derived", &hash.hash(&[]));
         let handshake = hkdf::extract(hash, &salt, &hex(SHARED));
         let schedule = KeySchedule::new(hash, &Secret::new(&hex(SHARED)));
-        assert_eq!(schedule.handshake, handshake);
+        assert_eq!(*salt, SALT_SHA256);
         let traffic = schedule.handshake_traffic(&hex(HELLOS));
         assert_eq!(
             traffic.client.as_ref(),
             &*by_hand(&handshake, b"dtls13c hs traffic", &hex(HELLOS))
         );
         let mut sn = [0; 32];
-        expand_label(hash, &traffic.server, b"sn", &[], &mut sn);
+        Deriver::new(hash, &traffic.server).fill(b"sn", &[], &mut sn);
         assert_eq!(sn, *by_hand(&traffic.server, b"dtls13sn", &[]));
+    }
+
+    #[test]
+    fn the_salts_are_what_the_schedule_gives() {
+        for (hash, salt) in [
+            (HashAlgorithm::Sha256, &SALT_SHA256[..]),
+            (HashAlgorithm::Sha384, &SALT_SHA384[..]),
+        ] {
+            let zeros = vec![0; hash.output_len()];
+            let early = Deriver::new(hash, &hkdf::extract(hash, &[], &zeros));
+            assert_eq!(early.secret(b"derived", &hash.hash(&[])).as_ref(), salt);
+        }
     }
 }

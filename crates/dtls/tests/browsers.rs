@@ -97,7 +97,13 @@ fn every_cut_of_a_browsers_hello_is_put_together() {
                 server.receive(now, pieces.swap_remove(at));
             }
             let datagrams = server.transmit(now);
-            assert_eq!(datagrams.len(), 2, "{name} in pieces of {size}");
+            // Who cuts small has a narrow path: the answer is cut smaller as well.
+            let most = if size < 1175 { 4 } else { 2 };
+            assert!(
+                (2..=most).contains(&datagrams.len()),
+                "{name} in pieces of {size}: {}",
+                datagrams.len()
+            );
         }
     }
 }

@@ -296,5 +296,5 @@ fn without_an_answer_a_handshake_ends_in_time() {
     }
     assert!(pair.now - now >= Duration::from_secs(30));
     assert_eq!(pair.client.events, [Event::Closed(CloseReason::Timeout)]);
-    assert!((10..60).contains(&sent), "{sent}");
+    assert!((30..120).contains(&sent), "{sent}");
 }

@@ -108,6 +108,10 @@ pub struct Connection {
     base_timeout: Duration,
     timeout: Duration,
     mtu: usize,
+    /// Length of the datagram that is being handled.
+    incoming_len: usize,
+    /// The largest datagram at whose end the peer cut a message; 0 if it cut none.
+    peer_cut: usize,
     stats: Stats,
 }
 
@@ -164,6 +168,8 @@ impl Connection {
             base_timeout,
             timeout: base_timeout,
             mtu: config.mtu,
+            incoming_len: 0,
+            peer_cut: 0,
             stats: Stats::default(),
             config,
         };
@@ -321,6 +327,11 @@ impl Connection {
     /// Starts a flight, which answers the peer's last one.
     fn start_flight(&mut self, now: Instant, expects_answer: bool) {
         self.answered(now);
+        if self.peer_cut != 0 {
+            // A peer that cuts its messages smaller knows a narrower path than we do.
+            let narrower = self.peer_cut.max(self.config.fallback_mtu);
+            self.mtu = self.mtu.min(narrower);
+        }
         self.acks.clear();
         self.timers.ack = None;
         self.flight.start(expects_answer);

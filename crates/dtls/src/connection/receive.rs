@@ -18,14 +18,16 @@ impl Connection {
     pub(super) fn receive(&mut self, now: Instant, datagram: &mut [u8]) -> Received {
         let mut received = Received::default();
         self.stats.datagrams_received += 1;
+        let len = datagram.len();
         let mut at = 0;
-        while at < datagram.len() && self.phase != Phase::Closed {
+        while at < len && self.phase != Phase::Closed {
             let Some(header) = RecordHeader::parse(&datagram[at..], &self.records.local_id) else {
                 self.stats.malformed += 1;
                 break;
             };
             let end = at + header.record_len();
             let record = &mut datagram[at..end];
+            self.incoming_len = len;
             if let Some(content) = self.handle_record(now, header, record) {
                 if received.push(at + content.start..at + content.end) {
                     self.stats.data_records_received += 1;
@@ -165,6 +167,10 @@ impl Connection {
                 Inserted::New { in_order } => {
                     kept = true;
                     gap |= !in_order;
+                    let header = &fragment.header;
+                    if header.offset + header.fragment_length < header.length {
+                        self.peer_cut = self.peer_cut.max(self.incoming_len);
+                    }
                 }
                 Inserted::Known => {
                     self.stats.fragments_duplicate += 1;

@@ -8,7 +8,7 @@ use visavis_datagram::Framing;
 use zeroize::Zeroizing;
 
 use super::header::{self, ContentType, LEGACY_HEADER_LEN};
-use crate::key_schedule::expand_label;
+use crate::key_schedule::Deriver;
 use crate::{CipherSuite, Version};
 
 /// The longest additional data: that of 1.2 with a connection ID of 255 bytes.
@@ -48,16 +48,16 @@ pub(crate) enum OpenError {
 impl RecordKeys {
     /// The keys of a traffic secret (RFC 8446 section 7.3, RFC 9147 section 4.2.3).
     pub(crate) fn dtls13(suite: CipherSuite, secret: &Secret) -> Self {
-        let hash = suite.hash();
+        let deriver = Deriver::new(suite.hash(), secret);
         let algorithm = suite.aead();
         let mut key = Zeroizing::new([0; 32]);
         let key = &mut key[..algorithm.key_len()];
-        expand_label(hash, secret, b"key", &[], key);
+        deriver.fill(b"key", &[], key);
         let aead = aead::Key::new(algorithm, key).expect("a key of its algorithm's length");
-        expand_label(hash, secret, b"sn", &[], key);
+        deriver.fill(b"sn", &[], key);
         let mask = MaskKey::new(algorithm, key).expect("a key of its algorithm's length");
         let mut iv = [0; aead::NONCE_LEN];
-        expand_label(hash, secret, b"iv", &[], &mut iv);
+        deriver.fill(b"iv", &[], &mut iv);
         Self {
             aead,
             iv,
