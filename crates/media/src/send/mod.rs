@@ -7,6 +7,7 @@ mod report;
 mod stream;
 mod svc;
 
+pub(crate) use fec::zero_mutable_extensions;
 pub use fec::{FecKind, FecSender, FecSenderConfig};
 pub use keyframe::KeyframeGate;
 pub use red::{MAX_REDUNDANCY, RedSender};
