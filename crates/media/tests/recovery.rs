@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use visavis_datagram::Random;
 use visavis_media::receive::{AudioReceiver, AudioReceiverConfig};
 use visavis_media::receive::{
-    Feedback, KeyframeRequest, Origin, Playout, VideoReceiver, VideoReceiverConfig,
+    Feedback, KeyframeRequest, Playout, VideoReceiver, VideoReceiverConfig,
 };
 use visavis_media::send::{
     FecKind, FecSender, FecSenderConfig, FrameMeta, RedSender, RtxConfig, ScalabilityMode,
@@ -68,6 +68,8 @@ struct Outcome {
     worst_delay: Duration,
     /// The longest time between two frames.
     worst_gap: Duration,
+    /// Number of the last frame that came.
+    last: u32,
 }
 
 /// A frame that tells its number, so that every byte of it can be checked.
@@ -258,6 +260,7 @@ fn run(scenario: &Scenario) -> Outcome {
             }
             last_frame = Some((frame.timestamp, micros));
             outcome.received += 1;
+            outcome.last = frame.timestamp / 3000;
             outcome.worst_delay = outcome.worst_delay.max(Duration::from_micros(micros - at));
         }
         micros += 1000;
@@ -266,7 +269,6 @@ fn run(scenario: &Scenario) -> Outcome {
     outcome.retransmitted = receiver.stats().retransmitted;
     outcome.recovered = receiver.stats().recovered;
     outcome.skips = receiver.stats().skips;
-    let _ = Origin::Stream;
     outcome
 }
 
@@ -392,6 +394,43 @@ fn jitter_is_absorbed() {
         outcome.worst_delay < Duration::from_millis(160),
         "{outcome:?}"
     );
+}
+
+/// Any mix of faults: no frame is torn, and the stream goes on to its end. `VISAVIS_SEEDS` says how many
+/// histories to run.
+#[test]
+fn no_history_ends_in_a_frozen_picture() {
+    let seeds = std::env::var("VISAVIS_SEEDS")
+        .ok()
+        .and_then(|seeds| seeds.parse().ok())
+        .unwrap_or(25);
+    for seed in 0..seeds {
+        let mut random = Random::from_u64(seed);
+        let codecs = [Codec::Vp8, Codec::Vp9, Codec::H264, Codec::Av1];
+        let modes = [None, Some("L1T2"), Some("L1T3")];
+        let codec = codecs[random.below(4) as usize];
+        let mode = modes[random.below(3) as usize].filter(|_| codec != Codec::H264);
+        let nack = random.chance(0.7);
+        let scenario = Scenario {
+            codec,
+            // Where losses can be asked for they may be many; else key frames have to come through.
+            loss: random.unit() * if nack { 0.15 } else { 0.03 },
+            jitter_ms: random.below(60),
+            duplicate: random.unit() * 0.05,
+            one_way_ms: random.below(150),
+            nack,
+            fec: random.chance(0.5),
+            mode: mode.and_then(ScalabilityMode::from_name),
+            frames: 300,
+            seed,
+        };
+        let outcome = run(&scenario);
+        assert!(
+            outcome.last >= 240,
+            "seed {seed}: {outcome:?}, loss {}, {codec:?} {mode:?}",
+            scenario.loss
+        );
+    }
 }
 
 fn opus_packet(sequence: u16, payload: &[u8]) -> Vec<u8> {
