@@ -1,7 +1,7 @@
 //! Certificates: our own (self-signed or imported) and the peer's.
 //!
 //! WebRTC trusts no authority: a certificate is known by its fingerprint, and all that counts
-//! inside it is the public key. Validity dates of a peer are not checked (RFC 8827 section 6.5
+//! inside it is the public key. Validity dates of a peer are not checked (RFC 8122 section 6.2
 //! asks for the fingerprint only).
 
 use std::fmt;
