@@ -49,6 +49,13 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Send over simulated links by SCTP: round trip x loss x rate x congestion controller, and two
+    /// flows that share a link.
+    SctpTable {
+        /// Passed on: --check, --json, --quick and names of columns: model, cubic, newreno, sctp-proto.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Compare speed with other implementations: crypto, srtp, dtls, sctp, rtp, stun, ice, ...
     Bench {
         /// Which benchmark.
@@ -70,6 +77,7 @@ fn main() -> ExitCode {
         Command::HandshakeTable { arguments } => {
             delegate::example("visavis-dtls", "handshake_table", &arguments)
         }
+        Command::SctpTable { arguments } => delegate::bench("sctp-table", &arguments),
         Command::Bench { name, arguments } => delegate::bench(&name, &arguments),
     }
 }

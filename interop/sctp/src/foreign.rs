@@ -171,6 +171,23 @@ impl Stack for Dcsctp {
         self.drain_events();
         std::mem::take(&mut self.resets)
     }
+
+    fn hand_over(&mut self, now: Instant, to: &mut Self) -> usize {
+        let time = to.time(now);
+        to.socket.advance_time(time);
+        let mut count = 0;
+        while let Some(event) = self.socket.poll_event() {
+            match event {
+                SocketEvent::SendPacket(packet) => {
+                    to.socket.handle_input(&packet);
+                    count += 1;
+                }
+                SocketEvent::OnConnected() => self.connected = true,
+                _ => {}
+            }
+        }
+        count
+    }
 }
 
 /// sctp-proto.
@@ -183,7 +200,6 @@ pub struct SctpProto {
     resets: Vec<u16>,
     readable: VecDeque<u16>,
     streams: Vec<(u16, Delivery)>,
-    connected: bool,
 }
 
 impl SctpProto {
@@ -207,7 +223,21 @@ impl SctpProto {
             resets: Vec::new(),
             readable: VecDeque::new(),
             streams: Vec::new(),
-            connected: false,
+        }
+    }
+
+    fn handle_bytes(&mut self, now: Instant, data: Bytes) {
+        let event = self.endpoint.handle(now, self.remote, None, None, data);
+        match event {
+            Some((handle, DatagramEvent::NewAssociation(association))) => {
+                self.association = Some((handle, association));
+            }
+            Some((_, DatagramEvent::AssociationEvent(event))) => {
+                if let Some((_, association)) = &mut self.association {
+                    association.handle_event(event);
+                }
+            }
+            None => {}
         }
     }
 
@@ -227,8 +257,6 @@ impl SctpProto {
         }
         while let Some(event) = association.poll() {
             match event {
-                Event::Connected => self.connected = true,
-                Event::AssociationLost { .. } => self.connected = false,
                 Event::Stream(StreamEvent::Readable { id }) => self.readable.push_back(id),
                 Event::Stream(StreamEvent::Opened { .. }) => {
                     while let Some(stream) = association.accept_stream() {
@@ -270,19 +298,7 @@ impl Stack for SctpProto {
     }
 
     fn handle(&mut self, now: Instant, packet: &[u8]) {
-        let data = Bytes::copy_from_slice(packet);
-        let event = self.endpoint.handle(now, self.remote, None, None, data);
-        match event {
-            Some((handle, DatagramEvent::NewAssociation(association))) => {
-                self.association = Some((handle, association));
-            }
-            Some((_, DatagramEvent::AssociationEvent(event))) => {
-                if let Some((_, association)) = &mut self.association {
-                    association.handle_event(event);
-                }
-            }
-            None => {}
-        }
+        self.handle_bytes(now, Bytes::copy_from_slice(packet));
     }
 
     fn handle_timeout(&mut self, now: Instant) {
@@ -301,7 +317,9 @@ impl Stack for SctpProto {
     }
 
     fn is_connected(&self) -> bool {
-        self.connected
+        self.association
+            .as_ref()
+            .is_some_and(|(_, association)| !association.is_handshaking())
     }
 
     fn send(&mut self, _now: Instant, stream: u16, data: Bytes, how: Delivery) -> bool {
@@ -361,6 +379,15 @@ impl Stack for SctpProto {
 
     fn take_resets(&mut self) -> Vec<u16> {
         std::mem::take(&mut self.resets)
+    }
+
+    fn hand_over(&mut self, now: Instant, to: &mut Self) -> usize {
+        self.pump(now);
+        let count = self.packets.len();
+        while let Some(packet) = self.packets.pop_front() {
+            to.handle_bytes(now, packet);
+        }
+        count
     }
 }
 

@@ -49,6 +49,15 @@ pub trait Stack {
     fn reset(&mut self, now: Instant, stream: u16);
     /// Streams that the peer has reset since the last call.
     fn take_resets(&mut self) -> Vec<u16>;
+    /// Gives all packets that wait to another end, in the cheapest way that the stack has. Answers
+    /// how many.
+    fn hand_over(&mut self, now: Instant, to: &mut Self) -> usize
+    where
+        Self: Sized;
+    /// Reads and drops the next message; its size.
+    fn discard(&mut self) -> Option<usize> {
+        self.receive().map(|(_, data)| data.len())
+    }
 }
 
 /// A stack at the end of a simulated pipe.

@@ -15,6 +15,7 @@ pub struct Ours {
     /// What it told.
     pub events: Vec<Event>,
     parts: Vec<(u16, BytesMut)>,
+    out: TransmitBuf,
 }
 
 impl Ours {
@@ -24,6 +25,7 @@ impl Ours {
             association: Association::new(config, Random::from_u64(seed)),
             events: Vec::new(),
             parts: Vec::new(),
+            out: TransmitBuf::new(48, 1500),
         }
     }
 
@@ -124,5 +126,23 @@ impl Stack for Ours {
             _ => true,
         });
         resets
+    }
+
+    fn hand_over(&mut self, now: Instant, to: &mut Self) -> usize {
+        let mut count = 0;
+        loop {
+            self.out.clear();
+            if self.association.poll_transmit(now, &mut self.out).is_none() {
+                return count;
+            }
+            for (datagram, payload) in self.out.datagrams_mut() {
+                to.association.handle_packet(now, &datagram[payload]);
+                count += 1;
+            }
+        }
+    }
+
+    fn discard(&mut self) -> Option<usize> {
+        self.association.recv().map(|message| message.data.len())
     }
 }

@@ -1,9 +1,8 @@
-//! CUBIC (RFC 9438), with the slow start of HyStart++ (RFC 9406) in its simplest form: a round
-//! whose delay has grown ends it.
+//! CUBIC (RFC 9438).
 
 use std::time::Duration;
 
-use super::{Ack, Controller, Loss, rate_of_window};
+use super::{Ack, Controller, DelayRise, Loss, rate_of_window};
 use crate::clock::Time;
 
 /// Multiplicative decrease (section 4.6).
@@ -29,10 +28,7 @@ pub(crate) struct Cubic {
     rtt: Duration,
     /// The start of a period in which the application limited: it does not count as epoch.
     idle_since: Time,
-    round_end: u64,
-    round_min: Duration,
-    last_round_min: Duration,
-    round_samples: u32,
+    rise: DelayRise,
 }
 
 impl Cubic {
@@ -48,10 +44,7 @@ impl Cubic {
             recovery_since: Time::ZERO,
             rtt: Duration::ZERO,
             idle_since: Time::NEVER,
-            round_end: 0,
-            round_min: Duration::MAX,
-            last_round_min: Duration::MAX,
-            round_samples: 0,
+            rise: DelayRise::new(),
         }
     }
 
@@ -66,28 +59,6 @@ impl Cubic {
         };
         self.threshold = (self.window * BETA).max(2.0);
         self.window = self.threshold;
-    }
-
-    fn hystart(&mut self, ack: &Ack) {
-        if let Some(rtt) = ack.rtt {
-            self.round_min = self.round_min.min(rtt);
-            self.round_samples += 1;
-        }
-        if self.round_samples >= 8 && self.last_round_min != Duration::MAX {
-            let limit = self.last_round_min
-                + (self.last_round_min / 8)
-                    .clamp(Duration::from_millis(4), Duration::from_millis(16));
-            if self.round_min >= limit {
-                self.threshold = self.window;
-                self.w_max = self.window;
-            }
-        }
-        if ack.prior_delivered >= self.round_end {
-            self.round_end = ack.delivered;
-            self.last_round_min = self.round_min;
-            self.round_min = Duration::MAX;
-            self.round_samples = 0;
-        }
     }
 }
 
@@ -109,7 +80,10 @@ impl Controller for Cubic {
         let acked = ack.bytes as f64 / self.packet as f64;
         if self.window < self.threshold {
             self.window += acked;
-            self.hystart(ack);
+            if self.rise.is_over(ack) {
+                self.threshold = self.window;
+                self.w_max = self.window;
+            }
             return;
         }
         if !self.epoch.is_set() {

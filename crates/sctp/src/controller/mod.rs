@@ -77,6 +77,50 @@ pub(crate) fn new(
     }
 }
 
+/// Ends slow start when a round's least delay has grown: a queue builds, and going on would lose
+/// half a window (HyStart++, RFC 9406 section 4.2, in its simplest form).
+#[derive(Debug)]
+struct DelayRise {
+    round_end: u64,
+    least: Duration,
+    last_least: Duration,
+    samples: u32,
+}
+
+impl DelayRise {
+    /// Samples of a round before it counts.
+    const SAMPLES: u32 = 8;
+
+    fn new() -> Self {
+        Self {
+            round_end: 0,
+            least: Duration::MAX,
+            last_least: Duration::MAX,
+            samples: 0,
+        }
+    }
+
+    /// Takes a SACK; true if slow start is to end.
+    fn is_over(&mut self, ack: &Ack) -> bool {
+        if let Some(rtt) = ack.rtt {
+            self.least = self.least.min(rtt);
+            self.samples += 1;
+        }
+        let mut over = false;
+        if self.samples >= Self::SAMPLES && self.last_least != Duration::MAX {
+            let (least, most) = (Duration::from_millis(4), Duration::from_millis(16));
+            over = self.least >= self.last_least + (self.last_least / 8).clamp(least, most);
+        }
+        if ack.prior_delivered >= self.round_end {
+            self.round_end = ack.delivered;
+            self.last_least = self.least;
+            self.least = Duration::MAX;
+            self.samples = 0;
+        }
+        over
+    }
+}
+
 /// Below this round trip, timers are too coarse to pace by and queues too short to need it.
 const PACE_ABOVE: Duration = Duration::from_millis(1);
 

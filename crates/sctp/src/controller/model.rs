@@ -2,9 +2,9 @@
 //! lately, and the least round trip. It paces at the one and keeps about their product in flight,
 //! so that random loss does not slow it down (after draft-ietf-ccwg-bbr, simplified).
 //!
-//! Loss is taken as congestion in two cases only: when a round trip loses much while the round
-//! trips have grown (a full queue), or when it loses very much (a short queue or a policer). Then
-//! the bytes in flight get an upper bound, which probing raises again.
+//! Loss is taken as congestion in two cases only: when round trips have grown by a quarter (a queue
+//! is full, and others may share it), or when very much is lost (a short queue or a policer). Then
+//! the bytes in flight get an upper bound not far below the product, which rises again slowly.
 
 use std::time::Duration;
 
@@ -17,19 +17,26 @@ const STARTUP_GAIN: f64 = 2.885;
 const DRAIN_GAIN: f64 = 0.5;
 /// One phase per least round trip: probe, drain, cruise.
 const CYCLE: [f64; 8] = [1.25, 0.75, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0];
-/// Window over the product of rate and round trip, so that delayed SACKs do not stop the flow.
-const WINDOW_GAIN: f64 = 2.0;
+/// Window over the product of rate and round trip, so that delayed SACKs do not stop the flow. Not
+/// the 2 of BBR: with a queue of one round trip, that would leave a CUBIC flow beside it a sixth of
+/// the link (`cargo xtask sctp-table`).
+const WINDOW_GAIN: f64 = 1.5;
 /// Rounds for which a rate stays valid.
-const RATE_ROUNDS: u64 = 10;
+const RATE_ROUNDS: u64 = 8;
 /// How long the least round trip stays valid, and how long the flow is kept short to measure it.
-const MIN_RTT_VALID: Duration = Duration::from_secs(10);
+const MIN_RTT_VALID: Duration = Duration::from_secs(5);
 const PROBE_RTT: Duration = Duration::from_millis(200);
-/// Loss in one round that means a full queue, given that round trips have grown by an eighth.
-const LOSS_WITH_QUEUE: f64 = 0.02;
+/// Loss in one round that ends the start.
+const LOSS_IN_STARTUP: f64 = 0.02;
 /// Loss in one round that means congestion whatever round trips say.
 const LOSS_ALWAYS: f64 = 0.15;
-/// What remains of the bytes in flight after such a round.
-const CUT: f64 = 0.8;
+/// What remains of the bytes in flight after congestion.
+const CUT: f64 = 0.7;
+/// The least bound, as a share of the product.
+const FLOOR: f64 = 0.9;
+/// The bound rises by so many packets in the first round without congestion, and by one more in
+/// each further one: the same for a small flow and a large one, which is what makes them equal.
+const RISE_PACKETS: usize = 2;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -66,6 +73,8 @@ pub(crate) struct Model {
     smoothed_rtt: Duration,
     /// Upper bound of the bytes in flight.
     bound: usize,
+    /// Rounds without congestion in a row.
+    calm_rounds: usize,
     cycles: u64,
 }
 
@@ -90,6 +99,7 @@ impl Model {
             min_rtt_at: Time::ZERO,
             smoothed_rtt: Duration::ZERO,
             bound: usize::MAX,
+            calm_rounds: 0,
             cycles: 0,
         }
     }
@@ -98,12 +108,14 @@ impl Model {
         self.rates[0].1
     }
 
-    /// Rate times least round trip, in bytes.
+    /// Rate times least round trip, in bytes. Round trips below a millisecond count as one: hosts
+    /// answer in batches, and a queue of a millisecond harms nobody.
     fn product(&self) -> usize {
         if self.min_rtt == Duration::MAX {
             return self.initial;
         }
-        (u128::from(self.rate()) * self.min_rtt.as_nanos() / 1_000_000_000) as usize
+        let rtt = self.min_rtt.max(super::PACE_ABOVE);
+        (u128::from(self.rate()) * rtt.as_nanos() / 1_000_000_000) as usize
     }
 
     fn target(&self, gain: f64) -> usize {
@@ -160,22 +172,24 @@ impl Model {
         } else {
             self.round_lost as f64 / total as f64
         };
-        let queue = self.round_min_rtt != Duration::MAX
-            && self.round_min_rtt > self.min_rtt + (self.min_rtt / 8).max(Duration::from_millis(1));
-        let congested = self.round_lost > 4 * self.packet as u64
-            && (lost_share > LOSS_ALWAYS || (queue && lost_share > LOSS_WITH_QUEUE));
-        if congested {
+        let grown = self.min_rtt + (self.min_rtt / 4).max(Duration::from_millis(1));
+        let queue = self.round_min_rtt != Duration::MAX && self.round_min_rtt > grown;
+        let some = self.round_lost > 0;
+        let much = self.round_lost > 4 * self.packet as u64 && lost_share > LOSS_ALWAYS;
+        if (queue && some) || much {
+            self.calm_rounds = 0;
             let flight = ack.prior_in_flight.max(self.target(1.0));
             let cut = (flight as f64 * CUT) as usize;
-            self.bound = self.bound.min(cut.max(self.target(1.0)));
-            if self.phase == Phase::Startup {
+            self.bound = self.bound.min(cut.max(self.target(FLOOR)));
+            if self.phase == Phase::Startup && lost_share > LOSS_IN_STARTUP {
                 self.filled = true;
             }
         } else if self.bound != usize::MAX && ack.window_limited {
-            // Probing did no harm: room again, faster the longer it lasts.
+            // Probing did no harm.
             self.bound = self
                 .bound
-                .saturating_add((self.bound / 16).max(self.packet));
+                .saturating_add((RISE_PACKETS + self.calm_rounds) * self.packet);
+            self.calm_rounds += 1;
             if self.bound > self.target(WINDOW_GAIN) * 2 {
                 self.bound = usize::MAX;
             }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Ack, Controller, Loss, rate_of_window};
+use super::{Ack, Controller, DelayRise, Loss, rate_of_window};
 use crate::clock::Time;
 
 /// The controller.
@@ -15,6 +15,7 @@ pub(crate) struct NewReno {
     partial: usize,
     recovery_since: Time,
     rtt: Duration,
+    rise: DelayRise,
 }
 
 impl NewReno {
@@ -26,6 +27,7 @@ impl NewReno {
             partial: 0,
             recovery_since: Time::ZERO,
             rtt: Duration::ZERO,
+            rise: DelayRise::new(),
         }
     }
 
@@ -48,6 +50,9 @@ impl Controller for NewReno {
             // One SACK may stand for a whole batch of packets, so the growth is not held to one
             // packet per SACK; pacing does what that limit was for.
             self.window += ack.bytes;
+            if self.rise.is_over(ack) {
+                self.threshold = self.window;
+            }
             return;
         }
         self.partial += ack.bytes;
