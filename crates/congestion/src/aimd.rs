@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use crate::trendline::BandwidthUsage;
 
-/// Factor of the decrease.
-const BETA: f64 = 0.85;
 /// Growth per second while the capacity is unknown.
 const GROWTH: f64 = 1.08;
 /// The least additive growth in bits per second per second.
@@ -59,6 +57,8 @@ pub(crate) struct Aimd {
     first_throughput: Option<Duration>,
     changed: Option<Duration>,
     rtt: Duration,
+    /// Factor of the decrease. Browsers: 0.85.
+    pub(crate) beta: f64,
     /// Whether the estimate stands still while the sender has less to send than it may.
     pub(crate) hold_in_alr: bool,
 }
@@ -76,6 +76,7 @@ impl Aimd {
             first_throughput: None,
             changed: None,
             rtt: Duration::from_millis(200),
+            beta: 0.85,
             hold_in_alr: true,
         }
     }
@@ -186,11 +187,11 @@ impl Aimd {
     }
 
     fn decrease(&mut self, now: Duration, throughput: f64) {
-        let mut decreased = throughput * BETA;
+        let mut decreased = throughput * self.beta;
         if decreased > self.current
             && let Some(estimate) = self.capacity.estimate
         {
-            decreased = BETA * estimate * 1e3;
+            decreased = self.beta * estimate * 1e3;
         }
         if decreased < self.current {
             self.current = decreased;

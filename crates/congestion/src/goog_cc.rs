@@ -11,6 +11,7 @@ use crate::inter_arrival::InterArrival;
 use crate::loss_based::{LossBased, LossConfig, LossState};
 use crate::packet::{Feedback, PacketResult, ProbeCluster, SentPacket};
 use crate::probe::{ProbeConfig, ProbeController, ProbeEstimator, Situation};
+use crate::queue_delay::QueueDelay;
 use crate::throughput::Throughput;
 use crate::trendline::{BandwidthUsage, Trendline};
 
@@ -55,6 +56,13 @@ const SILENCE_FACTOR: f64 = 0.7;
 const SILENCE_INTERVAL: Duration = Duration::from_millis(500);
 /// How long the least round-trip time is remembered.
 const MIN_RTT_WINDOW: Duration = Duration::from_secs(30);
+/// Probes wait while packets wait longer than this (milliseconds).
+const SHORT_QUEUE: f64 = 30.0;
+/// Factors of the decrease at a short queue and at a long one, and what they are (milliseconds).
+const BETA_SHORT: f64 = 0.92;
+const BETA_LONG: f64 = 0.75;
+const QUEUE_SHORT: f64 = 20.0;
+const QUEUE_LONG: f64 = 120.0;
 /// Windows never get smaller than this, in bytes.
 const MIN_WINDOW: usize = 6_000;
 /// Round-trip times beyond this are clocks gone wrong.
@@ -70,6 +78,7 @@ pub struct GoogCc {
     trendline: Trendline,
     aimd: Aimd,
     throughput: Throughput,
+    queue: QueueDelay,
     loss: LossBased,
     alr: AlrDetector,
     probes: ProbeController,
@@ -84,7 +93,6 @@ pub struct GoogCc {
     last_sent: Option<Duration>,
     /// Until when feedback may stay away.
     silent_from: Option<Duration>,
-    underused: bool,
     stats: Stats,
 }
 
@@ -104,6 +112,7 @@ impl GoogCc {
             trendline: Trendline::new(),
             aimd: Aimd::new(start, min, max),
             throughput: Throughput::new(),
+            queue: QueueDelay::new(),
             loss: LossBased::new(config.loss, min, max),
             alr,
             probes: ProbeController::new(config.probe),
@@ -117,7 +126,6 @@ impl GoogCc {
             last_feedback: None,
             last_sent: None,
             silent_from: None,
-            underused: false,
             stats: Stats::default(),
         }
     }
@@ -134,8 +142,24 @@ impl GoogCc {
             max: self.limits.max as f64,
             alr_since: self.alr.since(),
             calm: self.trendline.usage() == BandwidthUsage::Normal
-                && self.loss.state() == LossState::DelayBased,
+                && self.loss.state() == LossState::DelayBased
+                && self.is_queue_short(),
         }
+    }
+
+    /// Whether a probe that the path does not bear would add little to what waits.
+    fn is_queue_short(&self) -> bool {
+        self.queue.current() < SHORT_QUEUE
+    }
+
+    /// The factor of the decrease: the longer the queue, the deeper, so that it drains. A queue
+    /// that something else fills is not ours to drain.
+    fn beta(&self, now: Duration) -> f64 {
+        if self.queue.is_standing(now) {
+            return BETA_SHORT;
+        }
+        let depth = (self.queue.current() - QUEUE_SHORT) / (QUEUE_LONG - QUEUE_SHORT);
+        BETA_SHORT + (BETA_LONG - BETA_SHORT) * depth.clamp(0.0, 1.0)
     }
 
     fn take_rtt(&mut self, now: Duration, sample: Duration) {
@@ -165,14 +189,19 @@ impl GoogCc {
         }
         let seen = micros(now);
         let mut probed = None;
-        let mut recovered = false;
+        // What was lost has used the bottleneck too, as browsers reckon.
+        let mut lost = 0;
         for packet in packets {
             let Some(received) = packet.received_at else {
+                lost += packet.size;
                 continue;
             };
             let sent = micros(self.at(packet.sent_at));
             let arrival = micros(received);
-            self.throughput.packet(sent, arrival, packet.size);
+            let delay = (arrival - sent) as f64 / 1e3;
+            self.queue.packet(now, delay);
+            let size = packet.size + std::mem::take(&mut lost);
+            self.throughput.packet(sent, arrival, size);
             if let Some(id) = packet.probe {
                 probed = self
                     .probe_estimator
@@ -187,9 +216,6 @@ impl GoogCc {
                     milliseconds(arrival),
                 );
             }
-            let usage = self.trendline.usage();
-            recovered |= self.underused && usage == BandwidthUsage::Normal;
-            self.underused = usage == BandwidthUsage::Underusing;
         }
         let throughput = self.throughput.bitrate();
         let in_alr = self.alr.since().is_some();
@@ -197,8 +223,12 @@ impl GoogCc {
         let usage = self.trendline.usage();
         if usage == BandwidthUsage::Overusing {
             if self.aimd.may_reduce(now, throughput) {
-                match throughput {
-                    Some(_) => self.aimd.update(now, usage, throughput, in_alr),
+                self.aimd.beta = self.beta(now);
+                // After a capacity has come down, the window's mean is of better times.
+                let recent = self.throughput.recent();
+                let least = throughput.map(|mean| recent.map_or(mean, |recent| mean.min(recent)));
+                match least {
+                    Some(_) => self.aimd.update(now, usage, least, in_alr),
                     None => self.aimd.set_estimate(now, before / 2.0),
                 }
                 self.stats.overuses += 1;
@@ -212,10 +242,6 @@ impl GoogCc {
             }
         } else {
             self.aimd.update(now, usage, throughput, in_alr);
-        }
-        if recovered {
-            // The queue has drained: what the path bears may be asked anew.
-            self.probes.dropped(now, before / 0.5, before);
         }
         self.probes.dropped(now, before, self.aimd.estimate());
         if let Some(found) = probed {

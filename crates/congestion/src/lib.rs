@@ -21,6 +21,7 @@ mod loss_based;
 mod pacer;
 mod packet;
 mod probe;
+mod queue_delay;
 mod scream;
 mod sender;
 mod throughput;

@@ -55,6 +55,8 @@ const PREFERENCE_SMOOTHING: f64 = 0.002;
 const INHERENT_LOSS_MIN: f64 = 1e-3;
 const INITIAL_INHERENT_LOSS: f64 = 0.01;
 const NEWTON_STEP: f64 = 0.75;
+/// Browsers take one step; three follow a change at once.
+const NEWTON_STEPS: usize = 3;
 /// How long the bound on the growth holds, in seconds.
 const INCREASE_WINDOW: f64 = 0.3;
 /// Growth over what is acknowledged while loss limits the rate.
@@ -205,8 +207,8 @@ impl LossBased {
                 best = candidate;
             }
         }
-        // Loss that is not explained yet is no reason to grow.
-        if loss > best.inherent_loss && best.bandwidth > former.bandwidth {
+        // Loss that the path cannot have of itself is no reason to grow.
+        if loss > self.most_inherent(best.bandwidth) && best.bandwidth > former.bandwidth {
             best.bandwidth = former.bandwidth;
         }
         if self.state != LossState::DelayBased
@@ -294,32 +296,38 @@ impl LossBased {
         })
     }
 
-    /// One Newton step for the inherent loss.
+    /// The inherent loss that fits best, by Newton's method.
     fn fit(&self, channel: Channel) -> Channel {
-        let (mut first, mut second) = (0.0, 0.0);
-        let inherent = self.feasible(channel.inherent_loss, channel.bandwidth);
-        for (weight, observation) in self.weighted() {
-            let loss = loss_probability(inherent, channel.bandwidth, observation.rate);
-            let received = observation.packets - observation.lost;
-            first += weight * (observation.lost / loss - received / (1.0 - loss));
-            second -= weight
-                * (observation.lost / (loss * loss) + received / ((1.0 - loss) * (1.0 - loss)));
+        let mut inherent = self.feasible(channel.inherent_loss, channel.bandwidth);
+        for _ in 0..NEWTON_STEPS {
+            let (mut first, mut second) = (0.0, 0.0);
+            for (weight, observation) in self.weighted() {
+                let loss = loss_probability(inherent, channel.bandwidth, observation.rate);
+                let received = observation.packets - observation.lost;
+                first += weight * (observation.lost / loss - received / (1.0 - loss));
+                second -= weight
+                    * (observation.lost / (loss * loss) + received / ((1.0 - loss) * (1.0 - loss)));
+            }
+            if second < 0.0 {
+                inherent -= NEWTON_STEP * first / second;
+            }
+            inherent = self.feasible(inherent, channel.bandwidth);
         }
-        let step = if second < 0.0 {
-            NEWTON_STEP * first / second
-        } else {
-            0.0
-        };
         Channel {
-            inherent_loss: self.feasible(inherent - step, channel.bandwidth),
+            inherent_loss: inherent,
             ..channel
         }
     }
 
     fn feasible(&self, loss: f64, bandwidth: f64) -> f64 {
-        let upper = self.config.inherent_loss_offset
+        loss.clamp(INHERENT_LOSS_MIN, self.most_inherent(bandwidth))
+    }
+
+    /// The most loss that the path may have of itself.
+    fn most_inherent(&self, bandwidth: f64) -> f64 {
+        let most = self.config.inherent_loss_offset
             + self.config.inherent_loss_balance / bandwidth.max(1.0);
-        loss.clamp(INHERENT_LOSS_MIN, upper.clamp(INHERENT_LOSS_MIN, 1.0))
+        most.clamp(INHERENT_LOSS_MIN, 1.0)
     }
 
     fn objective(&self, channel: Channel, average_loss: f64) -> f64 {

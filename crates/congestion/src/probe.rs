@@ -10,6 +10,8 @@ const FIRST_PROBES: [f64; 2] = [3.0, 6.0];
 const FURTHER_PROBE: f64 = 2.0;
 /// A probe that found this share of what it tried is worth another.
 const FURTHER_THRESHOLD: f64 = 0.7;
+/// The same for probes of a sender that its estimate holds back.
+const CAREFUL_THRESHOLD: f64 = 0.97;
 /// How long a result is waited for.
 const RESULT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often a sender is probed that has less to send than it may, and how far.
@@ -30,15 +32,19 @@ pub struct ProbeConfig {
     /// How often a sender is probed whose estimate holds it back while the queue is steady.
     /// Browsers do without it, and climb slowly after a capacity has risen.
     pub interval: Duration,
-    /// How far such a probe goes, as a multiple of the estimate.
+    /// How far such a probe goes, as a multiple of the estimate. Its queue, where the path does not
+    /// bear it, is this factor's excess over 1 times its length.
     pub factor: f64,
+    /// How long such a probe is. The longer, the less jitter disturbs it.
+    pub length: Duration,
 }
 
 impl Default for ProbeConfig {
     fn default() -> Self {
         Self {
             interval: Duration::from_secs(2),
-            factor: 1.5,
+            factor: 1.25,
+            length: Duration::from_millis(40),
         }
     }
 }
@@ -95,7 +101,8 @@ impl ProbeController {
         if !self.started {
             self.started = true;
             let start = situation.estimate;
-            self.probe(situation, &FIRST_PROBES.map(|factor| factor * start), true);
+            let rates = FIRST_PROBES.map(|factor| factor * start);
+            self.probe(situation, &rates, PROBE_LENGTH, FURTHER_THRESHOLD);
         }
     }
 
@@ -111,7 +118,8 @@ impl ProbeController {
         if let Some((_, threshold)) = self.waiting
             && found > threshold
         {
-            self.probe(situation, &[FURTHER_PROBE * found], true);
+            let rate = FURTHER_PROBE * found;
+            self.probe(situation, &[rate], PROBE_LENGTH, FURTHER_THRESHOLD);
         }
     }
 
@@ -145,22 +153,23 @@ impl ProbeController {
             && now.saturating_sub(at) < ALR_INTERVAL
             && DROP_RECOVERY * before > estimate
         {
-            self.probe(situation, &[DROP_RECOVERY * before], false);
+            let rate = DROP_RECOVERY * before;
+            self.probe(situation, &[rate], PROBE_LENGTH, f64::INFINITY);
             return;
         }
-        let factor = if situation.alr_since.is_some() {
-            ALR_PROBE
+        if situation.alr_since.is_some() {
+            let rate = ALR_PROBE * estimate;
+            self.probe(situation, &[rate], PROBE_LENGTH, FURTHER_THRESHOLD);
         } else {
-            self.config.factor
-        };
-        self.probe(
-            situation,
-            &[factor * estimate],
-            situation.alr_since.is_some(),
-        );
+            let length = self.config.length.as_secs_f64();
+            let rate = self.config.factor * estimate;
+            self.probe(situation, &[rate], length, CAREFUL_THRESHOLD);
+        }
     }
 
-    fn probe(&mut self, situation: Situation, rates: &[f64], further: bool) {
+    /// Makes clusters at these rates, of this length in seconds. One that finds more than
+    /// `threshold` of its rate is followed by a further one.
+    fn probe(&mut self, situation: Situation, rates: &[f64], length: f64, threshold: f64) {
         let most = situation
             .max
             .min((situation.demand * BEYOND_DEMAND).max(situation.estimate));
@@ -185,10 +194,10 @@ impl ProbeController {
                 id: ProbeId(self.next_id),
                 bitrate: rate as u64,
                 packets: PROBE_PACKETS,
-                bytes: (rate * PROBE_LENGTH / 8.0) as usize,
+                bytes: (rate * length / 8.0) as usize,
             });
-            let wanted = if further && rate < most {
-                FURTHER_THRESHOLD * rate
+            let wanted = if rate < most {
+                threshold * rate
             } else {
                 f64::INFINITY
             };

@@ -10,6 +10,7 @@ use visavis_datagram::Ecn;
 
 use crate::controller::{Controller, Limits, Stats, Target};
 use crate::packet::{Feedback, ProbeCluster, SentPacket};
+use crate::queue_delay::QueueDelay;
 use crate::throughput::Throughput;
 use crate::trendline::BandwidthUsage;
 
@@ -56,9 +57,6 @@ const VIRTUAL_RTT: Duration = Duration::from_millis(25);
 const MULTIPLICATIVE: f64 = 0.05;
 /// Round trips after a congestion event in which growth is held down.
 const POST_CONGESTION: f64 = 50.0;
-/// How long the least one-way delay is remembered: ten pieces of this.
-const BASE_PIECE: Duration = Duration::from_secs(3);
-const BASE_PIECES: usize = 10;
 /// The target leaves room for the variation of frames' sizes.
 const TARGET_SHARE: f64 = 0.95;
 /// Silence of the feedback after which the window comes down, and by which factor.
@@ -77,10 +75,7 @@ pub struct Scream {
     inflection: f64,
     slow_start: bool,
     rtt: f64,
-    /// Least one-way delays (milliseconds of unlike clocks), one per piece of time.
-    base: [f64; BASE_PIECES],
-    base_piece: u64,
-    delay: f64,
+    queue: QueueDelay,
     delay_target: f64,
     mark_share: f64,
     marks: u32,
@@ -108,9 +103,7 @@ impl Scream {
             inflection: MIN_WINDOW,
             slow_start: true,
             rtt,
-            base: [f64::INFINITY; BASE_PIECES],
-            base_piece: 0,
-            delay: 0.0,
+            queue: QueueDelay::new(),
             delay_target: config.delay_target.as_secs_f64() * 1e3,
             mark_share: 0.0,
             marks: 0,
@@ -137,29 +130,9 @@ impl Scream {
         self.rtt.max(VIRTUAL_RTT.as_secs_f64())
     }
 
-    /// Takes the one-way delay of a packet in milliseconds of unlike clocks.
-    fn take_delay(&mut self, now: Duration, delay: f64) {
-        let piece = now.as_millis() as u64 / BASE_PIECE.as_millis() as u64;
-        if piece != self.base_piece {
-            let steps = piece
-                .saturating_sub(self.base_piece)
-                .min(BASE_PIECES as u64);
-            for step in 1..=steps {
-                let index = (self.base_piece + step) as usize % BASE_PIECES;
-                self.base[index] = f64::INFINITY;
-            }
-            self.base_piece = piece;
-        }
-        let slot = &mut self.base[piece as usize % BASE_PIECES];
-        *slot = slot.min(delay);
-        let base = self.base.iter().copied().fold(f64::INFINITY, f64::min);
-        let queued = delay - base;
-        // Falls at once, rises smoothly: a lone late packet is no queue.
-        self.delay = if queued < self.delay {
-            queued
-        } else {
-            self.delay + (queued - self.delay) / 4.0
-        };
+    /// Milliseconds that packets wait.
+    fn delay(&self) -> f64 {
+        self.queue.current()
     }
 
     /// Whether an answer to congestion is due: once per round trip.
@@ -180,13 +153,13 @@ impl Scream {
         if lost > 0 && self.loss > 0.0 {
             if self.may_answer(now) {
                 // Loss that does not come with delay may be the path's own: it is answered less.
-                let queued = (self.delay / self.delay_target).clamp(0.2, 1.0);
+                let queued = (self.delay() / self.delay_target).clamp(0.2, 1.0);
                 self.window *= 1.0 - (1.0 - self.config.loss_factor) * queued;
                 self.stats.overuses += 1;
                 // Something else fills the queue: bear more delay (RFC 8298 section 4.1.2.1).
-                if self.delay > self.delay_target {
+                if self.delay() > self.delay_target {
                     let most = self.config.delay_target_max.as_secs_f64() * 1e3;
-                    self.delay_target = (self.delay * 1.1).min(most);
+                    self.delay_target = (self.delay() * 1.1).min(most);
                 }
             }
         } else if marked > 0 {
@@ -196,8 +169,8 @@ impl Scream {
             }
         } else {
             let half = self.delay_target / 2.0;
-            if self.delay > half && self.may_answer(now) {
-                let share = ((self.delay - half) / half).min(1.0);
+            if self.delay() > half && self.may_answer(now) {
+                let share = ((self.delay() - half) / half).min(1.0);
                 self.window *= 1.0 - share / 4.0;
                 self.stats.overuses += 1;
             }
@@ -210,7 +183,7 @@ impl Scream {
         if (self.in_flight as f64 + acknowledged) * 1.5 < self.window {
             return;
         }
-        if self.slow_start && self.delay < self.delay_target / 4.0 {
+        if self.slow_start && self.delay() < self.delay_target / 4.0 {
             self.window += acknowledged;
             return;
         }
@@ -222,7 +195,7 @@ impl Scream {
             .map_or(f64::INFINITY, |last| now.saturating_sub(last).as_secs_f64());
         let calm = (since / (POST_CONGESTION * self.virtual_rtt())).clamp(0.0, 1.0);
         let per_round = (MSS * near).max(self.window * MULTIPLICATIVE * calm.max(near * 0.2));
-        let room = (1.0 - self.delay / self.delay_target).clamp(0.0, 1.0);
+        let room = (1.0 - self.delay() / self.delay_target).clamp(0.0, 1.0);
         let round = self.window * (self.virtual_rtt() / self.rtt.max(0.001)).powi(2);
         self.window += acknowledged * per_round * room / round;
     }
@@ -257,7 +230,7 @@ impl Controller for Scream {
             marked += u32::from(packet.ecn == Ecn::Ce);
             let sent = self.at(packet.sent_at);
             let delay = received.as_secs_f64() * 1e3 - sent.as_secs_f64() * 1e3;
-            self.take_delay(at, delay);
+            self.queue.packet(at, delay);
             let micros = |time: Duration| {
                 i64::try_from(time.as_micros())
                     .unwrap_or(i64::MAX)
@@ -377,7 +350,7 @@ impl Controller for Scream {
             delay_based: (self.window * 8.0 / self.rtt.max(0.001)) as u64,
             acknowledged: self.throughput.bitrate().unwrap_or(0.0) as u64,
             loss: self.loss,
-            usage: if self.delay > self.delay_target / 2.0 {
+            usage: if self.delay() > self.delay_target / 2.0 {
                 BandwidthUsage::Overusing
             } else {
                 BandwidthUsage::Normal

@@ -10,6 +10,8 @@ const REQUIRED_PACKETS: usize = 10;
 /// Bounds of the window's duration, in microseconds.
 const MIN_WINDOW: i64 = 1_000_000;
 const MAX_WINDOW: i64 = 5_000_000;
+/// The length of the recent part, in microseconds.
+const RECENT: i64 = 400_000;
 /// The least duration to divide by, in microseconds.
 const LEAST: i64 = 1_000;
 
@@ -92,6 +94,26 @@ impl Throughput {
         let receive_rate = rate(total - first.size, received);
         let send_rate = rate(total - last_sent_size, sent);
         Some(receive_rate.min(send_rate))
+    }
+
+    /// Bits per second of the last part of the window: what arrives now.
+    pub(crate) fn recent(&self) -> Option<f64> {
+        let last = self.window.back()?;
+        let mut bytes = 0;
+        let mut first = last.arrival;
+        let mut packets = 0;
+        for packet in self.window.iter().rev() {
+            if last.arrival - packet.arrival > RECENT {
+                break;
+            }
+            bytes += packet.size;
+            first = packet.arrival;
+            packets += 1;
+        }
+        let first_size = self.window[self.window.len() - packets].size;
+        let duration = last.arrival - first;
+        (packets >= REQUIRED_PACKETS && duration > RECENT / 2)
+            .then(|| rate(bytes - first_size, duration))
     }
 
     fn is_first_too_old(&self) -> bool {

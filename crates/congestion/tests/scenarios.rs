@@ -7,12 +7,28 @@ use lab::{FlowContext, describe, run, scenario};
 #[test]
 #[ignore = "prints all scenarios"]
 fn table() {
+    let wanted = std::env::var("SCENARIO").unwrap_or_default();
+    let seeds: u64 = std::env::var("SEEDS").map_or(1, |s| s.parse().unwrap());
+    let who = std::env::var("WHO").unwrap_or("goog".into());
     for scenario in scenario::all() {
-        let ours = run(&scenario, 1, &|context: FlowContext| {
-            lab::flow::goog_cc(context, |_| {})
-        });
-        eprintln!("{:24} goog {}", scenario.name, describe(&ours));
-        let scream = run(&scenario, 1, &lab::flow::scream);
-        eprintln!("{:24} scrm {}", "", describe(&scream));
+        if !scenario.name.contains(&wanted) {
+            continue;
+        }
+        for seed in 1..=seeds {
+            let outcome = if who == "goog" {
+                run(&scenario, seed, &|context: FlowContext| {
+                    lab::flow::goog_cc(context, |_| {})
+                })
+            } else {
+                run(&scenario, seed, &lab::flow::scream)
+            };
+            eprintln!("{:24} {}", scenario.name, describe(&outcome));
+            if std::env::var("VERBOSE").is_ok() {
+                for flow in &outcome.flows {
+                    let e: Vec<u64> = flow.estimates.iter().step_by(5).map(|e| e / 1000).collect();
+                    eprintln!("{e:?}");
+                }
+            }
+        }
     }
 }

@@ -119,7 +119,17 @@ impl Scenario {
             }
             _ => 1.0,
         };
-        let there = demand(&|plan| !plan.backward).min(forward * share);
+        // What is lost on the way has used the link, and cannot arrive.
+        let arrives = match self.forward.loss {
+            Loss::None => 1.0,
+            Loss::Random(loss) => 1.0 - loss,
+            Loss::GilbertElliott {
+                enter_bad,
+                leave_bad,
+                ..
+            } => leave_bad / (enter_bad + leave_bad),
+        };
+        let there = demand(&|plan| !plan.backward).min(forward * share) * arrives;
         let back = demand(&|plan| plan.backward).min(capacity(&self.backward, at));
         there + back
     }
