@@ -5,7 +5,7 @@ use std::fmt;
 /// Bytes of a ChannelData header.
 pub const CHANNEL_HEADER_LEN: usize = 4;
 
-/// A channel: 0x4000 to 0x4FFF (RFC 8656 section 12).
+/// A channel: 0x4000 to 0x4FFF (RFC 8656 section 12); up to 0x7FFE from clients of RFC 5766.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChannelNumber(u16);
 
@@ -19,6 +19,15 @@ impl ChannelNumber {
     pub const fn new(number: u16) -> Option<Self> {
         match number {
             0x4000..=0x4fff => Some(Self(number)),
+            _ => None,
+        }
+    }
+
+    /// As [`new`](Self::new), but up to 0x7FFE, which RFC 5766 section 11 allowed. Not where QUIC shares the port
+    /// (RFC 9443).
+    pub const fn new_rfc5766(number: u16) -> Option<Self> {
+        match number {
+            0x4000..=0x7ffe => Some(Self(number)),
             _ => None,
         }
     }
@@ -53,10 +62,10 @@ pub struct ChannelData<'a> {
 
 impl<'a> ChannelData<'a> {
     /// Parses a datagram, or one frame of a stream. Bytes behind the payload are padding and ignored
-    /// (RFC 8656 section 12.5). `None` if the number is no channel's or the payload is cut short.
+    /// (RFC 8656 section 12.5). `None` if the number is no channel's, not even RFC 5766's, or the payload is cut short.
     pub fn parse(bytes: &'a [u8]) -> Option<Self> {
         let (&[n0, n1, l0, l1], rest) = bytes.split_first_chunk()?;
-        let channel = ChannelNumber::new(u16::from_be_bytes([n0, n1]))?;
+        let channel = ChannelNumber::new_rfc5766(u16::from_be_bytes([n0, n1]))?;
         let payload = rest.get(..usize::from(u16::from_be_bytes([l0, l1])))?;
         Some(Self { channel, payload })
     }

@@ -135,12 +135,13 @@ fn turn_frame(bytes: &[u8]) -> Result<Option<Frame>, StreamError> {
     let Some(&[b0, b1, l0, l1]) = bytes.first_chunk() else {
         // A first byte that begins neither is told at once.
         return match bytes.first() {
-            Some(0x50.. | 0x04..=0x3f) => Err(StreamError::Desynchronised),
+            Some(0x80.. | 0x04..=0x3f) => Err(StreamError::Desynchronised),
             _ => Ok(None),
         };
     };
     let length = usize::from(u16::from_be_bytes([l0, l1]));
-    if ChannelNumber::new(u16::from_be_bytes([b0, b1])).is_some() {
+    // Numbers that RFC 8656 reserves are framed too: their frames are ignored, and the stream goes on.
+    if ChannelNumber::new_rfc5766(u16::from_be_bytes([b0, b1])).is_some() {
         let len = CHANNEL_HEADER_LEN + length;
         return Ok(Some(Frame {
             skip: 0,

@@ -453,6 +453,7 @@ fn attack_19_lifetimes_out_of_range() {
 fn attack_20_channels_are_bounded_and_their_numbers_keep_their_peers() {
     let mut config = config();
     config.limits.channels = 10;
+    config.rfc5766_channels = false;
     let mut world = World::with(config);
     let mut raw = Raw::new("7.7.7.7:1000");
     raw.allocate(&mut world);
@@ -494,6 +495,23 @@ fn attack_20_channels_are_bounded_and_their_numbers_keep_their_peers() {
         raw.send_channel(&mut world, 0x4100 - n, b"x");
         assert_eq!(world.to_peers.pop().unwrap().peer.port(), 1001 + n);
     }
+}
+
+#[test]
+fn rfc_5766_clients_may_have_higher_channel_numbers() {
+    let mut world = World::new();
+    let mut raw = Raw::new("7.7.7.7:1000");
+    raw.allocate(&mut world);
+    for number in [0x3fff, 0x7fff, 0x8000] {
+        assert_eq!(
+            raw.bind(&mut world, number, "8.8.8.8:1000"),
+            400,
+            "{number:#x}"
+        );
+    }
+    assert_eq!(raw.bind(&mut world, 0x7ffe, "8.8.8.8:1000"), 0);
+    world.client_sends(raw.path, &[0x7f, 0xfe, 0, 2, 1, 2]);
+    assert_eq!(world.to_peers.pop().unwrap().payload, [1, 2]);
 }
 
 #[test]

@@ -461,7 +461,7 @@ fn attack_25_mobility_quota_bypass_and_orphan_sessions() {
     });
     assert_eq!(refused, 486);
     // A made-up or spent ticket, and another user's.
-    for bad in [vec![7; 20], vec![1], first] {
+    for bad in [vec![7; 24], vec![1], first] {
         let code = second.code(&mut world, Method::REFRESH, |b| {
             b.add(&MobilityTicket(&bad));
         });

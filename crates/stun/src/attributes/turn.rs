@@ -152,6 +152,11 @@ impl Channel {
     pub const fn channel(self) -> Option<ChannelNumber> {
         ChannelNumber::new(self.number)
     }
+
+    /// As [`channel`](Self::channel), with the range of RFC 5766.
+    pub const fn channel_rfc5766(self) -> Option<ChannelNumber> {
+        ChannelNumber::new_rfc5766(self.number)
+    }
 }
 
 impl Attribute<'_> for Channel {

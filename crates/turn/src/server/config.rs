@@ -134,6 +134,9 @@ pub struct ServerConfig {
     pub tcp_relay: bool,
     /// Whether the driver can set the DF bit; otherwise DONT-FRAGMENT is an unknown attribute. Default on.
     pub dont_fragment: bool,
+    /// Whether channels may have the numbers 0x5000 to 0x7FFE, which RFC 5766 allowed and RFC 8656 reserves: coturn's own
+    /// client chooses from them. Default on.
+    pub rfc5766_channels: bool,
     /// Whether to answer RFC 3489 clients, which send no magic cookie. Default off.
     pub classic: bool,
     /// Behaviour discovery (RFC 5780): the other address and port that the driver can send from. Default off: a
@@ -163,6 +166,7 @@ impl Default for ServerConfig {
             mobility: true,
             tcp_relay: false,
             dont_fragment: true,
+            rfc5766_channels: true,
             classic: false,
             other_address: None,
             software: None,

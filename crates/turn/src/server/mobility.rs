@@ -5,6 +5,8 @@
 
 use std::time::Instant;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use visavis_datagram::{Path, Random};
 use visavis_stun::attributes::ErrorCode;
 
@@ -13,8 +15,15 @@ use super::auth::User;
 use super::event::Event;
 use super::worker::Server;
 
-/// 160 bits: unguessable.
-type Ticket = [u8; 20];
+/// 144 random bits as text: unguessable, and safe with clients that take a ticket for a C string (coturn's).
+pub(super) type Ticket = [u8; 24];
+
+fn new_ticket(random: &mut Random) -> Ticket {
+    let mut ticket = [0; 24];
+    // Eighteen bytes are always twenty-four characters.
+    let _ = URL_SAFE_NO_PAD.encode_slice(random.bytes::<18>(), &mut ticket);
+    ticket
+}
 
 #[derive(Debug)]
 pub(super) struct Mobility {
@@ -29,7 +38,7 @@ pub(super) struct Mobility {
 impl Mobility {
     pub(super) fn new(random: &mut Random) -> Self {
         Self {
-            ticket: random.bytes(),
+            ticket: new_ticket(random),
             next: None,
             last: None,
         }
@@ -109,7 +118,7 @@ impl Server {
                 self.tickets.remove(&next);
             }
         }
-        let fresh = self.random.bytes();
+        let fresh = new_ticket(&mut self.random);
         let mobility = self
             .table
             .get_mut(id)

@@ -333,7 +333,7 @@ impl Server {
     }
 
     /// A relayed address as the kernel knows it, where a 1:1 NAT stands in front; any other as it is.
-    fn inside(&self, peer: SocketAddr) -> SocketAddr {
+    pub(super) fn inside(&self, peer: SocketAddr) -> SocketAddr {
         match self.relay_index(peer, true) {
             Some(index) => SocketAddr::new(self.relay_ips[index].0, peer.port()),
             None => peer,
@@ -341,7 +341,7 @@ impl Server {
     }
 
     /// The reverse: another client of this host, as its peers see it.
-    fn outside(&self, peer: SocketAddr) -> SocketAddr {
+    pub(super) fn outside(&self, peer: SocketAddr) -> SocketAddr {
         match self.relay_index(peer, false) {
             Some(index) if self.config.ports.contains(&peer.port()) => {
                 SocketAddr::new(self.relay_ips[index].1, peer.port())

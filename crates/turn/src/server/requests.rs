@@ -127,10 +127,14 @@ impl Server {
         message: &Message<'_>,
         user: &User,
     ) -> Result<(), ErrorCode<'static>> {
+        let number = required(message.try_get::<ChannelAttribute>())?;
+        let number = if self.config.rfc5766_channels {
+            number.channel_rfc5766()
+        } else {
+            number.channel()
+        };
         let allocation = self.own_allocation(from, user)?;
-        let number = required(message.try_get::<ChannelAttribute>())?
-            .channel()
-            .ok_or(ErrorCode::BAD_REQUEST)?;
+        let number = number.ok_or(ErrorCode::BAD_REQUEST)?;
         let XorPeerAddress(peer) = required(message.try_get())?;
         if allocation.tcp.is_some() {
             return Err(ErrorCode::FORBIDDEN);

@@ -114,8 +114,14 @@ impl Server {
             .relay_for(peer.ip())
             .ok_or(ErrorCode::PEER_FAMILY_MISMATCH)?
             .bind;
-        // Nothing of this host is a TCP peer: relay ports speak UDP.
-        if !self.config.allows_peer(peer) || self.relay_index(peer, true).is_some() {
+        // Of this host, only where another client's TCP allocation listens.
+        let is_own = self.relay_index(peer, true).is_some();
+        let listens = self
+            .relay_index(peer, true)
+            .and_then(|address| self.ports[address].owner(peer.port()))
+            .and_then(|index| self.table.at(index))
+            .is_some_and(|allocation| allocation.tcp.is_some());
+        if !self.config.allows_peer(peer) || is_own && !listens {
             self.stats.forbidden_peers += 1;
             return Err(ErrorCode::FORBIDDEN);
         }
@@ -137,7 +143,7 @@ impl Server {
         });
         self.commands.push_back(Command::Connect {
             relay,
-            peer,
+            peer: self.inside(peer),
             connection,
         });
         Ok(())
@@ -215,6 +221,7 @@ impl Server {
         relay: SocketAddr,
         peer: SocketAddr,
     ) -> Option<u32> {
+        let peer = self.outside(peer);
         let id = self.allocation_at(relay)?;
         let allocation = self.table.get(id)?;
         if allocation.tcp.is_none() || !allocation.is_permitted(now, peer.ip()) {

@@ -19,6 +19,7 @@ use super::auth::{Known, OFFERED, Parked, Refusal, Signer, User};
 use super::config::{BURST, ServerConfig};
 use super::event::{AllocationInfo, Command, EndReason, Event, ServerStats};
 use super::limiter::SourceLimiter;
+use super::mobility::Ticket;
 use super::nonce::Nonces;
 use super::ports::Ports;
 use super::quota::{Meter, Owners};
@@ -47,7 +48,7 @@ pub struct Server {
     pub(super) ports: Vec<Ports>,
     pub(super) relay_ips: Vec<(IpAddr, IpAddr)>,
     pub(super) reservations: Vec<Reservation>,
-    pub(super) tickets: HashMap<[u8; 20], AllocationId, Seed>,
+    pub(super) tickets: HashMap<Ticket, AllocationId, Seed>,
     pub(super) connections: Connections,
     pub(super) users: Owners<(usize, Box<str>)>,
     pub(super) sources: Owners<IpAddr>,
@@ -144,7 +145,7 @@ impl Server {
         datagram: &mut [u8],
     ) -> Option<Forward> {
         match datagram.first() {
-            Some(0x40..=0x4f) => self.relay_channel_data(now, from, datagram),
+            Some(0x40..=0x7f) => self.relay_channel_data(now, from, datagram),
             Some(0..=3) => self.handle_message(now, from, datagram),
             _ => {
                 self.stats.malformed += 1;
@@ -322,6 +323,15 @@ impl Server {
             return self.answer(from, message, Class::Error, Some(&user.signer), |builder| {
                 builder.add(&ErrorCode::UNKNOWN_ATTRIBUTE).add(&unknown);
             });
+        }
+        // Whoever asks for something else from the new address has arrived there. (Section 3.2.2 of RFC 8016 speaks of data
+        // alone; coturn's client waits for data before it sends any.)
+        let arrived = !message.has(AttributeType::MOBILITY_TICKET)
+            && self.allocation_of(from).is_some_and(|allocation| {
+                Self::is_move(allocation, from) && allocation.username == user.name
+            });
+        if arrived {
+            self.complete_move(now, from);
         }
         let result = match method {
             Method::ALLOCATE => self.handle_allocate(now, from, message, &user),
