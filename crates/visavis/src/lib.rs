@@ -23,6 +23,11 @@
 //! connections. What does not: protocols; [`visavis_peer`] and the crates below it are sans-IO and
 //! usable alone.
 
+/// The README's example is compiled by the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
+
 mod connection;
 mod data_channel;
 mod driver;

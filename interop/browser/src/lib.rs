@@ -88,23 +88,30 @@ impl Browser {
         let mut lines = BufReader::new(output).lines();
         let ready = async {
             while let Ok(Some(line)) = lines.next_line().await {
-                let Ok(message) = serde_json::from_str::<Value>(&line) else { continue };
+                let Ok(message) = serde_json::from_str::<Value>(&line) else {
+                    continue;
+                };
                 if message["ready"] == true {
                     return message["version"].as_str().unwrap_or_default().to_owned();
                 }
             }
             panic!("the browser did not start");
         };
-        let version =
-            tokio::time::timeout(Duration::from_secs(120), ready).await.expect("browser starts");
+        let version = tokio::time::timeout(Duration::from_secs(120), ready)
+            .await
+            .expect("browser starts");
         let answers = Arc::clone(&waiting);
         tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
-                let Ok(message) = serde_json::from_str::<Value>(&line) else { continue };
+                let Ok(message) = serde_json::from_str::<Value>(&line) else {
+                    continue;
+                };
                 if let Some(log) = message["log"].as_str() {
                     eprintln!("[page] {log}");
                 }
-                let Some(id) = message["id"].as_u64() else { continue };
+                let Some(id) = message["id"].as_u64() else {
+                    continue;
+                };
                 let answer = match message.get("error") {
                     Some(error) => Err(error.as_str().unwrap_or("error").to_owned()),
                     None => Ok(message["value"].clone()),
@@ -117,7 +124,12 @@ impl Browser {
             answers.lock().unwrap().clear();
         });
         let input = tokio::sync::Mutex::new((input, 0));
-        Some(Arc::new(Self { version, input, waiting, _child: child }))
+        Some(Arc::new(Self {
+            version,
+            input,
+            waiting,
+            _child: child,
+        }))
     }
 
     /// Opens an empty page of a secure context.
@@ -132,7 +144,10 @@ impl Browser {
 
     async fn open_request(self: &Arc<Self>, request: Value) -> Page {
         let number = self.request(request).await.expect("a page opens");
-        Page { browser: Arc::clone(self), number: number.as_u64().expect("a page number") }
+        Page {
+            browser: Arc::clone(self),
+            number: number.as_u64().expect("a page number"),
+        }
     }
 
     async fn request(&self, mut request: Value) -> Result<Value, String> {
@@ -143,7 +158,11 @@ impl Browser {
             request["id"] = input.1.into();
             self.waiting.lock().unwrap().insert(input.1, answer);
             let line = format!("{request}\n");
-            input.0.write_all(line.as_bytes()).await.map_err(|error| error.to_string())?;
+            input
+                .0
+                .write_all(line.as_bytes())
+                .await
+                .map_err(|error| error.to_string())?;
         }
         match tokio::time::timeout(Duration::from_secs(120), answered).await {
             Ok(Ok(answer)) => answer,
@@ -159,7 +178,9 @@ impl Page {
     /// # Errors
     /// The page's exception, as text.
     pub async fn try_eval(&self, expression: &str) -> Result<Value, String> {
-        self.browser.request(json!({ "page": self.number, "eval": expression })).await
+        self.browser
+            .request(json!({ "page": self.number, "eval": expression }))
+            .await
     }
 
     /// Evaluates an expression; a promise is awaited. Panics with the page's exception.
@@ -172,7 +193,8 @@ impl Page {
 
     /// Evaluates a function's body, with `argument` bound to a JSON value.
     pub async fn call(&self, body: &str, argument: Value) -> Value {
-        self.eval(&format!("(async (argument) => {{ {body} }})({argument})")).await
+        self.eval(&format!("(async (argument) => {{ {body} }})({argument})"))
+            .await
     }
 
     /// Takes a picture of the page.
@@ -180,4 +202,16 @@ impl Page {
         let request = json!({ "page": self.number, "screenshot": file.to_string_lossy() });
         self.browser.request(request).await.expect("a screenshot");
     }
+}
+
+/// Whether the test runs in a network namespace of its own, where it may use interface addresses.
+/// False, with the reason printed, elsewhere; never when `CI` is set.
+pub fn in_namespace() -> bool {
+    let is_there = std::env::var_os("VISAVIS_NAMESPACE").is_some();
+    if !is_there {
+        let reason = "run it by `cargo xtask interop browser`, which makes a network namespace";
+        assert!(std::env::var_os("CI").is_none(), "{reason}");
+        eprintln!("skipped: {reason}");
+    }
+    is_there
 }
