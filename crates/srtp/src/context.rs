@@ -442,3 +442,41 @@ pub fn protect_many(payload: &[u8], slots: &mut [Slot<'_>]) {
         slot.result = slot.context.protect_into(slot.header, payload, slot.out);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_end_with_their_last_index() {
+        let mut context = Context::new(
+            Profile::AeadAes128Gcm,
+            &[1; 16],
+            &[2; 12],
+            Options::default(),
+        )
+        .unwrap();
+        let mut rtp = [0; 64];
+        rtp[..12].copy_from_slice(&[0x80, 96, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 1]);
+        context
+            .sent_rtp
+            .insert(1, ReplayWindow::new(64, index::END - 2));
+        assert_eq!(context.protect_rtp(&mut rtp, 12), Ok(28));
+        assert_eq!(context.sent_rollover(1), Some(u32::MAX));
+        rtp[2..4].fill(0);
+        assert_eq!(context.protect_rtp(&mut rtp, 12), Err(Error::KeyExhausted));
+
+        let mut rtcp = [0; 64];
+        rtcp[..8].copy_from_slice(&[0x80, 201, 0, 1, 0, 0, 0, 1]);
+        context.sent_rtcp.insert(1, RTCP_INDEX_END - 1);
+        assert_eq!(context.protect_rtcp(&mut rtcp, 8), Ok(28));
+        assert_eq!(rtcp[24..28], [0xff; 4]);
+        assert_eq!(context.protect_rtcp(&mut rtcp, 8), Err(Error::KeyExhausted));
+
+        // A receiver that saw the last index takes what follows for a replay.
+        context
+            .received_rtp
+            .insert(1, ReplayWindow::new(64, index::END - 1));
+        assert_eq!(context.unprotect_rtp(&mut rtp[..28]), Err(Error::Replayed));
+    }
+}

@@ -4,7 +4,7 @@
 #[derive(Debug, Clone)]
 pub struct Options {
     /// How many packets may arrive behind the newest RTP packet of their stream; rounded up to a
-    /// power of two. At least 64 (RFC 3711 section 3.3.2). 1024: a second of high-rate video.
+    /// power of two from 64 (RFC 3711 section 3.3.2) to 32768. 1024: a second of high-rate video.
     pub rtp_replay_window: u32,
     /// The same for RTCP. 128.
     pub rtcp_replay_window: u32,

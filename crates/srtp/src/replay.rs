@@ -20,6 +20,9 @@ enum Words {
 
 const INLINE: usize = 16;
 
+/// The longest window: behind it, a sequence number no longer tells its roll-over counter.
+const MAX: u32 = 1 << 15;
+
 impl Words {
     fn as_slice(&self) -> &[u64] {
         match self {
@@ -37,10 +40,10 @@ impl Words {
 }
 
 impl ReplayWindow {
-    /// A window of `size` indexes, rounded up to a power of two and at least 64, in which nothing
+    /// A window of `size` indexes, rounded up to a power of two from 64 to [`MAX`], in which nothing
     /// was seen yet and `first` is the highest.
     pub(crate) fn new(size: u32, first: u64) -> Self {
-        let len = (size.max(64) as usize).next_power_of_two() / 64;
+        let len = (size.clamp(64, MAX) as usize).next_power_of_two() / 64;
         let words = if len <= INLINE {
             Words::Inline {
                 words: [0; INLINE],
@@ -133,6 +136,13 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn no_window_is_longer_than_a_sequence_number_can_tell() {
+        let window = ReplayWindow::new(u32::MAX, 1 << 20);
+        assert!(window.is_fresh((1 << 20) - (1 << 15) + 1));
+        assert!(!window.is_fresh((1 << 20) - (1 << 15)));
     }
 
     #[test]
