@@ -7,6 +7,13 @@ use crate::trendline::BandwidthUsage;
 
 /// Growth per second while the capacity is unknown.
 const GROWTH: f64 = 1.08;
+/// The same while the queue is short. Browsers grow no faster then.
+const QUICK_GROWTH: f64 = 1.2;
+/// The share of the known capacity that quick growth goes to.
+const KNOWN_SHARE: f64 = 0.95;
+/// Against what fills the queue: additive growth is so much faster, decreases so far apart.
+const COMPETING_GROWTH: f64 = 3.0;
+const COMPETING_INTERVAL: Duration = Duration::from_secs(1);
 /// The least additive growth in bits per second per second.
 const LEAST_GROWTH: f64 = 4_000.0;
 /// Throughput is believed without over-use after this time.
@@ -59,6 +66,10 @@ pub(crate) struct Aimd {
     rtt: Duration,
     /// Factor of the decrease. Browsers: 0.85.
     pub(crate) beta: f64,
+    /// Whether the queue is short: then growth below what is known to be there is quick.
+    pub(crate) queue_is_short: bool,
+    /// Whether something else fills the queue: then the share is held, not given up.
+    pub(crate) competing: bool,
     /// Whether the estimate stands still while the sender has less to send than it may.
     pub(crate) hold_in_alr: bool,
 }
@@ -77,6 +88,8 @@ impl Aimd {
             changed: None,
             rtt: Duration::from_millis(200),
             beta: 0.85,
+            queue_is_short: false,
+            competing: false,
             hold_in_alr: true,
         }
     }
@@ -112,9 +125,12 @@ impl Aimd {
 
     /// Whether a further decrease may follow the last one.
     pub(crate) fn may_reduce(&self, now: Duration, throughput: Option<f64>) -> bool {
-        let interval = self
-            .rtt
-            .clamp(Duration::from_millis(10), Duration::from_millis(200));
+        let least = if self.competing {
+            COMPETING_INTERVAL
+        } else {
+            Duration::from_millis(10)
+        };
+        let interval = self.rtt.clamp(least, least.max(Duration::from_millis(200)));
         let waited = self
             .changed
             .is_none_or(|changed| now.saturating_sub(changed) >= interval);
@@ -177,11 +193,26 @@ impl Aimd {
         if self.current >= limit || (in_alr && self.hold_in_alr) {
             return;
         }
-        let increased = if self.capacity.estimate.is_some() {
-            self.current + self.additive() * elapsed
-        } else {
-            let growth = self.current * (GROWTH.powf(elapsed) - 1.0);
+        let multiplicative = |growth: f64| {
+            let growth = self.current * (growth.powf(elapsed) - 1.0);
             self.current + growth.max(1_000.0 * elapsed)
+        };
+        let increased = match self.capacity.estimate {
+            None if self.queue_is_short => multiplicative(QUICK_GROWTH),
+            None => multiplicative(GROWTH),
+            Some(known) => {
+                let known = known * 1e3 * KNOWN_SHARE;
+                if self.queue_is_short && self.current < known {
+                    multiplicative(QUICK_GROWTH).min(known)
+                } else {
+                    let factor = if self.competing {
+                        COMPETING_GROWTH
+                    } else {
+                        1.0
+                    };
+                    self.current + self.additive() * factor * elapsed
+                }
+            }
         };
         self.current = increased.min(limit);
     }

@@ -63,6 +63,8 @@ const BETA_SHORT: f64 = 0.92;
 const BETA_LONG: f64 = 0.75;
 const QUEUE_SHORT: f64 = 20.0;
 const QUEUE_LONG: f64 = 120.0;
+/// What fills faster than this is a capacity that has come down (milliseconds).
+const QUEUE_FILLED: f64 = 60.0;
 /// Windows never get smaller than this, in bytes.
 const MIN_WINDOW: usize = 6_000;
 /// Round-trip times beyond this are clocks gone wrong.
@@ -221,11 +223,17 @@ impl GoogCc {
         let in_alr = self.alr.since().is_some();
         let before = self.aimd.estimate();
         let usage = self.trendline.usage();
+        let competing = self.queue.is_standing(now);
+        self.aimd.competing = competing;
+        self.aimd.queue_is_short = self.queue.current() < QUEUE_SHORT;
         if usage == BandwidthUsage::Overusing {
             if self.aimd.may_reduce(now, throughput) {
                 self.aimd.beta = self.beta(now);
                 // After a capacity has come down, the window's mean is of better times.
-                let recent = self.throughput.recent();
+                let recent = self
+                    .throughput
+                    .recent()
+                    .filter(|_| self.queue.current() > QUEUE_FILLED && !competing);
                 let least = throughput.map(|mean| recent.map_or(mean, |recent| mean.min(recent)));
                 match least {
                     Some(_) => self.aimd.update(now, usage, least, in_alr),
