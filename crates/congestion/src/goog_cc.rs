@@ -59,10 +59,16 @@ const MIN_RTT_WINDOW: Duration = Duration::from_secs(30);
 /// Probes wait while packets wait longer than this (milliseconds).
 const SHORT_QUEUE: f64 = 30.0;
 /// Factors of the decrease at a short queue and at a long one, and what they are (milliseconds).
-const BETA_SHORT: f64 = 0.92;
-const BETA_LONG: f64 = 0.75;
-const QUEUE_SHORT: f64 = 20.0;
-const QUEUE_LONG: f64 = 120.0;
+const BETA_SHORT: f64 = 0.95;
+const BETA_LONG: f64 = 0.78;
+const QUEUE_SHORT: f64 = 35.0;
+const QUEUE_LONG: f64 = 150.0;
+/// How long after a raise the window's mean throughput lags behind.
+const STALE_MEAN: Duration = Duration::from_millis(1500);
+/// Over-use below it is not answered yet (milliseconds).
+const QUEUE_CUT: f64 = 25.0;
+/// Growth is quick below it (milliseconds).
+const QUEUE_GROW: f64 = 20.0;
 /// What fills faster than this is a capacity that has come down (milliseconds).
 const QUEUE_FILLED: f64 = 60.0;
 /// Windows never get smaller than this, in bytes.
@@ -93,6 +99,8 @@ pub struct GoogCc {
     min_rtt: Option<(Duration, Duration)>,
     last_feedback: Option<Duration>,
     last_sent: Option<Duration>,
+    /// When a probe raised the estimate last.
+    raised: Option<Duration>,
     /// Until when feedback may stay away.
     silent_from: Option<Duration>,
     stats: Stats,
@@ -127,6 +135,7 @@ impl GoogCc {
             min_rtt: None,
             last_feedback: None,
             last_sent: None,
+            raised: None,
             silent_from: None,
             stats: Stats::default(),
         }
@@ -225,16 +234,26 @@ impl GoogCc {
         let usage = self.trendline.usage();
         let competing = self.queue.is_standing(now);
         self.aimd.competing = competing;
-        self.aimd.queue_is_short = self.queue.current() < QUEUE_SHORT;
-        if usage == BandwidthUsage::Overusing {
+        self.aimd.queue_is_short = self.queue.current() < QUEUE_GROW;
+        if usage == BandwidthUsage::Overusing && self.queue.current() < QUEUE_CUT {
+            // Growing, and hardly there yet: wait and see. Noise is no reason to give way.
+            self.aimd
+                .update(now, BandwidthUsage::Underusing, throughput, in_alr);
+        } else if usage == BandwidthUsage::Overusing {
             if self.aimd.may_reduce(now, throughput) {
                 self.aimd.beta = self.beta(now);
                 // After a capacity has come down, the window's mean is of better times.
-                let recent = self
-                    .throughput
-                    .recent()
-                    .filter(|_| self.queue.current() > QUEUE_FILLED && !competing);
-                let least = throughput.map(|mean| recent.map_or(mean, |recent| mean.min(recent)));
+                // After a probe has raised the estimate, it is of worse ones.
+                let recent = self.throughput.recent();
+                let raised = self
+                    .raised
+                    .is_some_and(|raised| now.saturating_sub(raised) < STALE_MEAN);
+                let filled = self.queue.current() > QUEUE_FILLED && !competing;
+                let least = throughput.map(|mean| match recent {
+                    Some(recent) if raised => recent,
+                    Some(recent) if filled => mean.min(recent),
+                    _ => mean,
+                });
                 match least {
                     Some(_) => self.aimd.update(now, usage, least, in_alr),
                     None => self.aimd.set_estimate(now, before / 2.0),
@@ -247,6 +266,7 @@ impl GoogCc {
                 self.aimd.probed(found);
                 self.aimd.set_estimate(now, found);
                 self.loss.probed(found);
+                self.raised = Some(now);
             }
         } else {
             self.aimd.update(now, usage, throughput, in_alr);

@@ -9,8 +9,11 @@ const BASE_PIECES: usize = 10;
 const RISE: f64 = 0.25;
 /// How long the queue must not have been short for something else to be filling it, and how short
 /// that is (milliseconds).
-const STANDING: Duration = Duration::from_secs(6);
+const STANDING: Duration = Duration::from_secs(4);
 const SHORT: f64 = 40.0;
+/// How long a standing queue is believed in, and how long it is then put to the test.
+const HOLD: Duration = Duration::from_secs(8);
+const TEST: Duration = Duration::from_secs(2);
 
 /// Delays are milliseconds; those taken in are between clocks that differ by a constant.
 #[derive(Debug)]
@@ -63,8 +66,12 @@ impl QueueDelay {
     }
 
     /// Whether the queue has been long for so long that something else fills it.
+    ///
+    /// Now and then the answer is no for a while, so that a queue that nobody but us fills drains.
     pub(crate) fn is_standing(&self, now: Duration) -> bool {
-        now.saturating_sub(self.short_at) > STANDING
+        let long = now.saturating_sub(self.short_at);
+        let standing = long.saturating_sub(STANDING).as_millis();
+        standing > 0 && standing % (HOLD + TEST).as_millis() < HOLD.as_millis()
     }
 }
 
