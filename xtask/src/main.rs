@@ -56,6 +56,18 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Send media over simulated bottlenecks: RFC 8867's cases, loss, wireless links; beside str0m's estimator.
+    CongestionTable {
+        /// Passed on: --check, --json, --quick and parts of scenarios' names.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// What an ICE agent costs: memory and processor of idle ones, time per datagram and check.
+    AgentCost {
+        /// Passed on: --check, --json, --quick.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Compare speed with other implementations: crypto, srtp, dtls, sctp, rtp, stun, ice, ...
     Bench {
         /// Which benchmark.
@@ -78,6 +90,10 @@ fn main() -> ExitCode {
             delegate::example("visavis-dtls", "handshake_table", &arguments)
         }
         Command::SctpTable { arguments } => delegate::bench("sctp-table", &arguments),
+        Command::CongestionTable { arguments } => delegate::bench("congestion-table", &arguments),
+        Command::AgentCost { arguments } => {
+            delegate::example("visavis-ice", "agent_cost", &arguments)
+        }
         Command::Bench { name, arguments } => delegate::bench(&name, &arguments),
     }
 }

@@ -196,7 +196,7 @@ impl Agent {
             .collect();
         let mut agent = Self {
             tie_breaker: random.u64(),
-            pacer: config.pacer.clone(),
+            pacer: config.pacer.clone().unwrap_or_default(),
             role: if config.lite {
                 Role::Controlled
             } else {
@@ -586,7 +586,12 @@ impl Agent {
         if self.pooled {
             return None;
         }
-        self.events.pop_front()
+        let event = self.events.pop_front();
+        if self.events.is_empty() {
+            // Events are rare and large.
+            self.events = VecDeque::new();
+        }
+        event
     }
 
     /// Asks for one more check on the selected (or best) pair as soon as the pace allows: for
@@ -672,6 +677,19 @@ impl Agent {
     fn next_id(&mut self) -> u32 {
         self.ids += 1;
         self.ids
+    }
+
+    /// Gives back what setting up took: an idle agent is small.
+    fn compact(&mut self) {
+        self.locals.shrink_to_fit();
+        self.gatherers.shrink_to_fit();
+        self.candidates.shrink_to_fit();
+        self.foundations.shrink_to_fit();
+        self.remotes.shrink_to_fit();
+        self.pairs.shrink_to_fit();
+        self.triggered.shrink_to_fit();
+        self.future.shrink_to_fit();
+        self.early.shrink_to_fit();
     }
 
     fn emit(&mut self, event: Event) {

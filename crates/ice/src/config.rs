@@ -473,8 +473,9 @@ pub struct Config {
     pub lite: bool,
     /// Credentials to use; drawn at random if `None`. A restart always draws.
     pub credentials: Option<Credentials>,
-    /// The pace, shared by clones.
-    pub pacer: Pacer,
+    /// A pace to share with other agents; `None` gives the agent one of its own, of
+    /// [`DEFAULT_TA`](crate::DEFAULT_TA).
+    pub pacer: Option<Pacer>,
     /// Timers.
     pub timing: Timing,
     /// Bounds.
@@ -508,7 +509,7 @@ impl Default for Config {
             role: Role::Controlling,
             lite: false,
             credentials: None,
-            pacer: Pacer::default(),
+            pacer: None,
             timing: Timing::default(),
             limits: Limits::default(),
             transport_policy: TransportPolicy::All,

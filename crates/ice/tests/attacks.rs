@@ -426,7 +426,7 @@ fn attack_47_new_checks_keep_the_pace_over_all_agents() {
     let mut agents: Vec<Agent> = (0..4)
         .map(|index| {
             let config = Config {
-                pacer: pacer.clone(),
+                pacer: Some(pacer.clone()),
                 ..Config::default()
             };
             let mut agent = Agent::new(config, Random::from_u64(index), start);

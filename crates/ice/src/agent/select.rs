@@ -410,6 +410,9 @@ impl Agent {
         let state = self.compute_state(now);
         if state != self.state {
             self.state = state;
+            if state == ConnectionState::Completed {
+                self.compact();
+            }
             self.emit(Event::ConnectionState(state));
         }
     }

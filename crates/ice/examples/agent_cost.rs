@@ -1,0 +1,298 @@
+//! What an ICE agent costs: memory and processor time of idle ones, time per application datagram and
+//! per check. `cargo xtask agent-cost`.
+
+#![allow(clippy::print_stdout, reason = "a table is printed")]
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::hint::black_box;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use visavis_datagram::{Ecn, Path, Random, TransmitBuf};
+use visavis_ice::{
+    Agent, Config, ConnectionState, Event, LocalAddress, Received, RemoteParameters, Role,
+};
+use visavis_report::{Options, Table};
+
+/// Agents in pairs that hear each other at once, over a virtual clock.
+struct Crowd {
+    now: Instant,
+    agents: Vec<Agent>,
+    /// Due times, and which one of an agent's is the latest.
+    timers: BinaryHeap<Reverse<(Instant, usize)>>,
+    armed: Vec<Option<Instant>>,
+    out: TransmitBuf,
+    datagrams: u64,
+}
+
+fn address(index: usize) -> SocketAddr {
+    let [_, a, b, c] = (index as u32).to_be_bytes();
+    SocketAddr::from(([10, a, b, c], 5000))
+}
+
+impl Crowd {
+    fn new(count: usize) -> Self {
+        let now = Instant::now();
+        let config = |role| {
+            Arc::new(Config {
+                role,
+                ..Config::default()
+            })
+        };
+        let configs = [config(Role::Controlling), config(Role::Controlled)];
+        let mut agents: Vec<Agent> = (0..count)
+            .map(|index| {
+                let random = Random::from_u64(index as u64);
+                let mut agent = Agent::new(configs[index % 2].clone(), random, now);
+                let local = LocalAddress::udp(address(index));
+                agent.add_local_address(now, local).expect("a good address");
+                agent.gather(now);
+                agent
+            })
+            .collect();
+        for index in 0..count {
+            let other = &mut agents[index ^ 1];
+            let parameters = RemoteParameters::new(other.local_credentials().clone());
+            let mut candidates = Vec::new();
+            while let Some(event) = other.poll_event() {
+                if let Event::Candidate(candidate) = event {
+                    candidates.push(candidate);
+                }
+            }
+            let agent = &mut agents[index];
+            agent.set_remote(now, parameters).expect("good credentials");
+            for candidate in candidates {
+                agent.add_remote_candidate(now, candidate);
+            }
+            agent.end_of_remote_candidates(now);
+        }
+        let mut crowd = Self {
+            now,
+            armed: vec![None; count],
+            timers: BinaryHeap::with_capacity(2 * count),
+            agents,
+            out: TransmitBuf::new(1, 1400),
+            datagrams: 0,
+        };
+        for index in 0..count {
+            crowd.settle(index);
+        }
+        crowd
+    }
+
+    /// Sends what an agent has, and what follows from it.
+    fn settle(&mut self, index: usize) {
+        let mut next = Some(index);
+        while let Some(index) = next.take() {
+            while let Some(transmit) = self.agents[index].poll_transmit(self.now, &mut self.out) {
+                self.datagrams += 1;
+                let mut bytes = [0; 1400];
+                let len = self.out.as_slice().len();
+                bytes[..len].copy_from_slice(self.out.as_slice());
+                let from = Path::udp(transmit.destination, transmit.source);
+                self.agents[index ^ 1].handle_datagram(self.now, from, &mut bytes[..len]);
+                next = Some(index ^ 1);
+            }
+            while self.agents[index].poll_event().is_some() {}
+            self.arm(index);
+        }
+    }
+
+    fn arm(&mut self, index: usize) {
+        let due = self.agents[index].poll_timeout();
+        if due != self.armed[index] {
+            self.armed[index] = due;
+            if let Some(due) = due {
+                self.timers.push(Reverse((due, index)));
+            }
+        }
+    }
+
+    /// Lets virtual time pass.
+    fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(&Reverse((due, index))) = self.timers.peek() {
+            if due > end {
+                break;
+            }
+            self.timers.pop();
+            if self.armed[index] != Some(due) {
+                continue;
+            }
+            self.armed[index] = None;
+            self.now = self.now.max(due);
+            self.agents[index].handle_timeout(self.now);
+            self.settle(index);
+            self.settle(index ^ 1);
+        }
+        self.now = end;
+    }
+}
+
+/// Resident memory in bytes.
+fn resident() -> f64 {
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: f64 = text
+        .split(' ')
+        .nth(1)
+        .and_then(|word| word.parse().ok())
+        .unwrap_or(f64::NAN);
+    pages * 4096.0
+}
+
+/// Nanoseconds per call, the best of several rounds.
+fn nanoseconds(rounds: u32, calls: u32, mut call: impl FnMut()) -> f64 {
+    (0..rounds)
+        .map(|_| {
+            let began = Instant::now();
+            for _ in 0..calls {
+                call();
+            }
+            began.elapsed().as_nanos() as f64 / f64::from(calls)
+        })
+        .fold(f64::INFINITY, f64::min)
+}
+
+fn main() -> ExitCode {
+    let (options, _) = Options::from_arguments();
+    let count = if options.quick { 1_000 } else { 10_000 };
+    let seconds = if options.quick { 60 } else { 300 };
+    let mut table = Table::new("What an ICE agent costs", &["what", "figure", "unit"]);
+
+    let before = resident();
+    let mut crowd = Crowd::new(count);
+    crowd.run(Duration::from_secs(30));
+    for agent in &crowd.agents {
+        assert!(
+            matches!(
+                agent.connection_state(),
+                ConnectionState::Connected | ConnectionState::Completed
+            ),
+            "{:?}",
+            agent.connection_state()
+        );
+    }
+    let bytes = (resident() - before) / count as f64;
+    crowd.datagrams = 0;
+    let began = Instant::now();
+    crowd.run(Duration::from_secs(seconds));
+    let per_second = began.elapsed().as_nanos() as f64 / (count as f64 * seconds as f64);
+    let rate = crowd.datagrams as f64 / (count as f64 * seconds as f64);
+    table.row(vec![
+        json!("idle agents in one process"),
+        json!(count),
+        json!(""),
+    ]);
+    table.row(vec![
+        json!("memory of an idle agent"),
+        json!(bytes.round()),
+        json!("bytes"),
+    ]);
+    table.row(vec![
+        json!("processor per idle agent and second"),
+        json!(per_second.round()),
+        json!("ns"),
+    ]);
+    table.row(vec![
+        json!("datagrams per idle agent and second"),
+        json!((rate * 1000.0).round() / 1000.0),
+        json!(""),
+    ]);
+    table.row(vec![
+        json!("all of them"),
+        json!((per_second * count as f64 / 1e7 * 1000.0).round() / 1000.0),
+        json!("% of a core"),
+    ]);
+
+    // The path of application data.
+    let now = crowd.now;
+    let agent = &mut crowd.agents[0];
+    let from = agent.selected_pair().expect("connected").path;
+    let mut datagram = [0x80; 1200];
+    let receive = nanoseconds(5, 1_000_000, || {
+        let received = agent.handle_datagram(now, from, black_box(&mut datagram));
+        assert!(matches!(received, Received::Data { .. }));
+    });
+    table.row(vec![
+        json!("application datagram received"),
+        json!((receive * 10.0).round() / 10.0),
+        json!("ns"),
+    ]);
+    let mut out = TransmitBuf::new(16, 1200);
+    for _ in 0..16 {
+        assert!(out.push(&datagram));
+    }
+    let send = nanoseconds(5, 1_000_000, || {
+        assert!(black_box(agent.send(now, Ecn::NotEct, black_box(&mut out))).is_some());
+    });
+    table.row(vec![
+        json!("run of application datagrams sent"),
+        json!((send * 10.0).round() / 10.0),
+        json!("ns"),
+    ]);
+    let stranger = Path::udp(from.local, address(9_999_999));
+    let noise = nanoseconds(5, 200_000, || {
+        agent.handle_datagram(now, stranger, black_box(&mut datagram));
+    });
+    table.row(vec![
+        json!("datagram of a stranger dropped"),
+        json!((noise * 10.0).round() / 10.0),
+        json!("ns"),
+    ]);
+
+    // A check of the peer, answered: parse, integrity, the agent's own work, the response.
+    let local = crowd.agents[0].local_credentials().clone();
+    let remote = crowd.agents[1].local_credentials().ufrag.clone();
+    let mut check = [0; 200];
+    let key = visavis_stun::IntegrityKey::short_term(&local.pwd);
+    let username = format!("{}:{remote}", local.ufrag);
+    let len = visavis_stun::MessageBuilder::new(
+        &mut check,
+        visavis_stun::Class::Request,
+        visavis_stun::Method::BINDING,
+        visavis_stun::TransactionId([7; 12]),
+    )
+    .add(&visavis_stun::attributes::Username(&username))
+    .add(&visavis_stun::attributes::Priority(1))
+    .add(&visavis_stun::attributes::IceControlled(1))
+    .integrity(&key)
+    .fingerprint()
+    .finish()
+    .expect("fits");
+    let agent = &mut crowd.agents[0];
+    let mut single = TransmitBuf::new(1, 1400);
+    let answered = nanoseconds(5, 100_000, || {
+        agent.handle_datagram(now, from, &mut check[..len]);
+        assert!(agent.poll_transmit(now, &mut single).is_some());
+    });
+    table.row(vec![
+        json!("check received and answered"),
+        json!(answered.round()),
+        json!("ns"),
+    ]);
+    check[len - 20] ^= 1;
+    let forged = nanoseconds(5, 100_000, || {
+        agent.handle_datagram(now, from, black_box(&mut check[..len]));
+    });
+    table.row(vec![
+        json!("forged check dropped"),
+        json!(forged.round()),
+        json!("ns"),
+    ]);
+
+    table.note(format!(
+        "{count} agents in pairs, each with one host candidate and a selected pair, over {seconds} virtual seconds; \
+         processor time includes both ends' checks, responses and the harness's timer heap"
+    ));
+    table.at_most("memory of an idle agent, bytes", bytes, 8192.0);
+    table.at_most(
+        "processor of 10,000 idle agents, % of a core",
+        per_second * 10_000.0 / 1e7,
+        10.0,
+    );
+    table.finish(options)
+}
