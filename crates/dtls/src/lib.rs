@@ -9,6 +9,11 @@
 //! addresses; ICE decides where datagrams come from and go. `README.md` maps RFC sections to code
 //! and names the deliberate deviations.
 
+/// The README's example, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod acks;
 mod alert;
 mod codec;
@@ -18,6 +23,8 @@ mod error;
 mod event;
 mod flight;
 mod front;
+#[doc(hidden)]
+pub mod fuzzing;
 mod key_schedule;
 mod message;
 mod range_set;
