@@ -194,15 +194,16 @@ impl Forwarder {
                 if self.outgoing.codec == Codec::Vp8 && !self.descriptors {
                     self.pictures.leave_out(info);
                 }
-                return match self.sequences.leave_out(sequence) {
-                    Some(out) => Decision::Fill(Rewrite {
-                        sequence: out,
-                        timestamp: self.clock.map(now, header.timestamp),
-                        marker: false,
-                        picture: None,
-                    }),
-                    None => Decision::Drop,
+                let Some(out) = self.sequences.leave_out(sequence) else {
+                    return Decision::Drop;
                 };
+                self.next = self.next.max(out + 1);
+                return Decision::Fill(Rewrite {
+                    sequence: out,
+                    timestamp: self.clock.map(now, header.timestamp),
+                    marker: false,
+                    picture: None,
+                });
             }
             Selection::Switch { marker } => {
                 self.stats.switches += 1;

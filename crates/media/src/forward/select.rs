@@ -24,16 +24,20 @@ pub fn describe(
 ) -> PayloadInfo {
     let frame = &descriptor.dependencies;
     let own = descriptor.structure.as_deref().or(structure);
-    // Whether the frame lets a receiver switch to the target of its own layers.
-    let switching_point = frame.temporal_id == 0
-        || own.is_some_and(|structure| {
+    // What the frame means for the decode targets of its own spatial layer, by temporal layer.
+    let switches = |temporal: &dyn Fn(u8) -> bool| {
+        own.is_some_and(|structure| {
             (0..structure.decode_targets).any(|target| {
-                structure.decode_target_layers(target) == (frame.spatial_id, frame.temporal_id)
+                let (spatial_id, temporal_id) = structure.decode_target_layers(target);
+                spatial_id == frame.spatial_id
+                    && temporal(temporal_id)
                     && descriptor.target(target) == DecodeTargetIndication::Switch
             })
         })
-        // A frame that lower temporal layers alone lead to.
-        || frame.targets.contains(&DecodeTargetIndication::Switch);
+    };
+    let top = own.map_or(0, DependencyStructure::max_temporal_id);
+    let switching_point = frame.temporal_id == 0 || switches(&|layer| layer == frame.temporal_id);
+    let up_switch = switches(&|layer| layer == top);
     PayloadInfo {
         start_of_frame: descriptor.head.start_of_frame,
         end_of_frame: descriptor.head.end_of_frame,
@@ -41,6 +45,7 @@ pub fn describe(
         spatial_id: frame.spatial_id,
         temporal_id: frame.temporal_id,
         switching_point,
+        up_switch,
         discardable: frame.targets.iter().all(|target| {
             matches!(
                 target,
@@ -151,6 +156,14 @@ impl Selector {
             && info.switching_point
         {
             current.temporal_id = info.temporal_id;
+        }
+        if info.up_switch
+            && newest
+            && info.start_of_frame
+            && info.temporal_id <= current.temporal_id
+            && info.spatial_id <= current.spatial_id
+        {
+            current.temporal_id = target.temporal_id;
         }
         if info.temporal_id > current.temporal_id || info.spatial_id > current.spatial_id {
             return Selection::LeaveOut;

@@ -173,6 +173,8 @@ pub struct PayloadInfo {
     pub temporal_id: u8,
     /// Whether a receiver of lower temporal layers can begin with this layer here.
     pub switching_point: bool,
+    /// Whether a receiver that gets this frame's temporal layer can begin with all higher ones behind it.
+    pub up_switch: bool,
     /// Whether no other frame depends on it.
     pub discardable: bool,
     /// The picture's number, if the format has one.

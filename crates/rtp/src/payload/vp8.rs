@@ -159,6 +159,7 @@ pub(super) fn inspect(payload: &[u8]) -> Result<PayloadInfo> {
         spatial_id: 0,
         temporal_id,
         switching_point: sync || temporal_id == 0,
+        up_switch: false,
         discardable: descriptor.non_reference,
         picture_id: descriptor.picture_id.map(|id| id.value),
         picture_id_bits: descriptor

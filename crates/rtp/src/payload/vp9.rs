@@ -301,7 +301,8 @@ pub(super) fn inspect(payload: &[u8]) -> Result<PayloadInfo> {
         let bits = reader.u8()?;
         info.temporal_id = bits >> 5;
         info.spatial_id = bits >> 1 & 0x07;
-        info.switching_point = bits & 0x10 != 0 || info.temporal_id == 0;
+        info.up_switch = bits & 0x10 != 0;
+        info.switching_point = info.up_switch || info.temporal_id == 0;
         info.keyframe &= info.spatial_id == 0;
         if flags & 0x10 == 0 {
             info.tl0_picture_index = Some(reader.u8()?);
