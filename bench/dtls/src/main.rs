@@ -5,11 +5,18 @@ mod foreign;
 mod ours;
 
 use std::cell::RefCell;
+use std::hint::black_box;
 use std::process::ExitCode;
 
 use bench_crypto::{Contestant, compare, machine};
 use serde_json::json;
-use visavis_crypto::{Group, KeyAlgorithm, SigningKey, kx};
+use visavis_crypto::certificate::SelfSigned;
+use visavis_crypto::cipher::MaskKey;
+use visavis_crypto::hash::Hash;
+use visavis_crypto::hkdf::{self, Expander};
+use visavis_crypto::{
+    Certificate, Group, HashAlgorithm, PeerCertificate, Secret, aead, hmac, kx, prf,
+};
 use visavis_datagram::Random;
 use visavis_dtls::Version;
 use visavis_report::{Options, Table};
@@ -32,6 +39,10 @@ fn main() -> ExitCode {
         "a handshake is both ends of one, with ECDSA P-256 certificates on both; {}",
         machine()
     ));
+    table.note(
+        "the primitives: key exchange, signatures, certificates, fingerprints, key schedule, key \
+         set-up and transcript hashes of both ends",
+    );
     table.note("dimpl 0.9, crypto by aws-lc-rs; openssl 0.10 on the system's OpenSSL");
     table.finish(options)
 }
@@ -62,7 +73,6 @@ fn handshakes(table: &mut Table, rounds: usize) {
     let of_12 = settings(Version::Dtls12, Group::X25519);
     let dimpl = foreign::Dimpl::new();
     let openssl = foreign::Openssl::new();
-    let primitives = |group| move || primitives(group);
     let results = compare(
         rounds,
         vec![
@@ -73,18 +83,28 @@ fn handshakes(table: &mut Table, rounds: usize) {
             Contestant::new("dimpl 1.2 X25519", || drop(dimpl.handshake(false))),
             Contestant::new("OpenSSL 1.2 X25519", || drop(openssl.handshake())),
             Contestant::new(
-                "primitives X25519MLKEM768",
-                primitives(Group::X25519MlKem768)(),
+                "primitives 1.3 X25519MLKEM768",
+                primitives(Version::Dtls13, Group::X25519MlKem768),
             ),
-            Contestant::new("primitives X25519", primitives(Group::X25519)()),
+            Contestant::new(
+                "primitives 1.3 X25519",
+                primitives(Version::Dtls13, Group::X25519),
+            ),
+            Contestant::new(
+                "primitives 1.2 X25519",
+                primitives(Version::Dtls12, Group::X25519),
+            ),
         ],
     );
     report(table, "handshake", &results);
     let time = |stack| of(&results, stack);
     for (stack, bare) in [
-        ("visavis 1.3 X25519MLKEM768", "primitives X25519MLKEM768"),
-        ("visavis 1.3 X25519", "primitives X25519"),
-        ("visavis 1.2 X25519", "primitives X25519"),
+        (
+            "visavis 1.3 X25519MLKEM768",
+            "primitives 1.3 X25519MLKEM768",
+        ),
+        ("visavis 1.3 X25519", "primitives 1.3 X25519"),
+        ("visavis 1.2 X25519", "primitives 1.2 X25519"),
     ] {
         let name = format!("{stack} handshake over its primitives");
         table.at_most(&name, time(stack) / time(bare), 1.3);
@@ -99,22 +119,99 @@ fn handshakes(table: &mut Table, rounds: usize) {
     }
 }
 
-/// The asymmetric work of both ends of a handshake.
-fn primitives(group: Group) -> impl FnMut() {
+/// What both ends of a handshake ask of the crypto crate, and nothing else.
+fn primitives(version: Version, group: Group) -> impl FnMut() {
     let mut random = Random::from_u64(1);
-    let key = SigningKey::generate(KeyAlgorithm::EcdsaP256, &mut random).expect("a key");
-    let scheme = key.schemes()[0];
+    let certificate = Certificate::self_signed(&SelfSigned::at(1_800_000_000), &mut random)
+        .expect("a certificate");
     move || {
         let exchange = kx::start(group, &mut random).expect("a share");
         let (share, theirs) =
             kx::start_and_complete(group, exchange.share(), &mut random).expect("a secret");
-        assert!(exchange.complete(&share).expect("a secret") == theirs);
+        let shared = exchange.complete(&share).expect("a secret");
+        assert!(shared == theirs);
+        let key = certificate.signing_key();
+        let scheme = key.schemes()[0];
         for _ in 0..2 {
             let signature = key.sign(scheme, &[7; 130]).expect("a signature");
-            key.public_key()
-                .verify(scheme, &[7; 130], &signature)
+            let peer = PeerCertificate::parse(certificate.der()).expect("a certificate");
+            peer.verify(scheme, &[7; 130], &signature)
                 .expect("a good signature");
+            black_box(certificate.fingerprint(HashAlgorithm::Sha256));
+            match version {
+                Version::Dtls13 => key_schedule_13(&shared),
+                Version::Dtls12 => key_schedule_12(&shared),
+            }
         }
+    }
+}
+
+const HASH: HashAlgorithm = HashAlgorithm::Sha256;
+
+/// The key schedule of 1.3 at one end, and the keys of two epochs in both directions.
+fn key_schedule_13(shared: &Secret) {
+    let expand = |expander: &Expander, count: usize| {
+        for _ in 0..count {
+            let mut out = [0; 32];
+            expander
+                .expand(
+                    &[&[0, 32, 18], b"dtls13c hs traffic", &[32], &[1; 32]],
+                    &mut out,
+                )
+                .expect("an output");
+            black_box(out);
+        }
+    };
+    let stage = |secret: &Secret| {
+        let extracted = hkdf::extract(HASH, &[1; 32], secret.as_ref());
+        let expander = Expander::new(HASH, extracted.as_ref());
+        expand(&expander, 3);
+        extracted
+    };
+    let secret = stage(&stage(shared));
+    for _ in 0..4 {
+        expand(&Expander::new(HASH, secret.as_ref()), 3);
+        black_box(aead::Key::new(aead::Algorithm::Aes128Gcm, &[2; 16]).expect("a key"));
+        black_box(MaskKey::new(aead::Algorithm::Aes128Gcm, &[2; 16]).expect("a key"));
+    }
+    for _ in 0..2 {
+        // Both Finished messages, and SRTP's exporter.
+        expand(&Expander::new(HASH, secret.as_ref()), 1);
+        black_box(hmac::Key::new(HASH, secret.as_ref()).sign(&[&[1; 32]]));
+        expand(&Expander::new(HASH, secret.as_ref()), 1);
+    }
+    transcript();
+}
+
+/// The secrets of 1.2 at one end, and the keys in both directions.
+fn key_schedule_12(shared: &Secret) {
+    // Master secret, keys, both Finished messages, SRTP's exporter.
+    for len in [48, 40, 12, 12, 56] {
+        let mut out = [0; 56];
+        let seed = [&[1; 32][..], &[2; 32]];
+        prf::tls12(
+            HASH,
+            shared.as_ref(),
+            b"extended master secret",
+            seed,
+            &mut out[..len],
+        );
+        black_box(out);
+    }
+    for _ in 0..2 {
+        black_box(aead::Key::new(aead::Algorithm::Aes128Gcm, &[2; 16]).expect("a key"));
+    }
+    transcript();
+}
+
+/// Two kilobytes of messages, and the hashes on the way.
+fn transcript() {
+    let mut hash = Hash::new(HASH);
+    for _ in 0..8 {
+        hash.update(&[3; 256]);
+    }
+    for _ in 0..5 {
+        black_box(hash.current());
     }
 }
 
