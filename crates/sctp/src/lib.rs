@@ -28,3 +28,12 @@ pub use stats::Stats;
 pub use types::{
     CloseReason, Event, Message, Negotiated, Ppid, Reliability, SendOptions, State, StreamId,
 };
+
+/// Doors for the fuzz targets. Not part of the API.
+#[doc(hidden)]
+pub mod fuzzing {
+    /// Reads a packet to its last parameter; how many chunks it had.
+    pub fn parse_packet(bytes: &[u8]) -> usize {
+        crate::wire::walk(bytes)
+    }
+}

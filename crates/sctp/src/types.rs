@@ -71,9 +71,10 @@ pub struct Message {
     pub unordered: bool,
     /// Whether this is the beginning. A whole message is both first and last.
     pub first: bool,
-    /// Whether this is the end. Parts of one message come in order; with I-DATA those of messages
-    /// on other streams may stand between them. A part with `first` before the `last` of the
-    /// message before it on the same stream means that the sender abandoned that one.
+    /// Whether this is the end. Parts of one message come in order; messages on other streams, and
+    /// whole unordered ones on the same stream, may stand between them. A part with `first` (and
+    /// not `last`) before the `last` of the parts before it on the same stream means that the
+    /// sender abandoned that message.
     pub last: bool,
     /// The bytes.
     pub data: Bytes,

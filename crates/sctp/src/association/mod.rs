@@ -355,6 +355,11 @@ impl Association {
         self.queue.buffered() + self.outstanding.unacked_payload()
     }
 
+    /// Received bytes, with the cost of holding them, that the application has not taken.
+    pub fn received_waiting(&self) -> usize {
+        self.reassembly.charged()
+    }
+
     /// Asks for [`Event::BufferedAmountLow`] when the bytes waiting on a stream fall to `threshold`.
     pub fn set_buffered_amount_low_threshold(&mut self, stream: StreamId, threshold: usize) {
         self.queue.set_low_threshold(stream.0, threshold);

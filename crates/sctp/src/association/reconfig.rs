@@ -27,8 +27,9 @@ pub(super) struct Reconfig {
     waiting: Vec<StreamId>,
     add_waiting: u16,
     request: Option<Request>,
-    /// The request as it was sent.
+    /// The request as it was sent, and the last TSN assigned then.
     sent: Bytes,
+    sent_last_tsn: u32,
     /// Of the peer's next request.
     peer_sequence: u32,
     /// The result of the peer's last request.
@@ -47,6 +48,7 @@ impl Reconfig {
             add_waiting: 0,
             request: None,
             sent: Bytes::new(),
+            sent_last_tsn: 0,
             peer_sequence: 0,
             last_result: reconfig_result::NOTHING_TO_DO,
             deferred: None,
@@ -130,6 +132,8 @@ impl Association {
     fn send_request(&mut self, now: Time, request: Request) {
         let sequence = self.reconfig.sequence;
         self.reconfig.sequence = sequence.wrapping_add(1);
+        let last_tsn = self.outstanding.next_tsn().wrapping_sub(1);
+        self.reconfig.sent_last_tsn = last_tsn;
         let mut chunk = BytesMut::with_capacity(32);
         match &request {
             Request::Reset(streams) => {
@@ -137,7 +141,7 @@ impl Association {
                 chunk.put_u16(16 + 2 * streams.len() as u16);
                 chunk.put_u32(sequence);
                 chunk.put_u32(self.reconfig.peer_sequence.wrapping_sub(1));
-                chunk.put_u32(self.outstanding.next_tsn().wrapping_sub(1));
+                chunk.put_u32(last_tsn);
                 for stream in streams {
                     chunk.put_u16(stream.0);
                 }
@@ -318,6 +322,9 @@ impl Association {
         );
         match self.reconfig.request.take() {
             Some(Request::Reset(streams)) if performed => {
+                // The peer resets only once it has everything up to that TSN (section 5.2.2 E2). A
+                // FORWARD-TSN that still named it would skip messages of the stream's new life.
+                self.ack_cumulatively(now, self.reconfig.sent_last_tsn);
                 for stream in &streams {
                     self.queue.reset_stream(stream.0);
                 }

@@ -172,8 +172,9 @@ impl Model {
         } else {
             self.round_lost as f64 / total as f64
         };
-        let grown = self.min_rtt + (self.min_rtt / 4).max(Duration::from_millis(1));
-        let queue = self.round_min_rtt != Duration::MAX && self.round_min_rtt > grown;
+        let quarter = (self.min_rtt / 4).max(Duration::from_millis(1));
+        let queue = self.round_min_rtt != Duration::MAX
+            && self.round_min_rtt > self.min_rtt.saturating_add(quarter);
         let some = self.round_lost > 0;
         let much = self.round_lost > 4 * self.packet as u64 && lost_share > LOSS_ALWAYS;
         if (queue && some) || much {
@@ -229,7 +230,7 @@ impl Model {
                     _ => elapsed,
                 };
                 // A flow that its window or the application holds back cannot fill the probe.
-                let stuck = now.since(self.phase_since) > self.min_rtt * 3;
+                let stuck = now.since(self.phase_since) > self.min_rtt.saturating_mul(3);
                 if over || stuck {
                     self.enter(now, Phase::Cruise((index + 1) % CYCLE.len()));
                 }

@@ -117,7 +117,8 @@ pub enum ChannelEvent {
         data: Bytes,
     },
     /// A part of a message that is larger than
-    /// [`Limits::whole_message`](crate::Limits::whole_message).
+    /// [`Limits::whole_message`](crate::Limits::whole_message), or that came while the receive
+    /// window was full. On an unordered channel, whole messages may stand between the parts of one.
     MessagePart {
         /// Where.
         channel: ChannelId,

@@ -119,6 +119,9 @@ struct Lane {
     waiting: VecDeque<Waiting>,
     /// Bytes of the latest message of several fragments: a good guess for the next one.
     size_hint: usize,
+    /// The stream's other lane has handed out a part: this one hands out whole messages only, so
+    /// that parts of one message follow each other.
+    whole_only: bool,
 }
 
 #[derive(Debug)]
@@ -196,12 +199,17 @@ impl Reassembly {
                 self.shared.whole(&fragment);
                 return Ok(());
             }
-            inbound
-                .unordered
-                .get_or_insert_default()
-                .insert_unordered(&mut self.shared, &fragment)
+            let whole_only = inbound.ordered.is_partly_out();
+            let lane = inbound.unordered.get_or_insert_default();
+            lane.whole_only = whole_only;
+            lane.insert_unordered(&mut self.shared, &fragment)
         } else {
+            let whole_only = inbound
+                .unordered
+                .as_deref()
+                .is_some_and(Lane::is_partly_out);
             let lane = &mut inbound.ordered;
+            lane.whole_only = whole_only;
             if !fragment.interleaved {
                 fragment.place.message = unwrap16(fragment.place.message as u16, lane.next_message);
             }
@@ -222,8 +230,14 @@ impl Reassembly {
     pub(crate) fn hand_out_partial(&mut self) {
         for inbound in self.streams.values_mut() {
             let stream = inbound.stream;
+            inbound.ordered.whole_only = inbound
+                .unordered
+                .as_deref()
+                .is_some_and(Lane::is_partly_out);
             inbound.ordered.hand_out(&mut self.shared, stream, false);
+            let whole_only = inbound.ordered.is_partly_out();
             if let Some(lane) = inbound.unordered.as_deref_mut() {
+                lane.whole_only = whole_only;
                 lane.hand_out(&mut self.shared, stream, true);
             }
         }
@@ -266,9 +280,7 @@ impl Reassembly {
     pub(crate) fn skip_unordered(&mut self, cumulative: u32) {
         for inbound in self.streams.values_mut() {
             if let Some(lane) = inbound.unordered.as_deref_mut() {
-                lane.discard(&mut self.shared, |place| {
-                    at_or_after(cumulative, place.index)
-                });
+                lane.discard_dead(&mut self.shared, cumulative);
                 lane.drain_unordered(&mut self.shared, inbound.stream);
             }
         }
@@ -353,6 +365,10 @@ impl Shared {
 }
 
 impl Lane {
+    fn is_partly_out(&self) -> bool {
+        self.assembling.as_ref().is_some_and(|a| a.partly_out)
+    }
+
     fn insert_ordered(
         &mut self,
         shared: &mut Shared,
@@ -602,7 +618,7 @@ impl Lane {
         let Some(assembling) = &mut self.assembling else {
             return;
         };
-        if assembling.bytes.is_empty() {
+        if assembling.bytes.is_empty() || self.whole_only {
             return;
         }
         let data = assembling.bytes.split().freeze();
@@ -635,6 +651,44 @@ impl Lane {
             }
             !gone
         });
+    }
+
+    /// Forgets unordered DATA fragments whose message misses one up to `cumulative`, which will not
+    /// come any more.
+    fn discard_dead(&mut self, shared: &mut Shared, cumulative: u32) {
+        let is_gone = |index: u32| at_or_after(cumulative, index);
+        if self.assembling.is_some() {
+            let waiting = std::mem::take(&mut self.waiting);
+            self.discard(shared, |place| is_gone(place.index));
+            self.waiting = waiting;
+        }
+        let mut at = 0;
+        while at < self.waiting.len() {
+            let mut end = at;
+            while let Some(next) = self.waiting.get(end + 1)
+                && !self.waiting[end].end
+                && !next.begin
+                && next.place == self.waiting[end].place.next()
+            {
+                end += 1;
+            }
+            let (first, last) = (&self.waiting[at], &self.waiting[end]);
+            let misses_first = !first.begin && is_gone(first.place.index.wrapping_sub(1));
+            let misses_last = !last.end && is_gone(last.place.next().index);
+            // The beginning may be in the making already.
+            let continues = self
+                .assembling
+                .as_ref()
+                .is_some_and(|assembling| assembling.next == first.place);
+            if (misses_first && !continues) || misses_last {
+                for waiting in self.waiting.drain(at..=end) {
+                    shared.waiting_chunks -= 1;
+                    shared.refund(waiting.data.len() + OVERHEAD);
+                }
+            } else {
+                at = end + 1;
+            }
+        }
     }
 
     fn trim(&mut self) {

@@ -465,24 +465,23 @@ impl Outstanding {
                 self.lost_count -= 1;
                 self.unacked_payload -= payload;
             }
-            Status::Acked | Status::Abandoned => return,
+            // The peer holds a fragment that will never be whole: the FORWARD-TSN is to reach it too.
+            Status::Acked | Status::Abandoned => {}
         }
         sent.status = Status::Abandoned;
         sent.payload = Bytes::new();
     }
 
-    /// The TSN before which everything is acknowledged or abandoned, minus one: "Advanced.Peer.Ack.Point"
-    /// (RFC 3758 section 3.5); and whether that is beyond the cumulative acknowledgement.
+    /// "Advanced.Peer.Ack.Point" (RFC 3758 section 3.5 C2), if it is beyond the cumulative
+    /// acknowledgement. It does not pass what a gap block acknowledged: a FORWARD-TSN beyond a
+    /// fragment of an unordered message that is still wanted would make the peer drop it.
     pub(crate) fn advanced_ack_point(&self) -> Option<u32> {
-        if self.ring.front()?.status != Status::Abandoned {
-            return None;
-        }
         let settled = self
             .ring
             .iter()
-            .take_while(|sent| matches!(sent.status, Status::Abandoned | Status::Acked))
+            .take_while(|sent| sent.status == Status::Abandoned)
             .count();
-        Some(self.base.wrapping_add(settled as u32).wrapping_sub(1))
+        (settled != 0).then(|| self.base.wrapping_add(settled as u32).wrapping_sub(1))
     }
 
     /// The chunks up to `tsn`.

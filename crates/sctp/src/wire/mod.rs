@@ -27,3 +27,26 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
 pub(crate) const fn padded(length: usize) -> usize {
     (length + 3) & !3
 }
+
+/// Reads everything in a packet; how many chunks it had.
+pub(crate) fn walk(packet: &[u8]) -> usize {
+    let Ok((_, chunks)) = parse(packet) else {
+        return 0;
+    };
+    let mut count = 0;
+    for chunk in chunks.flatten() {
+        count += 1;
+        count += match chunk {
+            Chunk::Init(init) | Chunk::InitAck(init) => Parameters::new(init.parameters).count(),
+            Chunk::Heartbeat(bytes)
+            | Chunk::HeartbeatAck(bytes)
+            | Chunk::Abort(bytes, _)
+            | Chunk::Error(bytes)
+            | Chunk::ReConfig(bytes) => Parameters::new(bytes).count(),
+            Chunk::Sack(sack) => sack.gaps().count() + sack.duplicate_count(),
+            Chunk::ForwardTsn(forward) => forward.skips().count(),
+            _ => 0,
+        };
+    }
+    count
+}
