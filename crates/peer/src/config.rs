@@ -101,7 +101,7 @@ pub struct Configuration {
     /// What is done for media.
     pub media: MediaSettings,
     /// Whether the SCTP handshake rides in descriptions (`a=sctp-init`, draft-hancke-tsvwg-snap): saves
-    /// two round trips where the peer does it too. Default true.
+    /// two round trips where the peer does it too. Default false.
     pub snap: bool,
     /// Whether the DTLS handshake rides in STUN (draft-hancke-webrtc-sped). Default false.
     pub sped: bool,
@@ -203,7 +203,7 @@ impl Default for Configuration {
             video_extensions: default_extensions(Kind::Video),
             receive_simulcast: true,
             media: MediaSettings::default(),
-            snap: true,
+            snap: false,
             sped: false,
             limits: Limits::default(),
         }

@@ -30,8 +30,12 @@ mod error;
 mod events;
 pub mod extensions;
 mod jsep;
+mod log;
 mod media;
 mod parameters;
+pub mod sframe;
+mod sped;
+mod stats;
 mod transceiver;
 mod transport;
 
@@ -40,14 +44,17 @@ pub use config::{
     BundlePolicy, Configuration, DtlsRolePreference, DtlsSettings, Limits, MediaSettings,
 };
 pub use connection::{
-    CertificateKind, OfferOptions, PeerConnection, Received, ReceivedRtp, generate_certificate,
+    CertificateKind, DirectData, DirectMedia, DirectParameters, DirectRemote, OfferOptions,
+    PeerConnection, Received, ReceivedRtp, generate_certificate,
 };
 pub use error::Error;
 pub use events::{ConnectionState, DtlsState, Event, IceCandidate, SctpState};
 pub use extensions::{HeaderExtension, NegotiatedExtension};
 pub use jsep::{Description, SdpType, SignalingState};
+pub use log::{Decision, LogEntry};
 pub use media::{InboundStats, OutboundStats, OutgoingRtp};
 pub use parameters::{Encoding, Priority, SendParameters, is_scalability_mode};
+pub use stats::{Stats, StatsKind, StatsReport, StatsValue};
 pub use transceiver::{
     EncodingSources, Receiver, Sender, Transceiver, TransceiverDirection, TransceiverId,
     TransceiverInit,

@@ -17,6 +17,7 @@ use visavis_srtp as srtp;
 use crate::config::Limits;
 use crate::events::DtlsState;
 use crate::media::{Media, Polled};
+use crate::sped::{self, Sped};
 
 /// What a datagram was, for the media above.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,6 +85,8 @@ pub(crate) struct Transport {
     limits: Limits,
     pub(crate) stats: TransportStats,
     closing: Closing,
+    /// DTLS in STUN, if it is wanted.
+    sped: Option<Box<Sped>>,
     pub(crate) key_log: VecDeque<String>,
 }
 
@@ -120,6 +123,7 @@ impl Transport {
             limits,
             stats: TransportStats::default(),
             closing: Closing::No,
+            sped: None,
             key_log: VecDeque::new(),
         }
     }
@@ -189,7 +193,8 @@ impl Transport {
         let Some(remote) = self.remote.clone() else {
             return;
         };
-        let has_path = self.has_path() || !self.early.is_empty();
+        let carried = self.sped.as_ref().is_some_and(|sped| sped.is_on());
+        let has_path = self.has_path() || carried || !self.early.is_empty();
         if self.dtls.is_some() || self.dtls_state != DtlsState::New || !has_path {
             return;
         }
@@ -204,6 +209,10 @@ impl Transport {
             return;
         };
         connection.set_remote_fingerprints(now, remote.fingerprints);
+        if carried && !self.has_path() {
+            connection.set_mtu(sped::MTU);
+            connection.set_outer_carrier(true);
+        }
         self.dtls = Some(connection);
         self.dtls_state = DtlsState::Connecting;
         for mut datagram in std::mem::take(&mut self.early) {
@@ -251,7 +260,14 @@ impl Transport {
         ecn: Ecn,
         datagram: &mut [u8],
     ) -> Incoming {
-        let payload = match self.ice.handle_datagram(now, from, datagram) {
+        let received = match &mut self.sped {
+            Some(sped) => self
+                .ice
+                .handle_datagram_with(now, from, datagram, &mut **sped),
+            None => self.ice.handle_datagram(now, from, datagram),
+        };
+        self.follow_sped(now);
+        let payload = match received {
             ice::Received::Consumed => {
                 self.try_start(now);
                 return Incoming::Nothing;
@@ -383,10 +399,11 @@ impl Transport {
         loop {
             out.clear();
             out.set_framing(Framing::default());
-            if let Some(transmit) = self.ice.poll_transmit(now, out) {
+            if let Some(transmit) = self.poll_ice(now, out) {
                 return Some(transmit);
             }
             self.try_start(now);
+            self.follow_sped(now);
             if !self.has_path() {
                 self.finish_closing(now);
                 return None;
@@ -400,6 +417,48 @@ impl Transport {
                 return Some(transmit);
             }
             // ICE took the run, and gives it by its own poll, or dropped it.
+        }
+    }
+
+    fn poll_ice(&mut self, now: Instant, out: &mut TransmitBuf) -> Option<Transmit> {
+        let Some(sped) = &mut self.sped else {
+            return self.ice.poll_transmit(now, out);
+        };
+        if let Some(dtls) = self.dtls.as_mut().filter(|_| sped.is_on()) {
+            sped.follow(now, dtls);
+        }
+        let transmit = self.ice.poll_transmit_with(now, out, &mut **sped);
+        if transmit.is_some() && sped.wants_message() {
+            self.ice.request_check(now);
+        }
+        transmit
+    }
+
+    /// Lets the handshake ride in STUN, if the peer does so too.
+    pub(crate) fn carry_handshake(&mut self) {
+        self.sped = Some(Box::new(Sped::new()));
+    }
+
+    /// Follows what came in STUN. With a path, DTLS takes that.
+    fn follow_sped(&mut self, now: Instant) {
+        let Some(sped) = &mut self.sped else {
+            return;
+        };
+        let acknowledged = sped.take_acknowledged();
+        if let Some(dtls) = &mut self.dtls {
+            for piece in acknowledged {
+                dtls.flight_acknowledged(now, piece);
+            }
+        }
+        while let Some(mut packet) = self.sped.as_mut().and_then(|sped| sped.take_packet()) {
+            self.receive_dtls(now, Ecn::NotEct, &mut packet);
+        }
+        let over = self.has_path() || self.sped.as_ref().is_some_and(|sped| !sped.is_on());
+        if over && let Some(mut sped) = self.sped.take() {
+            sped.turn_off();
+            if let Some(dtls) = &mut self.dtls {
+                dtls.set_outer_carrier(false);
+            }
         }
     }
 
@@ -495,7 +554,6 @@ impl Transport {
         self.srtp.is_some()
     }
 
-    #[allow(dead_code, reason = "statistics come next")]
     /// The profile that protects media.
     pub(crate) fn srtp_profile(&self) -> Option<srtp::Profile> {
         self.srtp.as_ref().map(|srtp| srtp.send.profile())

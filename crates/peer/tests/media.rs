@@ -252,3 +252,73 @@ fn engines_can_be_turned_off() {
     let sent = call.pc(ALICE).outbound_stats().next().unwrap();
     assert_eq!(sent.report, None);
 }
+
+#[test]
+fn key_presses_are_played_between_packets() {
+    let mut call = call(9, 0.0);
+    let audio = call.pc(ALICE).add_track(Kind::Audio, "a", &[]).unwrap();
+    call.negotiate(ALICE);
+    assert!(call.run(10.0, |a, b| connected(a) && connected(b)));
+    let (now, ms) = (call.now(), Duration::from_millis);
+    let refused = call.pc(ALICE).insert_dtmf(now, audio, "1", ms(100), ms(50));
+    assert_eq!(refused.unwrap_err().name(), "InvalidStateError");
+    send(&mut call, audio, 0, 1, 3);
+    let now = call.now();
+    call.pc(ALICE)
+        .insert_dtmf(now, audio, "5#", ms(100), ms(50))
+        .unwrap();
+    call.end(BOB).rtp.clear();
+    assert!(call.run(3.0, |alice, _| alice.saw(|event| {
+        *event
+            == Event::ToneChange {
+                transceiver: audio,
+                tone: String::new(),
+            }
+    })));
+    assert_eq!(call.pc(ALICE).tone_buffer(audio), "");
+    let events: Vec<(u16, u32, u8, bool)> = call
+        .end(BOB)
+        .rtp
+        .iter()
+        .map(|(_, bytes)| {
+            let packet = visavis_rtp::Packet::parse(bytes).unwrap();
+            assert_eq!(packet.payload_type().value(), 110);
+            let payload = packet.payload();
+            (
+                packet.sequence().0,
+                packet.timestamp(),
+                payload[0],
+                payload[1] & 0x80 != 0,
+            )
+        })
+        .collect();
+    // Sequence numbers go on without a gap, and each event keeps its timestamp.
+    assert!(
+        events.windows(2).all(|pair| pair[1].0 == pair[0].0 + 1),
+        "{events:?}"
+    );
+    let tones: Vec<_> = [5, 11]
+        .map(|tone| events.iter().filter(|e| e.2 == tone).count())
+        .into();
+    assert_eq!(tones[0] + tones[1], events.len());
+    assert_eq!(events.iter().filter(|event| event.3).count(), 6);
+    let stamps: std::collections::HashSet<_> = events.iter().map(|event| event.1).collect();
+    assert_eq!(stamps.len(), 2);
+    // The application's packets follow under the next numbers.
+    call.end(BOB).rtp.clear();
+    let next = events.last().unwrap().0 + 1;
+    let now = call.now();
+    let packet = OutgoingRtp {
+        payload_type: 111,
+        sequence: 4,
+        payload: b"x",
+        ..OutgoingRtp::default()
+    };
+    call.pc(ALICE).send_rtp(now, audio, 0, &packet).unwrap();
+    call.run(0.2, |_, _| false);
+    let (_, bytes) = &call.end(BOB).rtp[0];
+    assert_eq!(
+        visavis_rtp::Packet::parse(bytes).unwrap().sequence().0,
+        next
+    );
+}

@@ -8,9 +8,10 @@ use visavis_sctp::datachannel::{
     ChannelEvent, ChannelId, ChannelOptions, ChannelState, DataChannels, MessageKind,
 };
 
-use super::PeerConnection;
+use super::{ChannelCounters, PeerConnection};
 use crate::error::Error;
 use crate::events::{Event, SctpState};
+use crate::log::Decision;
 
 impl PeerConnection {
     /// W3C `createDataChannel`.
@@ -46,6 +47,7 @@ impl PeerConnection {
             self.jsep.data.requested = true;
             self.update_negotiation_needed = true;
         }
+        self.count(channel);
         self.transport.try_start(now);
         Ok(channel)
     }
@@ -84,13 +86,18 @@ impl PeerConnection {
             .channels
             .as_mut()
             .ok_or_else(|| Error::state("the channel is not open"))?;
-        channels
-            .send_part(now, channel, kind, data, last)
-            .map_err(|error| match error {
-                sctp::Error::MessageTooLarge { .. } => Error::Type(error.to_string().into()),
-                sctp::Error::WouldBlock => Error::Operation("the send buffer is full".into()),
-                other => Error::InvalidState(other.to_string().into()),
-            })
+        let len = data.len() as u64;
+        let sent = channels.send_part(now, channel, kind, data, last);
+        if sent.is_ok() {
+            let counters = self.count(channel);
+            counters.messages_sent += u64::from(last);
+            counters.bytes_sent += len;
+        }
+        sent.map_err(|error| match error {
+            sctp::Error::MessageTooLarge { .. } => Error::Type(error.to_string().into()),
+            sctp::Error::WouldBlock => Error::Operation("the send buffer is full".into()),
+            other => Error::InvalidState(other.to_string().into()),
+        })
     }
 
     /// W3C `RTCDataChannel.close`: what waits is still sent.
@@ -144,6 +151,23 @@ impl PeerConnection {
         self.transport.channels(&self.sctp)
     }
 
+    fn count(&mut self, channel: ChannelId) -> &mut ChannelCounters {
+        let number = self.channel_numbers;
+        self.channel_counters.entry(channel).or_insert_with(|| {
+            self.channel_numbers += 1;
+            ChannelCounters {
+                number,
+                ..ChannelCounters::default()
+            }
+        })
+    }
+
+    /// A channel's number, counted from 0 in order of creation.
+    pub(super) fn channel_number(&self, channel: ChannelId) -> u64 {
+        let counters = self.channel_counters.get(&channel);
+        counters.map_or(self.channel_numbers, |counters| counters.number)
+    }
+
     /// The next event of the channels.
     pub(super) fn poll_channels(&mut self) -> Option<Event> {
         let now = self.now;
@@ -151,44 +175,65 @@ impl PeerConnection {
         Some(match event {
             ChannelEvent::AssociationUp(_) => {
                 self.sctp_state = Some(SctpState::Connected);
+                self.log.note(now, Decision::Sctp(SctpState::Connected));
                 Event::SctpState(SctpState::Connected)
             }
             ChannelEvent::AssociationDown(_) => {
                 self.sctp_state = Some(SctpState::Closed);
+                self.log.note(now, Decision::Sctp(SctpState::Closed));
                 Event::SctpState(SctpState::Closed)
             }
             ChannelEvent::Incoming(channel) => {
+                self.count(channel);
+                self.channels_opened += 1;
                 // webrtc-pc section 6.1: `datachannel` first, and then `open`.
                 self.events.push_front(Event::DataChannelOpen(channel));
                 Event::DataChannel(channel)
             }
-            ChannelEvent::Open(channel) => Event::DataChannelOpen(channel),
+            ChannelEvent::Open(channel) => {
+                self.channels_opened += 1;
+                Event::DataChannelOpen(channel)
+            }
             ChannelEvent::Message {
                 channel,
                 kind,
                 data,
-            } => Event::Message {
-                channel,
-                kind,
-                data,
-            },
+            } => {
+                let counters = self.count(channel);
+                counters.messages_received += 1;
+                counters.bytes_received += data.len() as u64;
+                Event::Message {
+                    channel,
+                    kind,
+                    data,
+                }
+            }
             ChannelEvent::MessagePart {
                 channel,
                 kind,
                 data,
                 first,
                 last,
-            } => Event::MessagePart {
-                channel,
-                kind,
-                data,
-                first,
-                last,
-            },
+            } => {
+                let counters = self.count(channel);
+                counters.messages_received += u64::from(last);
+                counters.bytes_received += data.len() as u64;
+                Event::MessagePart {
+                    channel,
+                    kind,
+                    data,
+                    first,
+                    last,
+                }
+            }
             ChannelEvent::BufferedAmountLow(channel) => Event::BufferedAmountLow(channel),
             ChannelEvent::Writable => Event::DataChannelsWritable,
             ChannelEvent::Closing(channel) => Event::DataChannelClosing(channel),
-            ChannelEvent::Closed(channel) => Event::DataChannelClosed(channel),
+            ChannelEvent::Closed(channel) => {
+                self.channel_counters.remove(&channel);
+                self.channels_closed += 1;
+                Event::DataChannelClosed(channel)
+            }
             _ => return self.poll_channels(),
         })
     }

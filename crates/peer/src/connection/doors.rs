@@ -10,6 +10,7 @@ use visavis_ice as ice;
 use super::PeerConnection;
 use crate::error::Error;
 use crate::events::{ConnectionState, DtlsState, Event, IceCandidate};
+use crate::log::Decision;
 use crate::transceiver::TransceiverId;
 use crate::transport::Incoming;
 
@@ -182,6 +183,7 @@ impl PeerConnection {
         if std::mem::take(&mut self.update_negotiation_needed)
             && self.jsep.update_negotiation_needed()
         {
+            self.log.note(self.now, Decision::NegotiationNeeded);
             return Some(Event::NegotiationNeeded);
         }
         self.poll_channels()
@@ -238,11 +240,15 @@ impl PeerConnection {
             }),
             ice::Event::ConnectionState(state) => {
                 self.ice_state = state;
+                self.log.note(self.now, Decision::Ice(state));
                 self.events.push_back(Event::IceConnectionState(state));
                 self.update_connection_state();
             }
             ice::Event::SelectedPair(pair) => {
                 self.media.path_changed(self.now);
+                let (local, remote) = (pair.local.to_string(), pair.remote.to_string());
+                let what = Decision::SelectedPair { local, remote };
+                self.log.note(self.now, what);
                 self.events.push_back(Event::SelectedPair(pair));
             }
             ice::Event::Connect(connect) => self.events.push_back(Event::IceConnect(connect)),
@@ -269,6 +275,7 @@ impl PeerConnection {
             return;
         }
         self.dtls_state = state;
+        self.log.note(self.now, Decision::Dtls(state));
         self.events.push_back(Event::DtlsState(state));
         self.update_connection_state();
     }
@@ -288,6 +295,7 @@ impl PeerConnection {
         };
         if state != self.connection_state {
             self.connection_state = state;
+            self.log.note(self.now, Decision::Connection(state));
             self.events.push_back(Event::ConnectionState(state));
         }
     }

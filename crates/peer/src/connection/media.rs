@@ -1,7 +1,7 @@
 //! Transceivers and what flows through them.
 
 use std::ops::Range;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use visavis_datagram::Ecn;
 use visavis_rtp::ExtensionMap;
@@ -310,6 +310,30 @@ impl PeerConnection {
         self.media.request_key_frame(id, encoding)
     }
 
+    /// W3C `insertDTMF` on the sender of a transceiver: replaces what was not played yet. Each tone
+    /// lasts `duration` (40 ms to 6 s) with `gap` (30 ms to 6 s) behind it; a comma waits 2 s.
+    ///
+    /// # Errors
+    /// `InvalidStateError` if nothing is sent or key presses were not negotiated, `SyntaxError` for other
+    /// characters than `0-9A-D#*,`.
+    pub fn insert_dtmf(
+        &mut self,
+        now: Instant,
+        id: TransceiverId,
+        tones: &str,
+        duration: Duration,
+        gap: Duration,
+    ) -> Result<(), Error> {
+        self.check_open()?;
+        self.now = now;
+        self.media.insert_dtmf(now, id, tones, duration, gap)
+    }
+
+    /// W3C `toneBuffer`.
+    pub fn tone_buffer(&self, id: TransceiverId) -> String {
+        self.media.tone_buffer(id)
+    }
+
     /// What may be sent, as congestion control sees it.
     pub fn target(&self) -> visavis_congestion::Target {
         self.media.target()
@@ -332,6 +356,17 @@ impl PeerConnection {
 
     /// Lets media follow what was negotiated.
     pub(super) fn configure_media(&mut self) {
+        let now = self.now;
+        if let Some(direct) = &self.direct {
+            let routes = direct.iter().filter_map(|direct| {
+                let transceiver = self.jsep.transceiver(direct.transceiver)?;
+                let current = transceiver.current_direction?.to_sdp()?;
+                let mid = transceiver.mid.as_deref()?;
+                Some(route(transceiver, mid, current, direct.sources.clone()))
+            });
+            self.media.configure(now, routes.collect(), true);
+            return;
+        }
         let Some((local, remote)) = self.jsep.exchange() else {
             return;
         };
@@ -351,9 +386,9 @@ impl PeerConnection {
                 continue;
             };
             reduced_size &= remote.attributes.has_rtcp_rsize();
-            routes.push(route(transceiver, mid, current, remote));
+            let sources = described_sources(transceiver, remote);
+            routes.push(route(transceiver, mid, current, sources));
         }
-        let now = self.now;
         self.media.configure(now, routes, reduced_size);
     }
 
@@ -384,7 +419,9 @@ impl PeerConnection {
     }
 
     pub(super) fn media_timeout(&mut self, now: Instant) {
-        self.media.handle_timeout(now);
+        let events = &mut self.events;
+        self.media
+            .handle_timeout(now, &mut |event| events.push_back(event));
     }
 
     pub(super) fn media_next_timeout(&self) -> Option<Instant> {
@@ -393,17 +430,8 @@ impl PeerConnection {
     }
 }
 
-fn route(transceiver: &Transceiver, mid: &str, current: Direction, remote: &Media) -> Route {
-    let map = |extensions: &[NegotiatedExtension]| {
-        let mut map = ExtensionMap::new();
-        for extension in extensions {
-            if let Some(kind) = ExtensionKind::from_uri(&extension.uri) {
-                // Numbers 0 and 15 were refused in negotiation.
-                let _ = map.insert(extension.id, kind);
-            }
-        }
-        map
-    };
+/// The sources that the peer's description names, with those of their retransmissions.
+fn described_sources(transceiver: &Transceiver, remote: &Media) -> Vec<(u32, Option<u32>)> {
     let attributes = &remote.attributes;
     let pairs: Vec<(u32, u32)> = attributes
         .ssrc_groups()
@@ -421,6 +449,25 @@ fn route(transceiver: &Transceiver, mid: &str, current: Direction, remote: &Medi
             }
         }
     }
+    remote_sources
+}
+
+fn route(
+    transceiver: &Transceiver,
+    mid: &str,
+    current: Direction,
+    remote_sources: Vec<(u32, Option<u32>)>,
+) -> Route {
+    let map = |extensions: &[NegotiatedExtension]| {
+        let mut map = ExtensionMap::new();
+        for extension in extensions {
+            if let Some(kind) = ExtensionKind::from_uri(&extension.uri) {
+                // Numbers 0 and 15 were refused in negotiation.
+                let _ = map.insert(extension.id, kind);
+            }
+        }
+        map
+    };
     let sender = &transceiver.sender;
     Route {
         id: transceiver.id,

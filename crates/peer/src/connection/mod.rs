@@ -3,23 +3,29 @@
 mod candidates;
 mod configure;
 mod data;
+mod direct;
 mod doors;
 mod media;
+mod stats;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use visavis_crypto::certificate::SelfSigned;
 use visavis_crypto::{Certificate, HashAlgorithm, KeyAlgorithm};
 use visavis_datagram::Random;
 use visavis_ice as ice;
+use visavis_sctp::datachannel::ChannelId;
 
 use self::candidates::Candidates;
+use self::direct::DirectSources;
+pub use self::direct::{DirectData, DirectMedia, DirectParameters, DirectRemote};
 pub use self::doors::{Received, ReceivedRtp};
 use crate::config::Configuration;
 use crate::error::Error;
 use crate::events::{ConnectionState, DtlsState, Event, SctpState};
 use crate::jsep::{Description, Jsep, LocalParameters, SdpType, Settings, SignalingState};
+use crate::log::{Decision, Log};
 use crate::media::Media;
 use crate::transport::{Transport, TransportStats};
 
@@ -70,6 +76,7 @@ pub struct PeerConnection {
     sctp: visavis_sctp::Config,
     max_message_size: u64,
     snap: bool,
+    sped: bool,
     lite: bool,
     /// The time of the latest call, for calls that have none.
     now: Instant,
@@ -83,6 +90,26 @@ pub struct PeerConnection {
     /// The negotiation-needed flag is to be updated when the events so far are told.
     update_negotiation_needed: bool,
     closed: bool,
+    /// Started without descriptions: the sources that each transceiver expects.
+    direct: Option<Vec<DirectSources>>,
+    born: Instant,
+    wall_clock: Duration,
+    log: Log,
+    channel_counters: HashMap<ChannelId, ChannelCounters>,
+    channel_numbers: u64,
+    channels_opened: u64,
+    channels_closed: u64,
+}
+
+/// Counters of a data channel.
+#[derive(Debug, Clone, Copy, Default)]
+struct ChannelCounters {
+    /// Counted from 0 in order of creation.
+    number: u64,
+    messages_sent: u64,
+    bytes_sent: u64,
+    messages_received: u64,
+    bytes_received: u64,
 }
 
 impl PeerConnection {
@@ -142,7 +169,11 @@ impl PeerConnection {
             random.fork(),
             now,
         );
-        let transport = Transport::new(configuration.ice, dtls, configuration.limits, random, now);
+        let mut transport =
+            Transport::new(configuration.ice, dtls, configuration.limits, random, now);
+        if configuration.sped {
+            transport.carry_handshake();
+        }
         Ok(Self {
             jsep,
             transport,
@@ -153,6 +184,7 @@ impl PeerConnection {
             sctp: configuration.sctp,
             max_message_size: configuration.max_message_size,
             snap: configuration.snap,
+            sped: configuration.sped,
             lite,
             now,
             ice_state: ice::ConnectionState::New,
@@ -163,6 +195,14 @@ impl PeerConnection {
             replaced_ufrag: None,
             update_negotiation_needed: false,
             closed: false,
+            direct: None,
+            born: now,
+            wall_clock,
+            log: Log::new(configuration.limits.log),
+            channel_counters: HashMap::new(),
+            channel_numbers: 0,
+            channels_opened: 0,
+            channels_closed: 0,
         })
     }
 
@@ -177,7 +217,7 @@ impl PeerConnection {
         now: Instant,
         options: OfferOptions,
     ) -> Result<Description, Error> {
-        self.check_open()?;
+        self.check_described()?;
         self.now = now;
         if options.ice_restart {
             self.want_restart();
@@ -194,7 +234,7 @@ impl PeerConnection {
     /// # Errors
     /// `InvalidStateError`.
     pub fn create_answer(&mut self, now: Instant) -> Result<Description, Error> {
-        self.check_open()?;
+        self.check_described()?;
         self.now = now;
         self.follow_remote_restart(now);
         let local = self.local_parameters();
@@ -211,7 +251,7 @@ impl PeerConnection {
         now: Instant,
         description: Option<&Description>,
     ) -> Result<(), Error> {
-        self.check_open()?;
+        self.check_described()?;
         let made;
         let description = match description {
             Some(description) => description,
@@ -231,6 +271,7 @@ impl PeerConnection {
         let mut next = self.jsep.clone();
         let outcome = next.set_local(description.kind, &description.sdp)?;
         self.jsep = next;
+        self.note_description(true, description.kind);
         self.follow(now, outcome);
         Ok(())
     }
@@ -245,16 +286,35 @@ impl PeerConnection {
         now: Instant,
         description: &Description,
     ) -> Result<(), Error> {
-        self.check_open()?;
+        self.check_described()?;
         self.now = now;
         let mut next = self.jsep.clone();
-        let outcome = next.set_remote(description.kind, &description.sdp)?;
-        if outcome.answered.is_some() {
-            Self::check_exchange(&next)?;
-        }
+        let outcome = next
+            .set_remote(description.kind, &description.sdp)
+            .and_then(|outcome| {
+                if outcome.answered.is_some() {
+                    Self::check_exchange(&next)?;
+                }
+                Ok(outcome)
+            });
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                let (name, reason) = (error.name(), error.to_string());
+                self.log.note(now, Decision::Refused { name, reason });
+                return Err(error);
+            }
+        };
         self.jsep = next;
+        self.note_description(false, description.kind);
         self.follow(now, outcome);
         Ok(())
+    }
+
+    fn note_description(&mut self, local: bool, kind: SdpType) {
+        let state = self.jsep.state;
+        let what = Decision::Description { local, kind, state };
+        self.log.note(self.now, what);
     }
 
     /// W3C `localDescription`: the pending one or else the current one, with the candidates so far.
@@ -428,7 +488,7 @@ impl PeerConnection {
             ufrag: credentials.ufrag.to_string(),
             pwd: credentials.pwd.to_string(),
             lite: self.lite,
-            ice_options: vec!["trickle".into()],
+            ice_options: self.ice_options(),
             fingerprints: vec![visavis_sdp::Fingerprint {
                 algorithm: visavis_sdp::HashAlgorithm::Sha256,
                 digest: fingerprint.value().to_vec(),
@@ -438,6 +498,16 @@ impl PeerConnection {
             max_message_size: self.max_message_size,
             sctp_init,
         }
+    }
+
+    fn ice_options(&self) -> Vec<String> {
+        // Every spelling that the draft and its implementations have had.
+        let sped = ["sped", "googspedv1", "goog-sped-v1"];
+        let options = std::iter::once("trickle");
+        options
+            .chain(sped.into_iter().filter(|_| self.sped))
+            .map(Into::into)
+            .collect()
     }
 
     /// Whether a description is an answer, for those who only forward signalling.

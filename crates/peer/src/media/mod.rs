@@ -2,6 +2,7 @@
 //! reports and pacing. Packets only; frames and jitter are `visavis-media`'s.
 
 mod demux;
+mod dtmf;
 mod feedback;
 mod inbound;
 mod outbound;
@@ -261,6 +262,23 @@ impl Media {
         self.outbound.send_rtcp(compound)
     }
 
+    /// Plays key presses on a sender.
+    pub(crate) fn insert_dtmf(
+        &mut self,
+        now: Instant,
+        id: TransceiverId,
+        tones: &str,
+        duration: Duration,
+        gap: Duration,
+    ) -> Result<(), Error> {
+        self.outbound.insert_dtmf(now, id, tones, duration, gap)
+    }
+
+    /// Key presses that were not played yet.
+    pub(crate) fn tone_buffer(&self, id: TransceiverId) -> String {
+        self.outbound.tone_buffer(id)
+    }
+
     /// Asks the sender of a stream for a key frame (RTCP PLI).
     pub(crate) fn request_key_frame(&mut self, id: TransceiverId, encoding: Option<usize>) -> bool {
         let Some(media) = self.inbound.stream_of(id, encoding) else {
@@ -318,8 +336,11 @@ impl Media {
 
     // ---- time
 
-    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+    pub(crate) fn handle_timeout(&mut self, now: Instant, events: &mut impl FnMut(Event)) {
         self.outbound.handle_timeout(now);
+        self.outbound.play_tones(now, &mut |transceiver, tone| {
+            events(Event::ToneChange { transceiver, tone });
+        });
         if self.settings.send_feedback && self.arrivals.is_due(now) {
             self.send_transport_feedback();
         }

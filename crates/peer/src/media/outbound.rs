@@ -16,6 +16,7 @@ use visavis_rtp::{
 };
 
 use super::demux::Route;
+use super::dtmf::{self, Dtmf, Step};
 use crate::codecs::{Codec, Kind};
 use crate::config::MediaSettings;
 use crate::error::Error;
@@ -92,6 +93,12 @@ struct Stream {
     /// Timestamp of the latest packet and when it was queued.
     clock: Option<(u32, Instant)>,
     fir_sequence: Option<u8>,
+    dtmf: Option<Dtmf>,
+    /// Packets that were put between those of the application.
+    inserted: u16,
+    last_sequence: u16,
+    /// The timestamp of the event that plays.
+    event_timestamp: u32,
 }
 
 /// Plain packets that may be asked for again, by sequence number.
@@ -270,6 +277,10 @@ impl Outbound {
                         rtx_sequence: self.random.u32() as u16,
                         clock: None,
                         fir_sequence: None,
+                        dtmf: None,
+                        inserted: 0,
+                        last_sequence: 0,
+                        event_timestamp: 0,
                     });
                     self.streams.len() - 1
                 });
@@ -311,13 +322,15 @@ impl Outbound {
             return Err(Error::Operation("too many packets wait to be sent".into()));
         };
         let waiting = &mut self.waiting[slot];
-        let Some(header) = stream.write(packet, &mut waiting.packet) else {
+        let sequence = packet.sequence.wrapping_add(stream.inserted);
+        stream.last_sequence = sequence;
+        let Some(header) = stream.write(packet, sequence, &mut waiting.packet) else {
             self.free.push(slot);
             return Err(Error::Range("the packet is too large".into()));
         };
         waiting.stream = index;
         if keep {
-            stream.history.keep(packet.sequence, &waiting.packet);
+            stream.history.keep(sequence, &waiting.packet);
         }
         stream.clock = Some((packet.timestamp, now));
         let stats = &mut stream.stats;
@@ -615,6 +628,116 @@ impl Outbound {
         }
     }
 
+    // ---- key presses
+
+    /// W3C `canInsertDTMF` and `insertDTMF`.
+    pub(super) fn insert_dtmf(
+        &mut self,
+        now: Instant,
+        id: TransceiverId,
+        tones: &str,
+        duration: Duration,
+        gap: Duration,
+    ) -> Result<(), Error> {
+        let stream = self
+            .streams
+            .iter_mut()
+            .find(|stream| stream.stats.transceiver == id && stream.active)
+            .filter(|stream| stream.event_codec().is_some() && stream.clock.is_some())
+            .ok_or_else(|| Error::state("tones cannot be sent"))?;
+        let dtmf = Dtmf::new(now, tones, duration, gap)?;
+        stream.dtmf = (!tones.is_empty()).then_some(dtmf);
+        Ok(())
+    }
+
+    /// W3C `toneBuffer`.
+    pub(super) fn tone_buffer(&self, id: TransceiverId) -> String {
+        let streams = self.streams.iter();
+        streams
+            .filter(|stream| stream.stats.transceiver == id)
+            .find_map(|stream| stream.dtmf.as_ref().map(Dtmf::buffer))
+            .unwrap_or_default()
+    }
+
+    /// Plays what is due; tells each tone.
+    pub(super) fn play_tones(
+        &mut self,
+        now: Instant,
+        tell: &mut impl FnMut(TransceiverId, String),
+    ) {
+        for index in 0..self.streams.len() {
+            loop {
+                let stream = &mut self.streams[index];
+                let id = stream.stats.transceiver;
+                let Some(step) = stream.dtmf.as_mut().and_then(|dtmf| dtmf.step(now)) else {
+                    break;
+                };
+                match step {
+                    Step::Tell(tone) => tell(id, tone),
+                    Step::Done => {
+                        stream.dtmf = None;
+                        tell(id, String::new());
+                    }
+                    Step::Packet {
+                        event,
+                        first,
+                        end,
+                        lasted,
+                    } => self.send_event(now, index, event, first, end, lasted),
+                }
+            }
+        }
+    }
+
+    fn send_event(
+        &mut self,
+        now: Instant,
+        index: usize,
+        event: u8,
+        first: bool,
+        end: bool,
+        lasted: Duration,
+    ) {
+        let Some(slot) = take_slot(&mut self.waiting, &mut self.free, self.max_packets) else {
+            return;
+        };
+        let stream = &mut self.streams[index];
+        let codec = stream.event_codec().map(|c| (c.payload_type, c.clock_rate));
+        let (Some((payload_type, rate)), Some((timestamp, at))) = (codec, stream.clock) else {
+            self.release(slot);
+            return;
+        };
+        if first {
+            let passed = now.saturating_duration_since(at).as_secs_f64() * f64::from(rate);
+            stream.event_timestamp = timestamp.wrapping_add(passed as u64 as u32);
+        }
+        let ticks = (lasted.as_secs_f64() * f64::from(rate)).min(65_535.0) as u16;
+        let payload = dtmf::payload(event, end, ticks);
+        let packet = OutgoingRtp {
+            payload_type,
+            marker: first,
+            timestamp: stream.event_timestamp,
+            payload: &payload,
+            ..OutgoingRtp::default()
+        };
+        stream.inserted = stream.inserted.wrapping_add(1);
+        stream.last_sequence = stream.last_sequence.wrapping_add(1);
+        let sequence = stream.last_sequence;
+        let waiting = &mut self.waiting[slot];
+        waiting.stream = index;
+        if stream
+            .write(&packet, sequence, &mut waiting.packet)
+            .is_none()
+        {
+            self.release(slot);
+            return;
+        }
+        stream.stats.packets_sent += 1;
+        stream.stats.bytes_sent += payload.len() as u64;
+        // A full queue drops it; the next packet of the event says the same.
+        let _ = self.queue(now, slot, PacketKind::Audio);
+    }
+
     // ---- time and sight
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {
@@ -624,7 +747,9 @@ impl Outbound {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.control.as_ref()?.poll_timeout()
+        let tones = self.streams.iter().filter_map(|s| s.dtmf.as_ref());
+        let control = self.control.as_ref().and_then(|c| c.poll_timeout());
+        tones.map(Dtmf::due).chain(control).min()
     }
 
     pub(super) fn target(&self) -> Target {
@@ -697,6 +822,14 @@ impl Outbound {
 }
 
 impl Stream {
+    /// The format of key presses that fits the codec's clock (RFC 4733 section 2.1).
+    fn event_codec(&self) -> Option<&Codec> {
+        let media = self.codecs.iter().find(|codec| !codec.is_auxiliary())?;
+        self.codecs
+            .iter()
+            .find(|codec| codec.is("telephone-event") && codec.clock_rate == media.clock_rate)
+    }
+
     fn clock_rate(&self) -> u32 {
         self.codecs
             .iter()
@@ -705,12 +838,12 @@ impl Stream {
     }
 
     /// Writes a packet; the length of its header.
-    fn write(&self, packet: &OutgoingRtp<'_>, out: &mut Vec<u8>) -> Option<usize> {
+    fn write(&self, packet: &OutgoingRtp<'_>, sequence: u16, out: &mut Vec<u8>) -> Option<usize> {
         out.resize(LARGEST, 0);
         let header = Header {
             marker: packet.marker,
             payload_type: PayloadType::new(packet.payload_type)?,
-            sequence: SequenceNumber(packet.sequence),
+            sequence: SequenceNumber(sequence),
             timestamp: packet.timestamp,
             ssrc: Ssrc(self.stats.ssrc),
         };

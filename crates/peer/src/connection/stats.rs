@@ -1,0 +1,435 @@
+//! W3C `getStats`.
+
+use std::time::Instant;
+
+use visavis_crypto::HashAlgorithm;
+use visavis_ice as ice;
+use visavis_sctp::datachannel::ChannelState;
+
+use super::PeerConnection;
+use crate::codecs::Codec;
+use crate::events::DtlsState;
+use crate::log::LogEntry;
+use crate::stats::{Stats, StatsKind, StatsReport};
+use crate::transceiver::TransceiverId;
+
+const TRANSPORT: &str = "T0";
+
+impl PeerConnection {
+    /// W3C `getStats`: everything.
+    pub fn stats(&self, now: Instant) -> StatsReport {
+        let mut entries = vec![self.connection_stats(), self.transport_dictionary()];
+        self.ice_stats(&mut entries);
+        self.certificate_stats(&mut entries);
+        self.channel_stats(&mut entries);
+        self.inbound_dictionaries(&mut entries);
+        self.outbound_dictionaries(&mut entries);
+        StatsReport {
+            timestamp: self.wall_clock + now.saturating_duration_since(self.born),
+            entries,
+        }
+    }
+
+    /// W3C `getStats` with a selector: the streams of one transceiver and what they refer to.
+    pub fn transceiver_stats(&self, now: Instant, id: TransceiverId) -> StatsReport {
+        let inbound = self.media.inbound_stats();
+        let outbound = self.media.outbound_stats();
+        let mut ids: Vec<String> = inbound
+            .filter(|stream| stream.transceiver == id)
+            .map(|stream| format!("I{}", stream.ssrc))
+            .collect();
+        let sent = outbound.filter(|stream| stream.transceiver == id);
+        ids.extend(sent.map(|stream| format!("O{}", stream.ssrc)));
+        self.stats(now).select(&ids)
+    }
+
+    /// What was decided lately, oldest first.
+    pub fn log(&self) -> impl Iterator<Item = &LogEntry> {
+        self.log.entries()
+    }
+
+    /// Decisions that the log has no more room for.
+    pub fn log_dropped(&self) -> u64 {
+        self.log.dropped()
+    }
+
+    fn connection_stats(&self) -> Stats {
+        let mut stats = Stats::new(StatsKind::PeerConnection, "P");
+        stats
+            .set("dataChannelsOpened", self.channels_opened)
+            .set("dataChannelsClosed", self.channels_closed);
+        stats
+    }
+
+    fn transport_dictionary(&self) -> Stats {
+        let counters = self.transport.stats;
+        let mut stats = Stats::new(StatsKind::Transport, TRANSPORT);
+        stats
+            .set("packetsSent", counters.packets_sent)
+            .set("packetsReceived", counters.packets_received)
+            .set("bytesSent", counters.bytes_sent)
+            .set("bytesReceived", counters.bytes_received)
+            .set(
+                "iceRole",
+                match self.transport.ice.role() {
+                    ice::Role::Controlling => "controlling",
+                    ice::Role::Controlled => "controlled",
+                },
+            )
+            .set(
+                "iceLocalUsernameFragment",
+                &*self.transport.ice.local_credentials().ufrag,
+            )
+            .set("iceState", ice_state(self.ice_state))
+            .set(
+                "dtlsState",
+                match self.dtls_state {
+                    DtlsState::New => "new",
+                    DtlsState::Connecting => "connecting",
+                    DtlsState::Connected => "connected",
+                    DtlsState::Closed => "closed",
+                    DtlsState::Failed => "failed",
+                },
+            )
+            .set(
+                "selectedCandidatePairChanges",
+                self.transport.ice.stats().selected_pair_changes,
+            );
+        let pair = self.transport.ice.selected_pair();
+        stats.maybe(
+            "selectedCandidatePairId",
+            pair.map(|pair| format!("CP{}", pair.id.get())),
+        );
+        if let Some(dtls) = &self.transport.dtls {
+            stats.set(
+                "dtlsRole",
+                match dtls.role() {
+                    visavis_dtls::Role::Client => "client",
+                    visavis_dtls::Role::Server => "server",
+                },
+            );
+            stats.maybe(
+                "tlsVersion",
+                dtls.version()
+                    .map(|version| format!("{:04X}", version.number())),
+            );
+            stats.maybe(
+                "remoteCertificateId",
+                dtls.remote_certificate_der().map(|_| "CFR"),
+            );
+        }
+        stats.set("localCertificateId", "CFL");
+        stats.maybe(
+            "srtpCipher",
+            self.transport.srtp_profile().map(|profile| profile.name()),
+        );
+        stats
+    }
+
+    fn ice_stats(&self, entries: &mut Vec<Stats>) {
+        let agent = &self.transport.ice;
+        for local in agent.local_candidates() {
+            let mut stats = candidate(StatsKind::LocalCandidate, &local.candidate);
+            stats.maybe("url", local.url.as_deref());
+            stats.maybe(
+                "relayProtocol",
+                local.relay_protocol.map(|protocol| protocol.to_string()),
+            );
+            entries.push(stats);
+        }
+        for remote in agent.remote_candidates() {
+            entries.push(candidate(StatsKind::RemoteCandidate, remote));
+        }
+        for pair in agent.pair_stats() {
+            let counters = &pair.counters;
+            let mut stats = Stats::new(StatsKind::CandidatePair, format!("CP{}", pair.id.get()));
+            stats
+                .set("transportId", TRANSPORT)
+                .set(
+                    "localCandidateId",
+                    candidate_id(StatsKind::LocalCandidate, &pair.local),
+                )
+                .set(
+                    "remoteCandidateId",
+                    candidate_id(StatsKind::RemoteCandidate, &pair.remote),
+                )
+                .set("state", format!("{:?}", pair.state).to_lowercase())
+                .set("nominated", pair.nominated)
+                .set("packetsSent", counters.packets_sent)
+                .set("packetsReceived", counters.packets_received)
+                .set("bytesSent", counters.bytes_sent)
+                .set("bytesReceived", counters.bytes_received)
+                .set("totalRoundTripTime", counters.total_round_trip_time)
+                .maybe("currentRoundTripTime", counters.current_round_trip_time)
+                .set("requestsReceived", counters.requests_received)
+                .set("requestsSent", counters.requests_sent)
+                .set("responsesReceived", counters.responses_received)
+                .set("responsesSent", counters.responses_sent)
+                .set("consentRequestsSent", counters.consent_requests_sent)
+                .set("packetsDiscardedOnSend", counters.packets_discarded_on_send)
+                .set("bytesDiscardedOnSend", counters.bytes_discarded_on_send);
+            if pair.selected {
+                let target = self.media.target().bitrate;
+                stats.set("availableOutgoingBitrate", target as f64);
+            }
+            entries.push(stats);
+        }
+    }
+
+    fn certificate_stats(&self, entries: &mut Vec<Stats>) {
+        let mut push = |id: &str, der: &[u8]| {
+            let print = visavis_crypto::Fingerprint::of(HashAlgorithm::Sha256, der);
+            let mut stats = Stats::new(StatsKind::Certificate, id);
+            stats
+                .set("fingerprint", print.value_string())
+                .set("fingerprintAlgorithm", print.algorithm_name())
+                .set("base64Certificate", base64(der));
+            entries.push(stats);
+        };
+        if let Some(certificate) = self.certificates.first() {
+            push("CFL", certificate.der());
+        }
+        if let Some(der) = self.remote_certificate() {
+            push("CFR", der);
+        }
+    }
+
+    fn channel_stats(&self, entries: &mut Vec<Stats>) {
+        let Some(channels) = &self.transport.channels else {
+            return;
+        };
+        for channel in channels.channels() {
+            let Some(options) = channels.options(channel) else {
+                continue;
+            };
+            let counters = self.channel_counters.get(&channel);
+            let counters = counters.copied().unwrap_or_default();
+            let number = self.channel_number(channel);
+            let mut stats = Stats::new(StatsKind::DataChannel, format!("D{number}"));
+            stats
+                .set("label", options.label.as_str())
+                .set("protocol", options.protocol.as_str())
+                .maybe(
+                    "dataChannelIdentifier",
+                    channels.stream_id(channel).map(u32::from),
+                )
+                .set(
+                    "state",
+                    match channels.state(channel) {
+                        ChannelState::Connecting => "connecting",
+                        ChannelState::Open => "open",
+                        ChannelState::Closing => "closing",
+                        ChannelState::Closed => "closed",
+                    },
+                )
+                .set("messagesSent", counters.messages_sent)
+                .set("bytesSent", counters.bytes_sent)
+                .set("messagesReceived", counters.messages_received)
+                .set("bytesReceived", counters.bytes_received);
+            entries.push(stats);
+        }
+    }
+
+    fn inbound_dictionaries(&self, entries: &mut Vec<Stats>) {
+        for stream in self.media.inbound_stats() {
+            let Some(transceiver) = self.jsep.transceiver(stream.transceiver) else {
+                continue;
+            };
+            let codecs = &transceiver.receiver.codecs;
+            let codec = codecs
+                .iter()
+                .find(|codec| codec.payload_type == stream.payload_type);
+            let codec_id = codec.map(|codec| codec_stats(entries, "CI", codec));
+            let id = format!("I{}", stream.ssrc);
+            let mut stats = Stats::new(StatsKind::InboundRtp, &id);
+            let last = self.wall_clock + stream.last_packet.saturating_duration_since(self.born);
+            stats
+                .set("ssrc", stream.ssrc)
+                .set("kind", transceiver.kind.name())
+                .set("transportId", TRANSPORT)
+                .maybe("codecId", codec_id)
+                .set("trackIdentifier", transceiver.receiver.track.as_str())
+                .maybe("mid", transceiver.mid.as_deref())
+                .maybe(
+                    "rid",
+                    stream
+                        .encoding
+                        .and_then(|index| transceiver.receiver.rids.get(index))
+                        .map(String::as_str),
+                )
+                .set("packetsReceived", stream.packets_received)
+                .set("bytesReceived", stream.bytes_received)
+                .set("headerBytesReceived", stream.header_bytes_received)
+                .set("packetsLost", stream.packets_lost)
+                .set("jitter", stream.jitter)
+                .set("nackCount", stream.nack_count)
+                .set("pliCount", stream.pli_count)
+                .set(
+                    "retransmittedPacketsReceived",
+                    stream.retransmitted_packets_received,
+                )
+                .set(
+                    "retransmittedBytesReceived",
+                    stream.retransmitted_bytes_received,
+                )
+                .set("packetsDuplicated", stream.packets_duplicated)
+                .set("packetsReceivedWithCe", stream.packets_with_ce)
+                .set("lastPacketReceivedTimestamp", last.as_secs_f64() * 1000.0)
+                .maybe(
+                    "remoteId",
+                    stream.sender_report.map(|_| format!("RO{}", stream.ssrc)),
+                );
+            entries.push(stats);
+            if let Some((_, report)) = stream.sender_report {
+                let mut stats =
+                    Stats::new(StatsKind::RemoteOutboundRtp, format!("RO{}", stream.ssrc));
+                let remote = report.ntp.to_unix().as_secs_f64() * 1000.0;
+                stats
+                    .set("ssrc", stream.ssrc)
+                    .set("kind", transceiver.kind.name())
+                    .set("transportId", TRANSPORT)
+                    .set("localId", id)
+                    .set("packetsSent", report.packets)
+                    .set("bytesSent", report.octets)
+                    .set("remoteTimestamp", remote);
+                entries.push(stats);
+            }
+        }
+    }
+
+    fn outbound_dictionaries(&self, entries: &mut Vec<Stats>) {
+        for stream in self.media.outbound_stats() {
+            let Some(transceiver) = self.jsep.transceiver(stream.transceiver) else {
+                continue;
+            };
+            let codecs = &transceiver.sender.codecs;
+            let codec = codecs
+                .iter()
+                .find(|codec| codec.payload_type == stream.payload_type);
+            let codec_id = codec.map(|codec| codec_stats(entries, "CO", codec));
+            let id = format!("O{}", stream.ssrc);
+            let encoding = transceiver.sender.encodings.get(stream.encoding);
+            let mut stats = Stats::new(StatsKind::OutboundRtp, &id);
+            stats
+                .set("ssrc", stream.ssrc)
+                .set("kind", transceiver.kind.name())
+                .set("transportId", TRANSPORT)
+                .maybe("codecId", codec_id.clone())
+                .maybe("mid", transceiver.mid.as_deref())
+                .maybe(
+                    "rid",
+                    (!stream.rid.is_empty()).then_some(stream.rid.as_str()),
+                )
+                .set("encodingIndex", stream.encoding as u64)
+                .set("rtxSsrc", stream.rtx_ssrc)
+                .set("packetsSent", stream.packets_sent)
+                .set("bytesSent", stream.bytes_sent)
+                .set("headerBytesSent", stream.header_bytes_sent)
+                .set(
+                    "retransmittedPacketsSent",
+                    stream.retransmitted_packets_sent,
+                )
+                .set("retransmittedBytesSent", stream.retransmitted_bytes_sent)
+                .set("nackCount", stream.nacks_received)
+                .set("pliCount", stream.key_frames_requested)
+                .maybe("active", encoding.map(|encoding| encoding.active))
+                .maybe(
+                    "scalabilityMode",
+                    encoding.and_then(|encoding| encoding.scalability_mode.as_deref()),
+                )
+                .maybe(
+                    "remoteId",
+                    stream.report.map(|_| format!("RI{}", stream.ssrc)),
+                );
+            entries.push(stats);
+            if let Some((_, block)) = stream.report {
+                let rate = codec.map_or(90_000, |codec| codec.clock_rate);
+                let mut stats =
+                    Stats::new(StatsKind::RemoteInboundRtp, format!("RI{}", stream.ssrc));
+                stats
+                    .set("ssrc", stream.ssrc)
+                    .set("kind", transceiver.kind.name())
+                    .set("transportId", TRANSPORT)
+                    .maybe("codecId", codec_id)
+                    .set("localId", id)
+                    .set("packetsLost", i64::from(block.cumulative_lost))
+                    .set("fractionLost", f64::from(block.fraction_lost) / 256.0)
+                    .set("jitter", f64::from(block.jitter) / f64::from(rate))
+                    .maybe("roundTripTime", stream.round_trip_time);
+                entries.push(stats);
+            }
+        }
+    }
+}
+
+/// Adds a codec's dictionary if it is not there yet; its id.
+fn codec_stats(entries: &mut Vec<Stats>, prefix: &str, codec: &Codec) -> String {
+    let id = format!("{prefix}{}", codec.payload_type);
+    if entries.iter().all(|entry| entry.id != id) {
+        let mut stats = Stats::new(StatsKind::Codec, &id);
+        stats
+            .set("payloadType", u32::from(codec.payload_type))
+            .set("transportId", TRANSPORT)
+            .set("mimeType", codec.mime_type())
+            .set("clockRate", codec.clock_rate)
+            .maybe("channels", codec.channels.map(u32::from))
+            .maybe(
+                "sdpFmtpLine",
+                (!codec.fmtp.is_empty()).then_some(codec.fmtp.as_str()),
+            );
+        entries.push(stats);
+    }
+    id
+}
+
+fn candidate_id(kind: StatsKind, candidate: &ice::Candidate) -> String {
+    let side = if kind == StatsKind::LocalCandidate {
+        'L'
+    } else {
+        'R'
+    };
+    format!(
+        "{side}{}-{}-{}-{}",
+        candidate.foundation, candidate.protocol, candidate.host, candidate.port
+    )
+}
+
+fn candidate(kind: StatsKind, candidate: &ice::Candidate) -> Stats {
+    let mut stats = Stats::new(kind, candidate_id(kind, candidate));
+    stats
+        .set("transportId", TRANSPORT)
+        .set("address", candidate.host.to_string())
+        .set("port", u32::from(candidate.port))
+        .set("protocol", candidate.protocol.to_string())
+        .set("candidateType", candidate.kind.as_str())
+        .set("priority", candidate.priority)
+        .set("foundation", &*candidate.foundation)
+        .maybe(
+            "relatedAddress",
+            candidate.related.map(|related| related.ip().to_string()),
+        )
+        .maybe(
+            "relatedPort",
+            candidate.related.map(|related| u32::from(related.port())),
+        )
+        .maybe("usernameFragment", candidate.ufrag.as_deref())
+        .maybe("tcpType", candidate.tcp_type.map(ice::TcpType::as_str));
+    stats
+}
+
+const fn ice_state(state: ice::ConnectionState) -> &'static str {
+    match state {
+        ice::ConnectionState::New => "new",
+        ice::ConnectionState::Checking => "checking",
+        ice::ConnectionState::Connected => "connected",
+        ice::ConnectionState::Completed => "completed",
+        ice::ConnectionState::Disconnected => "disconnected",
+        ice::ConnectionState::Failed => "failed",
+        ice::ConnectionState::Closed => "closed",
+    }
+}
+
+fn base64(bytes: &[u8]) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}

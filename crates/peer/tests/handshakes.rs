@@ -1,0 +1,216 @@
+//! Restarts, and handshakes that ride in other handshakes.
+
+mod common;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use common::{ALICE, BOB, Call, End};
+use visavis_netsim::LinkConfig;
+use visavis_peer::{
+    ChannelOptions, Configuration, ConnectionState, Event, Kind, MessageKind, OfferOptions,
+    StatsKind,
+};
+
+fn open(end: &End) -> bool {
+    end.saw(|event| matches!(event, Event::DataChannelOpen(_)))
+}
+
+/// Seconds until the offerer's channel is open, over links of 100 ms round trip.
+fn time_to_open(seed: u64, loss: f64, change: impl Fn(&mut Configuration)) -> f64 {
+    let mut configuration = Configuration::default();
+    change(&mut configuration);
+    let link = LinkConfig::new()
+        .delay(Duration::from_millis(25))
+        .random_loss(loss);
+    let mut call = Call::new(seed, link, [configuration.clone(), configuration]);
+    let now = call.now();
+    let options = ChannelOptions::default();
+    let id = call.pc(ALICE).create_data_channel(now, options).unwrap();
+    let begin = call.now();
+    call.negotiate(ALICE);
+    assert!(
+        call.run(60.0, |alice, bob| open(alice) && open(bob)),
+        "seed {seed}"
+    );
+    let took = (call.now() - begin).as_secs_f64();
+    let now = call.now();
+    let hello = Bytes::from_static(b"hello");
+    call.pc(ALICE)
+        .send(now, id, MessageKind::Text, hello)
+        .unwrap();
+    let got = call.run(30.0, |_, bob| {
+        bob.saw(|e| matches!(e, Event::Message { .. }))
+    });
+    assert!(got, "seed {seed}: {:#?}", call.end(BOB).events);
+    took
+}
+
+#[test]
+fn sctp_in_descriptions_saves_round_trips() {
+    let plain = time_to_open(1, 0.0, |_| {});
+    let snap = time_to_open(1, 0.0, |configuration| configuration.snap = true);
+    assert!(snap < plain - 0.09, "{snap} {plain}");
+    for seed in 2..5 {
+        time_to_open(seed, 0.2, |configuration| configuration.snap = true);
+    }
+}
+
+/// With a ClientHello of one piece, a whole round trip; a post-quantum one needs two messages.
+#[test]
+fn dtls_in_stun_saves_a_round_trip() {
+    let classic = |configuration: &mut Configuration| {
+        configuration.dtls.groups = vec![visavis_crypto::Group::X25519];
+    };
+    let plain = time_to_open(1, 0.0, classic);
+    let sped = time_to_open(1, 0.0, |configuration| {
+        classic(configuration);
+        configuration.sped = true;
+    });
+    assert!(sped < plain - 0.09, "{sped} {plain}");
+    let plain = time_to_open(1, 0.0, |_| {});
+    let sped = time_to_open(1, 0.0, |configuration| configuration.sped = true);
+    assert!(sped <= plain, "{sped} {plain}");
+    for seed in 2..5 {
+        time_to_open(seed, 0.2, |configuration| configuration.sped = true);
+    }
+}
+
+#[test]
+fn one_end_alone_does_without() {
+    for flip in [false, true] {
+        let mut wants = Configuration::default();
+        (wants.sped, wants.snap) = (true, true);
+        let plain = Configuration {
+            snap: false,
+            ..Configuration::default()
+        };
+        let link = LinkConfig::new().delay(Duration::from_millis(20));
+        let both = if flip { [plain, wants] } else { [wants, plain] };
+        let mut call = Call::new(9, link, both);
+        let now = call.now();
+        call.pc(ALICE)
+            .create_data_channel(now, ChannelOptions::default())
+            .unwrap();
+        call.negotiate(ALICE);
+        assert!(
+            call.run(10.0, |alice, bob| open(alice) && open(bob)),
+            "flip {flip}"
+        );
+    }
+}
+
+#[test]
+fn ice_restarts_while_messages_flow() {
+    for by in [ALICE, BOB] {
+        let mut call = Call::plain(11, 0.0);
+        let now = call.now();
+        let id = call
+            .pc(ALICE)
+            .create_data_channel(now, ChannelOptions::default())
+            .unwrap();
+        call.negotiate(ALICE);
+        assert!(call.run(10.0, |alice, bob| open(alice) && open(bob)));
+        let ufrag =
+            |call: &mut Call, end: usize| call.pc(end).ice().local_credentials().ufrag.to_string();
+        let before = [ufrag(&mut call, ALICE), ufrag(&mut call, BOB)];
+        let pairs = |end: &End| {
+            end.events
+                .iter()
+                .filter(|e| matches!(e, Event::SelectedPair(_)))
+                .count()
+        };
+        let selected = [pairs(call.end(ALICE)), pairs(call.end(BOB))];
+        call.end(by).events.clear();
+        call.pc(by).restart_ice();
+        assert!(
+            call.run(0.1, |alice, bob| {
+                [alice, bob][by].saw(|e| *e == Event::NegotiationNeeded)
+            }) || call.pc(by).poll_event() == Some(Event::NegotiationNeeded)
+        );
+        call.negotiate(by);
+        assert_ne!(ufrag(&mut call, ALICE), before[0]);
+        assert_ne!(ufrag(&mut call, BOB), before[1]);
+        assert!(call.run(10.0, |alice, bob| pairs(alice) + pairs(bob)
+            >= selected[0] + selected[1]));
+        let now = call.now();
+        call.pc(ALICE)
+            .send(now, id, MessageKind::Text, Bytes::from_static(b"still"))
+            .unwrap();
+        assert!(call.run(10.0, |_, bob| {
+            bob.saw(|e| matches!(e, Event::Message { .. }))
+        }));
+        assert!(
+            !call
+                .end(ALICE)
+                .saw(|e| *e == Event::ConnectionState(ConnectionState::Failed))
+        );
+    }
+}
+
+#[test]
+fn an_offer_with_ice_restart_has_new_credentials() {
+    let mut call = Call::plain(12, 0.0);
+    let now = call.now();
+    call.pc(ALICE)
+        .create_data_channel(now, ChannelOptions::default())
+        .unwrap();
+    call.negotiate(ALICE);
+    let pc = call.pc(ALICE);
+    let before = pc.ice().local_credentials().ufrag.to_string();
+    let plain = pc.create_offer(now, OfferOptions::default()).unwrap();
+    assert!(plain.sdp.contains(&format!("a=ice-ufrag:{before}\r")));
+    let restart = pc
+        .create_offer(now, OfferOptions { ice_restart: true })
+        .unwrap();
+    assert!(!restart.sdp.contains(&format!("a=ice-ufrag:{before}\r")));
+}
+
+#[test]
+fn statistics_have_the_names_of_the_specification() {
+    let mut call = Call::plain(13, 0.0);
+    let now = call.now();
+    call.pc(ALICE)
+        .create_data_channel(
+            now,
+            ChannelOptions {
+                label: "l".into(),
+                ..Default::default()
+            },
+        )
+        .unwrap();
+    call.pc(ALICE).add_track(Kind::Audio, "a", &[]).unwrap();
+    call.negotiate(ALICE);
+    assert!(call.run(10.0, |alice, bob| open(alice) && open(bob)));
+    let now = call.now();
+    let report = call.pc(ALICE).stats(now);
+    let transport = report.of(StatsKind::Transport).next().unwrap();
+    assert_eq!(transport.text("dtlsState"), Some("connected"));
+    assert_eq!(transport.text("tlsVersion"), Some("FEFC"));
+    assert!(transport.count("packetsSent").unwrap() > 3);
+    let pair = transport.text("selectedCandidatePairId").unwrap();
+    let pair = report.get(pair).unwrap();
+    let local = report.get(pair.text("localCandidateId").unwrap()).unwrap();
+    assert_eq!(local.text("address"), Some("203.0.113.1"));
+    let channel = report.of(StatsKind::DataChannel).next().unwrap();
+    assert_eq!(
+        (channel.text("label"), channel.text("state")),
+        (Some("l"), Some("open"))
+    );
+    assert_eq!(report.of(StatsKind::Certificate).count(), 2);
+    let mut ids: Vec<_> = report.entries.iter().map(|entry| &entry.id).collect();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), report.entries.len());
+    let decisions: Vec<_> = call
+        .pc(ALICE)
+        .log()
+        .map(|entry| format!("{:?}", entry.what))
+        .collect();
+    assert!(
+        decisions
+            .iter()
+            .any(|what| what.starts_with("SelectedPair")),
+        "{decisions:?}"
+    );
+}
