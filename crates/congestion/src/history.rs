@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use visavis_datagram::Ecn;
 
-use crate::packet::{Arrival, PacketResult, ProbeId, SentPacket};
+use crate::packet::{Arrival, MAX_PACKET, PacketResult, ProbeId, SentPacket};
 
 /// How many packets a ring holds unless told otherwise: 8192 are 3 s at 30 Mbit/s.
 pub const DEFAULT_HISTORY: usize = 8192;
@@ -77,7 +77,7 @@ impl SentPackets {
     /// Notes a packet that leaves now.
     pub fn sent(&mut self, now: Instant, packet: &SentPacket) {
         self.stats.sent += 1;
-        let size = u32::try_from(packet.size).unwrap_or(u32::MAX);
+        let size = packet.size.min(MAX_PACKET) as u32;
         let index = self.index(packet.sequence);
         if let Some(former) = self.slots[index].take()
             && former.in_flight

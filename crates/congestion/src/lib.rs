@@ -33,7 +33,9 @@ pub use goog_cc::{GoogCc, GoogCcConfig};
 pub use history::{DEFAULT_HISTORY, HistoryStats, SentPackets};
 pub use loss_based::{LossConfig, LossState};
 pub use pacer::{Pacer, PacerConfig, PacerStats, Queued, Release};
-pub use packet::{Arrival, Feedback, PacketKind, PacketResult, ProbeCluster, ProbeId, SentPacket};
+pub use packet::{
+    Arrival, Feedback, MAX_PACKET, PacketKind, PacketResult, ProbeCluster, ProbeId, SentPacket,
+};
 pub use probe::ProbeConfig;
 pub use scream::{Scream, ScreamConfig};
 pub use sender::Sender;

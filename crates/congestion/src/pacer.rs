@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::controller::Target;
-use crate::packet::{PacketKind, ProbeCluster, ProbeId};
+use crate::packet::{MAX_PACKET, PacketKind, ProbeCluster, ProbeId};
 
 /// Settings of a [`Pacer`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,7 +143,8 @@ impl<T: Copy> Pacer<T> {
     }
 
     /// Takes a packet; gives it back where the queue is full.
-    pub fn push(&mut self, now: Instant, packet: Queued<T>) -> Result<(), Queued<T>> {
+    pub fn push(&mut self, now: Instant, mut packet: Queued<T>) -> Result<(), Queued<T>> {
+        packet.size = packet.size.min(MAX_PACKET);
         if self.packets >= self.config.max_packets {
             self.stats.refused += 1;
             return Err(packet);

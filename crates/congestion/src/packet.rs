@@ -4,6 +4,9 @@ use std::time::{Duration, Instant};
 
 use visavis_datagram::Ecn;
 
+/// Bytes that a packet has at most; what claims more is taken for this.
+pub const MAX_PACKET: usize = 65_535;
+
 /// What a packet carries; the order is that in which the pacer lets them go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum PacketKind {

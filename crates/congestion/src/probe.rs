@@ -42,7 +42,7 @@ pub struct ProbeConfig {
 impl Default for ProbeConfig {
     fn default() -> Self {
         Self {
-            interval: Duration::from_secs(2),
+            interval: Duration::from_millis(1000),
             factor: 1.25,
             length: Duration::from_millis(40),
         }

@@ -23,7 +23,7 @@ pub struct ScreamConfig {
     pub delay_target: Duration,
     /// The most that the delay target is raised to against flows that fill queues. Default 300 ms.
     pub delay_target_max: Duration,
-    /// The pacer's rate as a multiple of the target. Default 1.5.
+    /// The pacer's rate as a multiple of the target. Default 1.15: bursts are marked.
     pub pacing_factor: f64,
     /// Factor of the window at a loss. Default 0.7.
     pub loss_factor: f64,
@@ -37,7 +37,7 @@ impl Default for ScreamConfig {
             limits: Limits::default(),
             delay_target: Duration::from_millis(60),
             delay_target_max: Duration::from_millis(300),
-            pacing_factor: 1.5,
+            pacing_factor: 1.15,
             loss_factor: 0.7,
             ecn: Ecn::Ect1,
         }
@@ -57,6 +57,8 @@ const VIRTUAL_RTT: Duration = Duration::from_millis(25);
 const MULTIPLICATIVE: f64 = 0.05;
 /// Round trips after a congestion event in which growth is held down.
 const POST_CONGESTION: f64 = 50.0;
+/// Loss without delay is borne up to this share.
+const TOLERATED_LOSS: f64 = 0.12;
 /// The target leaves room for the variation of frames' sizes.
 const TARGET_SHARE: f64 = 0.95;
 /// Silence of the feedback after which the window comes down, and by which factor.
@@ -150,11 +152,16 @@ impl Scream {
     }
 
     fn answer(&mut self, now: Duration, lost: u32, marked: u32) {
-        if lost > 0 && self.loss > 0.0 {
+        // Loss that comes without delay is the path's own, as long as there is little of it.
+        let share = self.delay() / self.delay_target;
+        let weight = if self.loss > TOLERATED_LOSS {
+            1.0
+        } else {
+            ((share - 0.25) / 0.75).clamp(0.0, 1.0)
+        };
+        if lost > 0 && weight > 0.0 {
             if self.may_answer(now) {
-                // Loss that does not come with delay may be the path's own: it is answered less.
-                let queued = (self.delay() / self.delay_target).clamp(0.2, 1.0);
-                self.window *= 1.0 - (1.0 - self.config.loss_factor) * queued;
+                self.window *= 1.0 - (1.0 - self.config.loss_factor) * weight;
                 self.stats.overuses += 1;
                 // Something else fills the queue: bear more delay (RFC 8298 section 4.1.2.1).
                 if self.delay() > self.delay_target {
@@ -189,7 +196,9 @@ impl Scream {
         }
         // Near the last inflection point growth is careful, far from it less so.
         let distance = (self.window - self.inflection) / self.inflection.max(1.0);
-        let near = (distance * 4.0).powi(2).clamp(0.1, 1.0);
+        // Where the path marks, the marks keep the balance: one packet per round trip, as DCTCP.
+        let least = if self.mark_share > 0.01 { 1.0 } else { 0.1 };
+        let near = (distance * 4.0).powi(2).clamp(least, 1.0);
         let since = self
             .last_congestion
             .map_or(f64::INFINITY, |last| now.saturating_sub(last).as_secs_f64());
@@ -209,7 +218,7 @@ impl Scream {
 impl Controller for Scream {
     fn packet_sent(&mut self, now: Instant, packet: &SentPacket) {
         let at = self.at(now);
-        self.in_flight += packet.size;
+        self.in_flight = self.in_flight.saturating_add(packet.size);
         self.last_sent = Some(at);
         self.silent_from.get_or_insert(at + SILENCE);
     }
@@ -266,9 +275,10 @@ impl Controller for Scream {
             self.delay_target = (self.delay_target * 0.999).max(least);
         }
         self.answer(at, lost, marked);
-        if lost == 0 && marked == 0 {
-            self.grow(at, acknowledged as f64);
-        }
+        // What arrived unmarked speaks for growth.
+        let total = feedback.packets.len().max(1) as f64;
+        let clean = 1.0 - f64::from(marked) / total;
+        self.grow(at, acknowledged as f64 * clean);
         self.silent_from = (feedback.in_flight > 0).then(|| at + SILENCE);
         self.bound();
     }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::controller::{Controller, Target};
 use crate::history::SentPackets;
 use crate::pacer::{Pacer, PacerConfig, Queued, Release};
-use crate::packet::{Arrival, Feedback, SentPacket};
+use crate::packet::{Arrival, Feedback, MAX_PACKET, SentPacket};
 
 /// The send side of one transport. `T` is the caller's name for a packet.
 #[derive(Debug)]
@@ -41,6 +41,10 @@ impl<C: Controller, T: Copy> Sender<C, T> {
 
     /// A packet has left.
     pub fn sent(&mut self, now: Instant, packet: &SentPacket) {
+        let packet = &SentPacket {
+            size: packet.size.min(MAX_PACKET),
+            ..*packet
+        };
         self.history.sent(now, packet);
         self.controller.packet_sent(now, packet);
         self.follow();
