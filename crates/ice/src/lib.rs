@@ -13,6 +13,11 @@
 //! enumeration, DNS and multicast DNS, TLS, stream framing. The owner does those when an [`Event`]
 //! asks.
 
+/// The README's example, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod agent;
 mod candidate;
 mod config;

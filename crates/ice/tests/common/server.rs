@@ -84,6 +84,11 @@ impl Server {
         self.relays.clear();
     }
 
+    /// Every address that peers send to.
+    pub fn relay_addresses(&self) -> Vec<SocketAddr> {
+        self.relays.keys().copied().collect()
+    }
+
     pub fn allocations(&self) -> usize {
         self.allocations.len()
     }
