@@ -165,14 +165,32 @@ impl ExtensionKind {
             .map(|&(kind, _)| kind)
     }
 
-    /// A small number of its own for each kind.
-    fn index(self) -> usize {
+    /// Its place in [`KNOWN`], or behind it. Written out because it is asked for with every packet.
+    const fn index(self) -> usize {
         match self {
-            Self::Custom(number) => KNOWN.len() + usize::from(number),
-            known => KNOWN
-                .iter()
-                .position(|&(kind, _)| kind == known)
-                .unwrap_or_default(),
+            Self::Mid => 0,
+            Self::Rid => 1,
+            Self::RepairedRid => 2,
+            Self::AudioLevel => 3,
+            Self::MixerAudioLevels => 4,
+            Self::AbsSendTime => 5,
+            Self::TransportSequence => 6,
+            Self::TransportSequenceRequest => 7,
+            Self::TimeOffset => 8,
+            Self::VideoOrientation => 9,
+            Self::PlayoutDelay => 10,
+            Self::ContentType => 11,
+            Self::VideoTiming => 12,
+            Self::ColorSpace => 13,
+            Self::AbsCaptureTime => 14,
+            Self::DependencyDescriptor => 15,
+            Self::GenericFrameDescriptor => 16,
+            Self::LayersAllocation => 17,
+            Self::FrameTrackingId => 18,
+            Self::CorruptionDetection => 19,
+            Self::InbandComfortNoise => 20,
+            Self::FrameMarking => 21,
+            Self::Custom(number) => KNOWN.len() + number as usize,
         }
     }
 
