@@ -13,7 +13,7 @@ use str0m::rtp::{RtpWrite, Ssrc};
 use str0m::{Candidate, Event, Input, Output, Rtc};
 use visavis_datagram::Ecn;
 
-use crate::lab::source::{AUDIO_RATE, Source, VIDEO_PAYLOAD};
+use crate::lab::source::{Source, VIDEO_PAYLOAD};
 use crate::lab::{Flow, FlowContext};
 
 /// How long before the scenario the two connect, over a perfect wire.
@@ -181,7 +181,6 @@ impl Str0mFlow {
 
     fn follow(&mut self, now: Instant) {
         let share = VIDEO_PAYLOAD as f64 / (VIDEO_PAYLOAD as f64 + RTP);
-        let _ = AUDIO_RATE;
         self.source
             .set_target(now, (self.estimate as f64 * share) as u64);
     }

@@ -25,14 +25,12 @@ struct Call<C> {
 
 impl<C: Controller> Call<C> {
     fn new(controller: C, now: Instant) -> Self {
-        let mut arrivals = Vec::new();
-        arrivals.reserve(1000);
         Self {
             sender: Sender::new(controller, PacerConfig::default()),
             now,
             start: now,
             sequence: 0,
-            arrivals,
+            arrivals: Vec::with_capacity(1000),
             sent: 0,
         }
     }
