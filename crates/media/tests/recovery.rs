@@ -10,7 +10,7 @@ use visavis_media::receive::{
 };
 use visavis_media::send::{
     FecKind, FecSender, FecSenderConfig, FrameMeta, RedSender, RtxConfig, ScalabilityMode,
-    SendStream, SendStreamConfig, SvcDescriptor,
+    SendStream, SendStreamConfig, SvcDescriptor, wrap_in_red,
 };
 use visavis_rtp::payload::{Codec, FrameParams};
 use visavis_rtp::{
@@ -35,6 +35,8 @@ struct Scenario {
     one_way_ms: u64,
     nack: bool,
     fec: bool,
+    /// Parity as ULPFEC inside RED, rather than FlexFEC.
+    ulpfec: bool,
     /// Temporal layers by the codec's own numbers (VP8), or by dependency descriptors.
     mode: Option<ScalabilityMode>,
     frames: u32,
@@ -51,6 +53,7 @@ impl Default for Scenario {
             one_way_ms: 25,
             nack: true,
             fec: false,
+            ulpfec: false,
             mode: None,
             frames: 600,
             seed: 1,
@@ -118,9 +121,15 @@ fn run(scenario: &Scenario) -> Outcome {
     sender.set_round_trip(Duration::from_millis(2 * scenario.one_way_ms));
     let mut fec = FecSender::new(
         FecSenderConfig {
-            kind: FecKind::FlexFec {
-                ssrc: FEC,
-                payload_type: pt(98),
+            kind: match scenario.ulpfec {
+                true => FecKind::UlpFec {
+                    red: pt(118),
+                    payload_type: pt(119),
+                },
+                false => FecKind::FlexFec {
+                    ssrc: FEC,
+                    payload_type: pt(98),
+                },
             },
             media: MEDIA,
             extensions: extensions.clone(),
@@ -133,7 +142,8 @@ fn run(scenario: &Scenario) -> Outcome {
     let mut receiver = VideoReceiver::new(VideoReceiverConfig {
         extensions,
         nack: scenario.nack.then(Default::default),
-        flexfec: scenario.fec,
+        flexfec: scenario.fec && !scenario.ulpfec,
+        ulpfec: scenario.ulpfec.then_some(pt(119)),
         ..VideoReceiverConfig::new(MEDIA, codec, pt(96))
     })
     .unwrap();
@@ -198,10 +208,17 @@ fn run(scenario: &Scenario) -> Outcome {
                     let last = sequence + 1 == span.first + span.count as u64;
                     fec.push(&packet, last);
                 }
-                launch(packet, &mut random, &mut forth);
+                if scenario.ulpfec {
+                    let mut out = [0; 1500];
+                    let packet = Packet::parse(&packet).unwrap();
+                    let len = wrap_in_red(&packet, pt(118), &mut out).unwrap();
+                    launch(out[..len].to_vec(), &mut random, &mut forth);
+                } else {
+                    launch(packet, &mut random, &mut forth);
+                }
             }
             let mut buffer = [0; 1500];
-            while let Some(len) = fec.poll_packet(|| unreachable!(), &mut buffer) {
+            while let Some(len) = fec.poll_packet(|| sender.take_sequence(), &mut buffer) {
                 launch(buffer[..len].to_vec(), &mut random, &mut forth);
             }
             sent.insert(number.wrapping_mul(3000), (frame, micros));
@@ -235,6 +252,7 @@ fn run(scenario: &Scenario) -> Outcome {
             let mut bytes = entry.remove();
             let packet = Packet::parse(&bytes).unwrap();
             match packet.ssrc() {
+                MEDIA if packet.payload_type() == pt(118) => receiver.handle_red(now, &packet),
                 MEDIA => receiver.handle_packet(now, &packet),
                 FEC => receiver.handle_flexfec(now, &packet),
                 _ => receiver.handle_retransmission(now, &mut bytes, pt(96)),
@@ -328,19 +346,22 @@ fn losses_are_mended_by_parity_where_asking_is_not_possible() {
             ..Scenario::default()
         };
         let without = run(&scenario);
-        let with = run(&Scenario {
-            fec: true,
-            ..scenario
-        });
-        assert!(with.recovered > 5, "seed {seed}: {with:?}");
-        assert!(
-            with.keyframe_requests < without.keyframe_requests,
-            "seed {seed}: {with:?}, without: {without:?}"
-        );
-        assert!(
-            with.received > without.received,
-            "seed {seed}: {with:?}, {without:?}"
-        );
+        for ulpfec in [false, true] {
+            let with = run(&Scenario {
+                fec: true,
+                ulpfec,
+                ..scenario.clone()
+            });
+            assert!(with.recovered > 5, "seed {seed}: {with:?}");
+            assert!(
+                with.keyframe_requests < without.keyframe_requests,
+                "seed {seed}: {with:?}, without: {without:?}"
+            );
+            assert!(
+                with.received > without.received,
+                "seed {seed}: {with:?}, {without:?}"
+            );
+        }
     }
 }
 
@@ -420,6 +441,8 @@ fn no_history_ends_in_a_frozen_picture() {
             one_way_ms: random.below(150),
             nack,
             fec: random.chance(0.5),
+            // As browsers do: parity among the media only where pictures have numbers.
+            ulpfec: matches!(codec, Codec::Vp8 | Codec::Vp9) && random.chance(0.3),
             mode: mode.and_then(ScalabilityMode::from_name),
             frames: 300,
             seed,

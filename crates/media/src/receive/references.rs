@@ -52,6 +52,8 @@ pub(super) struct References {
     decoded: [u64; (WINDOW / 64) as usize],
     newest: u64,
     last_number: Option<u64>,
+    /// The picture id that follows the one that was decoded last.
+    next_picture: Option<u16>,
 }
 
 impl References {
@@ -64,6 +66,17 @@ impl References {
             decoded: [0; (WINDOW / 64) as usize],
             newest: 0,
             last_number: None,
+            next_picture: None,
+        }
+    }
+
+    /// Whether a picture with these numbers directly follows the one that was decoded last, whatever
+    /// packets lie between: `frame` is the number of a dependency descriptor.
+    pub(super) fn follows(&self, info: &PayloadInfo, frame: Option<u16>) -> bool {
+        match (frame, info.picture_id) {
+            (Some(frame), _) => self.alive && frame == (self.newest as u16).wrapping_add(1),
+            (None, Some(picture)) => self.alive && self.next_picture == Some(picture),
+            (None, None) => false,
         }
     }
 
@@ -123,6 +136,11 @@ impl References {
             // Upper layers may build on what is missing, until they begin anew.
             self.intact = layer;
         }
+        let mask = (1u32 << needs.info.picture_id_bits.min(16)) - 1;
+        self.next_picture = needs
+            .info
+            .picture_id
+            .map(|id| ((u32::from(id) + 1) & mask) as u16);
         if layer == 0 {
             self.tl0 = needs.info.tl0_picture_index;
         }

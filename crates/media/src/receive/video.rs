@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use visavis_rtp::extension::{
-    AbsCaptureTime, DependencyDescriptor, DependencyStructure, PlayoutDelay, VideoOrientation,
+    AbsCaptureTime, DependencyDescriptor, DependencyStructure, DescriptorHead, PlayoutDelay,
+    VideoOrientation,
 };
 use visavis_rtp::payload::red::RedBlocks;
 use visavis_rtp::payload::{Codec, DEFAULT_MAX_FRAME, Depacketizer, Received, rtx};
@@ -233,6 +234,8 @@ impl VideoReceiver {
     const DECODING: Duration = Duration::from_millis(10);
     /// How long the first picture is waited for before another key frame is asked for.
     const BEGINNING: Duration = Duration::from_millis(150);
+    /// The most packets of parity or padding between two pictures.
+    const MAX_FILLER: u64 = 64;
 
     /// A receiver that has seen nothing; `None` for a codec that is not video.
     pub fn new(config: VideoReceiverConfig) -> Option<Self> {
@@ -702,6 +705,10 @@ impl VideoReceiver {
             self.blocked = None;
             return false;
         }
+        if let Some(start) = self.follower(next) {
+            self.move_to(start, true);
+            return true;
+        }
         let since = *self.blocked.get_or_insert(now);
         let expired = now.saturating_duration_since(since) >= self.config.max_wait;
         if (self.keyframe.is_wanted() || expired)
@@ -741,6 +748,35 @@ impl VideoReceiver {
         self.contiguous = false;
         self.keyframe.want();
         false
+    }
+
+    /// Where the picture begins that directly follows the one that was decoded last, by its own numbers:
+    /// what is missing before it is then parity or padding, which nobody retransmits.
+    fn follower(&self, next: u64) -> Option<u64> {
+        if !self.contiguous || self.ring.contains(next) {
+            return None;
+        }
+        let stored = (next + 1..next + 1 + Self::MAX_FILLER)
+            .find_map(|sequence| self.ring.get(sequence).filter(|it| !it.meta.empty))?;
+        if !stored.meta.start {
+            return None;
+        }
+        let packet = Packet::parse(stored.bytes()).ok()?;
+        let info = self.config.codec.inspect(packet.payload()).ok()?;
+        let id = self
+            .config
+            .extensions
+            .id(ExtensionKind::DependencyDescriptor);
+        let head = id
+            .and_then(|id| packet.extensions().get(id))
+            .and_then(|data| DescriptorHead::parse(data).ok());
+        if head.is_some_and(|head| !head.start_of_frame) {
+            return None;
+        }
+        let frame = head.map(|head| head.frame_number);
+        self.references
+            .follows(&info, frame)
+            .then_some(stored.sequence())
     }
 
     fn skip_to(&mut self, start: u64) {

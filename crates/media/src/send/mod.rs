@@ -10,7 +10,7 @@ mod svc;
 pub(crate) use fec::zero_mutable_extensions;
 pub use fec::{FecKind, FecSender, FecSenderConfig};
 pub use keyframe::KeyframeGate;
-pub use red::{MAX_REDUNDANCY, RedSender};
+pub use red::{MAX_REDUNDANCY, RedSender, wrap_in_red};
 pub use report::{ReportSchedule, RoundTrip};
 pub use stream::{
     FrameMeta, PacketSpan, RtxConfig, SendError, SendStats, SendStream, SendStreamConfig, stamp,

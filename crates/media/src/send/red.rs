@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use visavis_rtp::PayloadType;
 use visavis_rtp::payload::red::{self, MAX_BLOCK, MAX_OFFSET, RedBlock};
+use visavis_rtp::{Error, Packet, PacketMut, PayloadType};
 
 /// The most earlier frames that a packet repeats.
 pub const MAX_REDUNDANCY: usize = 3;
@@ -93,6 +93,24 @@ impl RedSender {
             .extend(self.earlier.drain(..).map(|(_, buffer)| buffer));
         self.spare.truncate(MAX_REDUNDANCY + 1);
     }
+}
+
+/// Writes a packet with its payload as the only block of redundant data, and returns its length:
+/// receivers of ULPFEC look for media there. Padding is left out.
+///
+/// # Errors
+/// [`Error::BufferTooSmall`].
+pub fn wrap_in_red(packet: &Packet<'_>, red: PayloadType, out: &mut [u8]) -> Result<usize, Error> {
+    let header = &packet.as_bytes()[..packet.header_len()];
+    let payload = packet.payload();
+    let len = header.len() + 1 + payload.len();
+    let out = out.get_mut(..len).ok_or(Error::BufferTooSmall)?;
+    out[..header.len()].copy_from_slice(header);
+    out[0] &= !0x20;
+    out[header.len()] = packet.payload_type().value();
+    out[header.len() + 1..].copy_from_slice(payload);
+    PacketMut::parse(out)?.set_payload_type(red);
+    Ok(len)
 }
 
 #[cfg(test)]
