@@ -32,7 +32,10 @@ pub struct PacketSizes {
     /// The size that every path is expected to carry, used from the start. Default 1188: with a
     /// DTLS record, UDP, a TURN channel header and IPv6 it stays below the 1280 of RFC 8200.
     pub base: usize,
-    /// The largest size to probe for (RFC 8899). Default 1412; equal to `base` turns probing off.
+    /// The largest size to probe for (RFC 8899). Default equal to `base`, which turns probing off:
+    /// a chunk that has been sent cannot be cut smaller (its TSN is one), so that a path that
+    /// narrows under way (a handover) would need IP fragmentation to get it across. Where the layer
+    /// below allows that, 1412 fits an Ethernet path.
     pub max: usize,
 }
 
@@ -40,7 +43,7 @@ impl Default for PacketSizes {
     fn default() -> Self {
         Self {
             base: 1188,
-            max: 1412,
+            max: 1188,
         }
     }
 }

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use visavis_datagram::{Ecn, Random, Segments, TransmitBuf};
 use visavis_netsim::{CoDelConfig, Limit, LinkConfig, Pipe, PipeEnd, Queue};
 use visavis_sctp::{
-    Association, Config, ControllerKind, Error, Event, Ppid, Reliability, SchedulerKind,
-    SendOptions, State, StreamId,
+    Association, Config, ControllerKind, Error, Event, PacketSizes, Ppid, Reliability,
+    SchedulerKind, SendOptions, State, StreamId,
 };
 
 /// One end, what it has to send, and what it has got.
@@ -291,7 +291,8 @@ fn transfers_over_any_network_are_correct() {
         .ok()
         .and_then(|seeds| seeds.parse().ok())
         .unwrap_or(60);
-    for seed in 0..seeds {
+    // The last ones failed once.
+    for seed in (0..seeds).chain([136, 224, 547]) {
         run(seed);
     }
 }
@@ -301,7 +302,14 @@ fn path_mtu_is_found_and_used() {
     let start = Instant::now();
     let link = LinkConfig::new().delay(Duration::from_millis(10));
     let mut pipe = Pipe::new(start, 1, link);
-    let mut a = End::new(Config::default(), 1, 0);
+    let probing = Config {
+        packet_sizes: PacketSizes {
+            base: 1188,
+            max: 1412,
+        },
+        ..Config::default()
+    };
+    let mut a = End::new(probing.clone(), 1, 0);
     let mut b = End::new(Config::default(), 2, 0);
     a.association.connect(start).unwrap();
     let deadline = start + Duration::from_secs(2);
@@ -311,7 +319,7 @@ fn path_mtu_is_found_and_used() {
     narrow.mtu = 1300;
     narrow.icmp = false;
     let mut pipe = Pipe::new(start, 1, narrow);
-    let mut a = End::new(Config::default(), 1, 50);
+    let mut a = End::new(probing, 1, 50);
     let mut b = End::new(Config::default(), 2, 0);
     a.association.connect(start).unwrap();
     let deadline = start + Duration::from_secs(30);

@@ -205,7 +205,13 @@ impl Association {
         if !owes_sack && !self.control.is_pending() && !self.has_sendable_data(now) {
             return false;
         }
-        let limit = available.min(full);
+        // A chunk from before the packets became smaller goes as it is.
+        let oversized = self.outstanding.next_lost().and_then(|tsn| {
+            let length = self.outstanding.get(tsn)?.payload.len();
+            let need = HEADER + 20 + padded(length);
+            (need > full && need <= available).then_some(need)
+        });
+        let limit = oversized.unwrap_or(available.min(full));
         let (source, destination) = (self.config.local_port, self.config.remote_port);
         let tag = self.remote_tag;
         let Some(slot) = out.slot() else {
