@@ -1,5 +1,5 @@
 //! The agent and its doors. What stands behind each is in the modules, in the order in which a
-//! session lives: local, gather, remote, check, receive, select, send; relay beside them.
+//! session lives: local, gather, remote, check, receive, response, select, send; relay beside them.
 
 mod check;
 mod gather;
@@ -9,6 +9,7 @@ mod pair;
 mod receive;
 mod relay;
 mod remote;
+mod response;
 mod select;
 mod send;
 
@@ -313,10 +314,9 @@ impl Agent {
         self.checks_began = Some(now);
         self.take_future_candidates(now);
         self.pair_everything(now);
-        let early = std::mem::take(&mut self.early);
-        for check in early {
-            if *check.remote_ufrag == *ufrag {
-                self.take_check(now, &check);
+        for early in std::mem::take(&mut self.early) {
+            if *early.remote_ufrag == *ufrag {
+                self.take_check(now, &early.check);
             }
         }
         self.pair_lite(now);

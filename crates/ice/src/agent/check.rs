@@ -28,7 +28,7 @@ const TRIGGERED_SHARE: u8 = 4;
 const LAST_WAIT: u32 = 16;
 
 /// The largest Binding message that goes through a relay, in bytes.
-const LARGEST_MESSAGE: usize = 1280;
+pub(super) const LARGEST_MESSAGE: usize = 1280;
 
 /// Room that integrity and fingerprint take behind the other attributes.
 const TAIL: usize = 24 + 8;
@@ -624,7 +624,7 @@ pub(super) fn ride(
     });
 }
 
-fn write_direct(
+pub(super) fn write_direct(
     path: Path,
     out: &mut TransmitBuf,
     build: impl FnOnce(&mut [u8]) -> Option<usize>,

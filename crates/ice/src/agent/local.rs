@@ -179,7 +179,7 @@ impl Agent {
             self.drop_pair(id);
         }
         self.responses.retain(|response| response.source != source);
-        self.early.retain(|early| early.source != source);
+        self.early.retain(|early| early.check.source != source);
     }
 
     pub(super) fn local(&self, id: LocalId) -> Option<&Local> {

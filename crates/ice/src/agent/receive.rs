@@ -1,5 +1,5 @@
-//! What arrives: whose datagram it is, checks of the peer (RFC 8445 section 7.3) and responses to
-//! ours (section 7.2.5).
+//! What arrives: whose datagram it is, and checks of the peer (RFC 8445 section 7.3). Responses to ours are in
+//! `response`.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use visavis_stun::{
 };
 
 use super::Agent;
-use super::check::ride;
+use super::check::{LARGEST_MESSAGE, ride, write_direct};
 use super::local::{CandidateId, ConnectionUser, Source};
 use super::remote::RemoteId;
 use crate::candidate::{Candidate, CandidateKind, Host, TcpType};
@@ -50,15 +50,22 @@ pub(super) enum ResponseKind {
     Unknown(UnknownAttributes),
 }
 
+/// What a valid check of the peer says.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PeerCheck {
+    pub(super) source: Source,
+    pub(super) path: Path,
+    priority: u32,
+    /// Its nomination; 0 is a plain USE-CANDIDATE.
+    use_candidate: Option<u32>,
+    cost: Option<u16>,
+}
+
 /// A check of the peer that came before its credentials.
 #[derive(Debug)]
 pub(super) struct Early {
-    pub(super) source: Source,
-    pub(super) path: Path,
-    pub(super) priority: u32,
-    pub(super) use_candidate: Option<u32>,
+    pub(super) check: PeerCheck,
     pub(super) remote_ufrag: Box<str>,
-    pub(super) cost: Option<u16>,
 }
 
 /// Where a path of the owner leads to within the agent.
@@ -298,7 +305,7 @@ impl Agent {
             return;
         }
         let network = message.get::<GoogNetworkInfo>();
-        let early = Early {
+        let check = PeerCheck {
             source,
             path,
             priority: message
@@ -312,7 +319,6 @@ impl Agent {
                         .map_or(0, |nomination| nomination.0)
                 })
                 .or_else(|| message.get::<Nomination>().map(|nomination| nomination.0)),
-            remote_ufrag: remote_ufrag.into(),
             cost: network.map(|network| network.network_cost.min(999)),
         };
         if !current {
@@ -342,22 +348,25 @@ impl Agent {
             );
             let known = self
                 .early
-                .iter()
-                .position(|known| known.source == source && known.path == path);
+                .iter_mut()
+                .find(|known| known.check.source == source && known.check.path == path);
             if let Some(known) = known {
-                let use_candidate = self.early[known].use_candidate.max(early.use_candidate);
-                self.early[known] = Early {
+                let use_candidate = known.check.use_candidate.max(check.use_candidate);
+                known.check = PeerCheck {
                     use_candidate,
-                    ..early
+                    ..check
                 };
             } else if self.early.len() < self.config.limits.early_checks {
-                self.early.push(early);
+                self.early.push(Early {
+                    check,
+                    remote_ufrag: remote_ufrag.into(),
+                });
             } else {
                 self.stats.early_checks_over_limit += 1;
             }
             return;
         }
-        let pair = self.take_check(now, &early);
+        let pair = self.take_check(now, &check);
         self.count_request(now, pair);
         self.respond(
             source,
@@ -386,7 +395,7 @@ impl Agent {
     }
 
     /// What a valid check of the peer means (RFC 8445 section 7.3.1.3 to 7.3.1.5).
-    pub(super) fn take_check(&mut self, now: Instant, check: &Early) -> Option<PairId> {
+    pub(super) fn take_check(&mut self, now: Instant, check: &PeerCheck) -> Option<PairId> {
         let remote = self.remote_of_check(now, check)?;
         let local = self.base_candidate(check.source, check.path.remote)?;
         let id = match self.find_pair(check.source, &check.path) {
@@ -434,7 +443,7 @@ impl Agent {
     }
 
     /// The remote candidate that a check came from; a new peer-reflexive one if need be.
-    fn remote_of_check(&mut self, now: Instant, check: &Early) -> Option<RemoteId> {
+    fn remote_of_check(&mut self, now: Instant, check: &PeerCheck) -> Option<RemoteId> {
         let generation = self.session.generation;
         let address = check.path.remote;
         let protocol = check.path.protocol;
@@ -635,11 +644,11 @@ impl Agent {
                     .as_deref()
                     .filter(|old| old.generation == response.generation)
             };
-            let Some(key) = session.map(|session| session.local_key.clone()) else {
+            let Some(key) = session.map(|session| &session.local_key) else {
                 continue;
             };
             let mapped = response.path.remote;
-            let sent = self.write_from(now, response.source, response.path, out, |slot| {
+            let mut build = |slot: &mut [u8]| {
                 let room = slot.len();
                 let class = match response.kind {
                     ResponseKind::Success => Class::Success,
@@ -652,7 +661,7 @@ impl Agent {
                         builder.add(&XorMappedAddress(mapped));
                         if current {
                             ride(&mut builder, room, |attributes| {
-                                piggyback.outgoing(now, true, attributes)
+                                piggyback.outgoing(now, true, attributes);
                             });
                         }
                     }
@@ -660,12 +669,20 @@ impl Agent {
                         builder.add(&ErrorCode::ROLE_CONFLICT);
                     }
                     ResponseKind::Unknown(kinds) => {
-                        builder.add(&ErrorCode::UNKNOWN_ATTRIBUTE);
-                        builder.add(&kinds);
+                        builder.add(&ErrorCode::UNKNOWN_ATTRIBUTE).add(&kinds);
                     }
                 }
-                builder.integrity(&key).fingerprint().finish().ok()
-            });
+                builder.integrity(key).fingerprint().finish().ok()
+            };
+            let sent = match response.source {
+                Source::Local(_) => write_direct(response.path, out, build),
+                Source::Relay(relay) => {
+                    let mut message = [0; LARGEST_MESSAGE];
+                    build(&mut message).and_then(|len| {
+                        self.relay_send(now, relay, response.path.remote, &message[..len], out)
+                    })
+                }
+            };
             if sent.is_some() {
                 if let Some(pair) = response.pair.and_then(|id| self.pair_mut(id)) {
                     pair.counters.responses_sent += 1;
@@ -675,212 +692,15 @@ impl Agent {
         }
         None
     }
-
-    // ---- responses of the peer
-
-    fn receive_response(
-        &mut self,
-        now: Instant,
-        source: Source,
-        path: Path,
-        message: &Message<'_>,
-        piggyback: &mut dyn Piggyback,
-    ) {
-        let transaction = message.transaction();
-        let found = self.pairs.iter().enumerate().find_map(|(index, pair)| {
-            let sent = pair
-                .sent
-                .iter()
-                .position(|sent| sent.transaction == transaction)?;
-            Some((index, sent))
-        });
-        let Some((index, position)) = found else {
-            self.stats.unmatched_responses += 1;
-            return;
-        };
-        let pair = &self.pairs[index];
-        let generation = pair.generation;
-        let current = generation == self.session.generation;
-        let session = if current {
-            Some(&self.session)
-        } else {
-            self.old.as_deref()
-        };
-        let Some(remote) = session
-            .filter(|session| session.generation == generation)
-            .and_then(|session| session.remote.as_ref())
-        else {
-            return;
-        };
-        if message.check_integrity(&remote.key) != Verdict::Valid {
-            self.stats.forged_responses += 1;
-            return;
-        }
-        if pair.source != source || pair.path != path {
-            // Not symmetric (RFC 8445 section 7.2.5.2.1). The pair fails when its time is over, not at
-            // once: a replayed response from elsewhere must not decide.
-            self.stats.asymmetric_responses += 1;
-            return;
-        }
-        let id = pair.id;
-        let sent = self.pairs[index].sent.remove(position);
-        let pair = &mut self.pairs[index];
-        if pair
-            .check
-            .is_some_and(|check| check.transaction == transaction)
-        {
-            pair.check = None;
-        }
-        pair.counters.responses_received += 1;
-        if message.class() == Class::Error {
-            let code = message
-                .get::<ErrorCode<'_>>()
-                .map_or(400, |error| error.code);
-            self.error_response(id, code, sent.controlling);
-            return;
-        }
-        let Some(XorMappedAddress(mapped)) = message.get::<XorMappedAddress>() else {
-            self.stats.malformed += 1;
-            return;
-        };
-        pair.answered(now);
-        if !sent.repeated {
-            let rtt = now.saturating_duration_since(sent.at);
-            pair.rtt.sample(rtt);
-            pair.counters.total_round_trip_time += rtt;
-            pair.counters.current_round_trip_time = Some(rtt);
-        }
-        if current {
-            show(now, true, message, piggyback);
-            self.check_succeeded(now, id, mapped, sent.use_candidate);
-        } else if self.pairs[index].probe.is_some() {
-            let probe = self.next_probe(now, id);
-            self.pairs[index].probe = Some(probe);
-        }
-    }
-
-    fn error_response(&mut self, id: PairId, code: u16, was_controlling: bool) {
-        match code {
-            487 => {
-                // Switch only from the role that the refused request claimed: a second 487 to an
-                // earlier request must not switch back (RFC 8445 section 7.2.5.1).
-                self.stats.role_conflicts += 1;
-                let claimed = if was_controlling {
-                    Role::Controlling
-                } else {
-                    Role::Controlled
-                };
-                if self.role == claimed {
-                    self.switch_role(match claimed {
-                        Role::Controlling => Role::Controlled,
-                        Role::Controlled => Role::Controlling,
-                    });
-                    self.tie_breaker = self.random.u64();
-                }
-                if let Some(pair) = self.pair_mut(id) {
-                    if pair.state != PairState::Succeeded {
-                        pair.state = PairState::Waiting;
-                    }
-                    self.trigger(id);
-                }
-            }
-            // The peer revokes consent.
-            403 => self.fail_pair(id),
-            _ => {
-                if self
-                    .pair(id)
-                    .is_some_and(|pair| pair.state != PairState::Succeeded)
-                {
-                    self.fail_pair(id);
-                }
-            }
-        }
-    }
-
-    /// RFC 8445 section 7.2.5.3.
-    fn check_succeeded(
-        &mut self,
-        now: Instant,
-        id: PairId,
-        mapped: SocketAddr,
-        use_candidate: bool,
-    ) {
-        let mapped = self.mapped_candidate(id, mapped);
-        let Some(pair) = self.pair_mut(id) else {
-            return;
-        };
-        pair.mapped = mapped.or(pair.mapped);
-        let first = pair.state != PairState::Succeeded;
-        pair.state = PairState::Succeeded;
-        let foundation = pair.foundation;
-        let kept = pair.probe.is_some();
-        let nomination = pair.peer_nomination;
-        if first {
-            self.thaw_foundation(foundation);
-            self.session.first_valid.get_or_insert(now);
-        }
-        if kept {
-            let probe = self.next_probe(now, id);
-            if let Some(pair) = self.pair_mut(id) {
-                pair.probe = Some(probe);
-            }
-        }
-        if use_candidate && self.role == Role::Controlling && self.session.nominating == Some(id) {
-            self.session.nominating = None;
-            self.session.nominated = Some(id);
-        }
-        if first
-            && self.role == Role::Controlled
-            && let Some(nomination) = nomination
-        {
-            self.consider_nomination(id, nomination);
-        }
-    }
-
-    /// The local candidate with the address that the peer saw; a new peer-reflexive one if there is none
-    /// (RFC 8445 section 7.2.5.3.1).
-    fn mapped_candidate(&mut self, id: PairId, mapped: SocketAddr) -> Option<CandidateId> {
-        let pair = self.pair(id)?;
-        let source = pair.source;
-        let base = self.candidate(pair.local)?;
-        let mapped = SocketAddr::new(mapped.ip().to_canonical(), mapped.port());
-        if pair.is_stream() || base.address == mapped {
-            return Some(base.id);
-        }
-        let known = self
-            .candidates
-            .iter()
-            .find(|c| c.source == source && c.address == mapped);
-        if let Some(known) = known {
-            return Some(known.id);
-        }
-        let Source::Local(local) = source else {
-            // A relay's address is what it is; a peer that sees another one stands behind some
-            // translation of its own.
-            return Some(base.id);
-        };
-        let reflexive = CandidateKind::PeerReflexive;
-        if self
-            .candidates
-            .iter()
-            .filter(|c| c.candidate.kind == reflexive)
-            .count()
-            >= self.config.limits.pairs
-        {
-            return Some(base.id);
-        }
-        let base_address = base.base;
-        let mut candidate = self.describe(local, reflexive, mapped, None, None);
-        candidate.signalled = false;
-        candidate.candidate.related = Some(self.hide(local, base_address));
-        let id = candidate.id;
-        self.candidates.push(candidate);
-        Some(id)
-    }
 }
 
 /// Shows the attributes that ICE does not know to what rides along.
-fn show(now: Instant, response: bool, message: &Message<'_>, piggyback: &mut dyn Piggyback) {
+pub(super) fn show(
+    now: Instant,
+    response: bool,
+    message: &Message<'_>,
+    piggyback: &mut dyn Piggyback,
+) {
     for attribute in message.attributes() {
         let mine = matches!(
             attribute.kind,

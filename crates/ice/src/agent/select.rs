@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::Agent;
-use super::pair::{Pair, Rank};
+use super::pair::Pair;
 use crate::config::Role;
 use crate::event::{ConnectionState, Event, GatheringState, PairId, SelectedPair};
 use crate::stats::PairState;
@@ -305,29 +305,30 @@ impl Agent {
         }
         let generation = self.session.generation;
         let selected = self.selected;
-        let mut spares: Vec<(bool, Rank, PairId)> = self
-            .pairs
-            .iter()
-            .filter(|pair| {
-                pair.generation == generation && pair.is_usable() && Some(pair.id) != selected
-            })
-            .map(|pair| (!pair.is_alive(), pair.rank(), pair.id))
-            .collect();
-        spares.sort_unstable();
-        for (place, &(_, _, id)) in spares.iter().enumerate() {
+        let key = |pair: &Pair| (!pair.is_alive(), pair.rank(), pair.id);
+        let spare = |pair: &&Pair| {
+            pair.generation == generation && pair.is_usable() && Some(pair.id) != selected
+        };
+        for index in 0..self.pairs.len() {
+            let pair = &self.pairs[index];
+            if !spare(&pair) {
+                continue;
+            }
+            let mine = key(pair);
+            let place = self
+                .pairs
+                .iter()
+                .filter(spare)
+                .filter(|p| key(p) < mine)
+                .count();
             let kept = place < self.config.backup_pairs;
-            let begins = kept && self.pair(id).is_some_and(|pair| pair.probe.is_none());
-            let probe = if begins {
-                Some(self.next_probe(now, id))
-            } else {
-                None
-            };
-            if let Some(pair) = self.pair_mut(id) {
-                if begins {
-                    pair.probe = probe;
-                } else if !kept {
-                    pair.probe = None;
+            match (kept, pair.probe) {
+                (true, None) => {
+                    let probe = self.next_probe(now, self.pairs[index].id);
+                    self.pairs[index].probe = Some(probe);
                 }
+                (false, Some(_)) => self.pairs[index].probe = None,
+                _ => {}
             }
         }
     }
