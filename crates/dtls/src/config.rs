@@ -106,7 +106,8 @@ pub struct Config {
     /// Application protocols (RFC 7301), the preferred first: WebRTC's are `webrtc` and `c-webrtc`
     /// (RFC 8833). Empty: no ALPN.
     pub alpn: Vec<Vec<u8>>,
-    /// Whether a server asks for a certificate. WebRTC requires it.
+    /// Whether a server asks for a certificate. WebRTC requires it; without one the client is anybody,
+    /// and remote fingerprints have nothing to match.
     pub request_client_certificate: bool,
     /// How the peer's certificate is judged.
     pub verification: PeerVerification,
