@@ -228,11 +228,7 @@ impl Server {
 
     fn name(&self, realm: usize, message: &Message<'_>) -> Option<Box<str>> {
         if let Some(UserHash(hash)) = message.get() {
-            let realm = &self.config.realms[realm];
-            return realm
-                .credentials
-                .by_hash(&hash, &realm.name)
-                .map(Into::into);
+            return self.user_hashes.get(realm)?.get(&hash).cloned();
         }
         message.get::<Username<'_>>().map(|name| name.0.into())
     }

@@ -96,12 +96,12 @@ impl Credentials {
         !self.users.contains_key(name) && !self.secrets.is_empty() && !is_good_at(name, unix_now)
     }
 
-    /// The listed user with this USERHASH.
-    pub(super) fn by_hash(&self, hash: &[u8; 32], realm: &str) -> Option<&str> {
+    /// The listed users by USERHASH, in a realm.
+    pub(super) fn by_hash(&self, realm: &str) -> BTreeMap<[u8; 32], Box<str>> {
         self.users
             .keys()
-            .find(|name| user_hash(name, realm) == *hash)
-            .map(String::as_str)
+            .map(|name| (user_hash(name, realm), name.as_str().into()))
+            .collect()
     }
 }
 

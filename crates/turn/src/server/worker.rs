@@ -1,7 +1,7 @@
 //! The server itself: its doors.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Instant;
 
@@ -55,6 +55,8 @@ pub struct Server {
     pub(super) total: Meter,
     pub(super) challenge_limiter: SourceLimiter,
     pub(super) binding_limiter: SourceLimiter,
+    /// Names by USERHASH, per realm; none where it is switched off.
+    pub(super) user_hashes: Vec<BTreeMap<[u8; 32], Box<str>>>,
     pub(super) known: Vec<Known>,
     pub(super) parked: Vec<Parked>,
     /// When each allocation expires, or did before it was refreshed.
@@ -86,6 +88,7 @@ impl Server {
             total: Meter::new(now, &config.limits.total_rate),
             challenge_limiter: SourceLimiter::new(now, &mut random),
             binding_limiter: SourceLimiter::new(now, &mut random),
+            user_hashes: user_hashes(&config),
             known: Vec::new(),
             parked: Vec::new(),
             expiries: BinaryHeap::new(),
@@ -118,6 +121,7 @@ impl Server {
         };
         self.nonces.set_lifetime(self.config.nonce_lifetime);
         self.known.clear();
+        self.user_hashes = user_hashes(&self.config);
         let position = |name: &str| self.config.realms.iter().position(|r| r.name == name);
         for allocation in self.table.iter_mut() {
             // A realm that is gone matches no request: its allocations end when they expire.
@@ -558,6 +562,15 @@ pub(super) fn source_of(ip: IpAddr) -> IpAddr {
         IpAddr::V4(_) => ip,
         IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
     }
+}
+
+fn user_hashes(config: &ServerConfig) -> Vec<BTreeMap<[u8; 32], Box<str>>> {
+    config
+        .realms
+        .iter()
+        .filter(|_| config.user_hash)
+        .map(|realm| realm.credentials.by_hash(&realm.name))
+        .collect()
 }
 
 fn relay_ips(config: &ServerConfig) -> Vec<(IpAddr, IpAddr)> {
