@@ -371,6 +371,7 @@ impl Agent {
         });
         if self.gathering != GatheringState::New {
             self.set_gathering(GatheringState::Gathering);
+            self.gather_again(now);
             let told: Vec<_> = self
                 .candidates
                 .iter()
@@ -380,7 +381,6 @@ impl Agent {
             for id in told {
                 self.tell_candidate(id);
             }
-            self.gather_again();
         }
         self.settle(now);
         &self.session.local

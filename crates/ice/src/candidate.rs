@@ -442,6 +442,22 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        /// Whatever parses prints as a line that parses to the same.
+        #[test]
+        fn what_parses_survives_printing(line in "(a=)?(candidate:)?[a-zA-Z0-9+/]{1,33} [0-9]{1,4} (udp|UDP|tcp|ssltcp|x) [0-9]{1,11} ([0-9]{1,3}(\\.[0-9]{1,3}){3}|[0-9a-f:]{2,20}|[a-z{}.-]{1,20}) [0-9]{1,6} typ (host|srflx|prflx|relay|y)( raddr [0-9.]{1,15} rport [0-9]{1,5})?( tcptype (active|passive|so))?( [a-z-]{1,10} [!-~]{1,10}){0,3}") {
+            if let Ok(candidate) = line.parse::<Candidate>() {
+                let again: Candidate = candidate.to_string().parse().unwrap();
+                proptest::prop_assert_eq!(again, candidate);
+            }
+        }
+
+        #[test]
+        fn any_text_is_a_candidate_or_an_error(line in ".*") {
+            let _ = line.parse::<Candidate>();
+        }
+    }
+
     /// RFC 8445 section 5.1.2.1 and 6.1.2.3 by hand.
     #[test]
     fn priorities_follow_the_formulas() {

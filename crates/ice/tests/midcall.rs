@@ -378,6 +378,35 @@ fn a_dead_relay_is_replaced_by_another() {
 }
 
 #[test]
+fn a_relay_that_forgot_its_allocations_is_asked_again_by_a_restart() {
+    let mut world = world(Setup {
+        nat: NatConfig::symmetric(),
+        turn: true,
+        ..Setup::default()
+    });
+    world.connected();
+    for server in world.servers {
+        world.call.server(server).forget();
+    }
+    world.talk(Duration::from_secs(10));
+    assert!(
+        world
+            .call
+            .both(|peer| peer.agent.connection_state() == ConnectionState::Disconnected)
+    );
+    let now = world.call.now();
+    world.call.left().agent.restart(now);
+    world.call.right().agent.restart(now);
+    world.call.exchange();
+    let gap = world.gap(Duration::from_secs(20));
+    assert!(
+        gap < Duration::from_secs(15),
+        "{gap:?}\n{}",
+        world.call.report()
+    );
+}
+
+#[test]
 fn equal_roles_are_told_apart() {
     for seed in 0..10 {
         for role in [Role::Controlling, Role::Controlled] {

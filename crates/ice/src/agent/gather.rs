@@ -126,7 +126,7 @@ impl Agent {
     }
 
     /// After a restart: servers that failed are asked again, mappings are confirmed.
-    pub(super) fn gather_again(&mut self) {
+    pub(super) fn gather_again(&mut self, now: Instant) {
         for gatherer in &mut self.gatherers {
             if matches!(
                 gatherer.step,
@@ -135,7 +135,7 @@ impl Agent {
                 gatherer.step = GatherStep::Queued;
             }
         }
-        self.restart_relays();
+        self.restart_relays(now);
     }
 
     /// Whether a gathering transaction waits for a slot.

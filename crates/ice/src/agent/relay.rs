@@ -25,6 +25,8 @@ pub(super) struct Relay {
     step: RelayStep,
     /// The relayed addresses; none yet while the allocation is being made.
     relayed: client::Relayed,
+    /// Given back only to be asked for anew.
+    again: bool,
     /// Messages for peers whose permission is not there yet.
     waiting: Vec<(SocketAddr, Box<[u8]>)>,
 }
@@ -123,6 +125,7 @@ impl Agent {
             protocol,
             step,
             relayed: client::Relayed::default(),
+            again: false,
             waiting: Vec::new(),
         });
     }
@@ -225,18 +228,43 @@ impl Agent {
         self.relays.retain(|relay| relay.id != id);
     }
 
-    /// After a restart: servers that failed are asked again.
-    pub(super) fn restart_relays(&mut self) {
-        let failed: Vec<(RelayId, LocalId, u16)> = self
+    /// After a restart: servers that failed are asked again, and a relay whose path fell silent is given
+    /// back and asked for anew; its server may have forgotten it.
+    pub(super) fn restart_relays(&mut self, now: Instant) {
+        let silent = self
+            .selected
+            .and_then(|id| self.pair(id))
+            .filter(|pair| !pair.is_alive())
+            .map(|pair| pair.source);
+        let failed: Vec<RelayId> = self
             .relays
             .iter()
             .filter(|relay| matches!(relay.step, RelayStep::Failed))
-            .map(|relay| (relay.id, relay.local, relay.server))
+            .map(|relay| relay.id)
             .collect();
-        for (id, local, server) in failed {
-            self.relays.retain(|relay| relay.id != id);
-            self.start_relay(local, server);
+        for id in failed {
+            self.replace_relay(id);
         }
+        if let Some(Source::Relay(id)) = silent {
+            self.drop_source(Source::Relay(id));
+            if let Some(relay) = self.relay_mut(id) {
+                relay.relayed = client::Relayed::default();
+                relay.again = true;
+                if let RelayStep::Running { client, began } = &mut relay.step {
+                    *began = now;
+                    client.close(now);
+                }
+            }
+        }
+    }
+
+    /// A new allocation in place of one that is over.
+    fn replace_relay(&mut self, id: RelayId) {
+        let Some(relay) = self.relay(id) else { return };
+        let (local, server) = (relay.local, relay.server);
+        self.release_connection(ConnectionUser::Relay(id));
+        self.relays.retain(|relay| relay.id != id);
+        self.start_relay(local, server);
     }
 
     /// Gives every allocation back.
@@ -347,6 +375,9 @@ impl Agent {
                     _ => 701,
                 };
                 self.relay_failed(now, id, code, &failure.to_string());
+            }
+            client::Event::Closed if self.relay(id).is_some_and(|relay| relay.again) => {
+                self.replace_relay(id);
             }
             client::Event::Closed => {
                 if let Some(relay) = self.relay_mut(id) {
