@@ -87,6 +87,9 @@ pub struct Limits {
     pub events: usize,
     /// Data channels of one connection, both directions together. Default 65,534.
     pub channels: usize,
+    /// Bytes of labels and protocols of all channels that the peer has opened; it may open no more
+    /// beyond. Default 1 MiB.
+    pub channel_names: usize,
 }
 
 impl Default for Limits {
@@ -98,6 +101,7 @@ impl Default for Limits {
             pending_chunks: 65_536,
             events: 1024,
             channels: 65_534,
+            channel_names: 1 << 20,
         }
     }
 }
@@ -114,7 +118,8 @@ pub struct Config {
     pub receive_window: usize,
     /// Streams asked for outwards, 1..=65535. Default 65535.
     pub outbound_streams: u16,
-    /// Streams allowed inwards, 1..=65535. Default 65535; state exists only for streams in use.
+    /// Streams allowed inwards, 1..=65535. Default 65535; state (some 150 bytes) exists only for
+    /// streams in use.
     pub inbound_streams: u16,
     /// Packet sizes and path MTU discovery.
     pub packet_sizes: PacketSizes,

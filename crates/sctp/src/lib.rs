@@ -37,3 +37,7 @@ pub mod fuzzing {
         crate::wire::walk(bytes)
     }
 }
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

@@ -365,3 +365,39 @@ fn a_message_given_up_half_way_does_not_arrive_torn() {
             .any(|event| matches!(event, ChannelEvent::Message { .. }))
     );
 }
+
+#[test]
+fn a_peer_that_breaks_the_rules_of_opening_is_answered_by_closing() {
+    let mut config = Config::default();
+    config.limits.channel_names = 1000;
+    let mut pair = Pair::new(Config::default(), config);
+    // Both think that they are the client: the parity is wrong.
+    pair.a.set_role(pair.now, DtlsRole::Client);
+    pair.b.set_role(pair.now, DtlsRole::Client);
+    pair.a.connect(pair.now).unwrap();
+    let channel = pair.a.open(pair.now, named("x")).unwrap();
+    pair.run();
+    assert_eq!(pair.a.state(channel), ChannelState::Closed);
+    assert_eq!(pair.b.channels().count(), 0);
+    assert_eq!(pair.b.messages_dropped(), 1);
+    // Names beyond the limit.
+    let mut config = Config::default();
+    config.limits.channel_names = 1000;
+    let mut pair = Pair::new(Config::default(), config);
+    pair.connect();
+    let long = "x".repeat(600);
+    let first = pair.a.open(pair.now, named(&long)).unwrap();
+    let second = pair.a.open(pair.now, named(&long)).unwrap();
+    pair.run();
+    assert_eq!(pair.a.state(first), ChannelState::Open);
+    assert_eq!(pair.a.state(second), ChannelState::Closed);
+    pair.a.close(pair.now, first);
+    pair.run();
+    let third = pair.a.open(pair.now, named(&long)).unwrap();
+    pair.run();
+    assert_eq!(
+        pair.a.state(third),
+        ChannelState::Open,
+        "the name was freed"
+    );
+}

@@ -205,12 +205,14 @@ impl DataChannels {
                     channel.acknowledged = true;
                 }
             }
-            (Some(Dcep::Open(options)), None) if self.may_open(stream.0) => {
+            (Some(Dcep::Open(options)), None) if self.may_open(stream.0, options.name_bytes()) => {
                 let priority = options.priority;
+                self.names += options.name_bytes();
                 let id = self.insert(options, Some(stream.0));
                 if let Some(channel) = self.at(id.slot()) {
                     channel.state = ChannelState::Open;
                     channel.acknowledged = true;
+                    channel.incoming = true;
                 }
                 self.association.set_priority(stream, priority);
                 self.send_dcep(now, stream, Dcep::Ack.to_bytes());
@@ -229,8 +231,9 @@ impl DataChannels {
         }
     }
 
-    /// Whether the peer may open a channel on a stream: its parity, and the limit.
-    fn may_open(&self, stream: u16) -> bool {
+    /// Whether the peer may open a channel on a stream: its parity, and the limits.
+    fn may_open(&self, stream: u16, name: usize) -> bool {
+        let limits = &self.association.config().limits;
         let parity = match self.role {
             Some(DtlsRole::Client) => !stream.is_multiple_of(2),
             Some(DtlsRole::Server) => stream.is_multiple_of(2),
@@ -241,6 +244,6 @@ impl DataChannels {
             .association
             .negotiated()
             .is_some_and(|n| stream < n.outbound_streams);
-        parity && sendable && count < self.association.config().limits.channels
+        parity && sendable && count < limits.channels && self.names + name <= limits.channel_names
     }
 }

@@ -165,6 +165,8 @@ struct Channel {
     incoming_reset: bool,
     /// A message in the deprecated partial form.
     partial: Option<Partial>,
+    /// Opened by the peer.
+    incoming: bool,
 }
 
 /// A message that comes in pieces by deprecated PPIDs (RFC 8831 section 6.6).
@@ -194,6 +196,8 @@ pub struct DataChannels {
     streams: StreamTable<u32>,
     events: VecDeque<ChannelEvent>,
     dropped: u64,
+    /// Bytes of labels and protocols of the peer's channels.
+    names: usize,
 }
 
 impl DataChannels {
@@ -210,6 +214,7 @@ impl DataChannels {
             streams: StreamTable::default(),
             events: VecDeque::new(),
             dropped: 0,
+            names: 0,
         }
     }
 
@@ -511,6 +516,7 @@ impl DataChannels {
             outgoing_reset: Reset::No,
             incoming_reset: false,
             partial: None,
+            incoming: false,
         };
         let slot = if let Some(slot) = self.free.pop() {
             self.slots[slot as usize].channel = Some(channel);
@@ -642,6 +648,9 @@ impl DataChannels {
             return;
         };
         entry.generation = entry.generation.wrapping_add(1);
+        if channel.incoming {
+            self.names -= channel.options.name_bytes();
+        }
         self.free.push(slot);
         if let Some(stream) = channel.stream
             && self.streams.get(stream) == Some(&slot)
@@ -667,6 +676,10 @@ impl ChannelId {
 }
 
 impl ChannelOptions {
+    fn name_bytes(&self) -> usize {
+        self.label.len() + self.protocol.len()
+    }
+
     fn reliability(&self) -> Reliability {
         match (self.max_retransmits, self.max_packet_lifetime) {
             (Some(limit), _) => Reliability::MaxRetransmits(limit),
