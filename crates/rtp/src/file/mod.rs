@@ -6,6 +6,8 @@ pub mod ivf;
 pub mod ogg;
 pub mod rtpdump;
 pub mod wav;
+#[cfg(feature = "webm")]
+pub mod webm;
 pub mod y4m;
 
 use std::io::{ErrorKind, Read};
