@@ -226,6 +226,22 @@ impl SctpProto {
         }
     }
 
+    /// The INIT chunk that it gives to signalling.
+    pub fn init_chunk(&self) -> Bytes {
+        sctp_proto::generate_snap_token(&self.transport).expect("a token")
+    }
+
+    /// Opens the association with the INIT chunks that signalling carried, its own and the peer's.
+    pub fn connect_with_inits(&mut self, own: Bytes, peer: Bytes) {
+        let mut config = ClientConfig::new().with_snap(own, peer);
+        config.transport = Arc::clone(&self.transport);
+        let (handle, association) = self
+            .endpoint
+            .connect(config, self.remote)
+            .expect("valid tokens");
+        self.association = Some((handle, association));
+    }
+
     fn handle_bytes(&mut self, now: Instant, data: Bytes) {
         let event = self.endpoint.handle(now, self.remote, None, None, data);
         match event {

@@ -350,3 +350,40 @@ fn a_peer_that_restarts_is_heard_again() {
     });
     assert!(done, "{:?}", a.0.events);
 }
+
+#[test]
+fn inits_by_signalling_open_the_association_with_sctp_proto() {
+    let start = Instant::now();
+    let mut pipe = Pipe::new(
+        start,
+        13,
+        LinkConfig::new().delay(Duration::from_millis(50)),
+    );
+    let mut a = End(Box::new(Ours::new(Config::default(), 1)));
+    let mut b = End(Box::new(SctpProto::new(1160, 4 << 20)));
+    let (own, peer) = (a.0.association.init_chunk(), b.0.init_chunk());
+    a.0.association
+        .connect_with_remote_init(start, &peer)
+        .unwrap();
+    b.0.connect_with_inits(peer, own);
+    let data = Bytes::from_static(b"no round trip before me");
+    assert!(a.0.send(start, 1, data.clone(), Delivery::Reliable));
+    assert!(b.0.send(start, 1, data.clone(), Delivery::Reliable));
+    let (mut at_a, mut at_b) = (None, None);
+    let deadline = start + Duration::from_secs(5);
+    pipe.run(&mut a, &mut b, deadline, |now, a, b| {
+        if a.0.receive() == Some((1, data.clone())) {
+            at_a = Some(now - start);
+        }
+        if b.0.receive() == Some((1, data.clone())) {
+            at_b = Some(now - start);
+        }
+        at_a.is_some() && at_b.is_some()
+    });
+    let half = Duration::from_millis(50);
+    assert_eq!(
+        (at_a, at_b),
+        (Some(half), Some(half)),
+        "half a round trip each"
+    );
+}
