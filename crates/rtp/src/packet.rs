@@ -163,7 +163,7 @@ impl<'a> Packet<'a> {
     }
 
     /// The contributing sources, up to 15.
-    pub fn csrcs(&self) -> impl ExactSizeIterator<Item = Ssrc> + 'a {
+    pub fn csrcs(&self) -> impl ExactSizeIterator<Item = Ssrc> + use<'a> {
         let bytes = self.bytes;
         (0..self.layout.csrcs).map(move |index| Ssrc(u32_at(bytes, FIXED_HEADER + index * 4)))
     }

@@ -54,7 +54,7 @@ impl<'a> MixerAudioLevels<'a> {
     }
 
     /// Level below overload in dB of each source: 0 loudest, 127 silence.
-    pub fn levels(&self) -> impl ExactSizeIterator<Item = u8> + 'a {
+    pub fn levels(&self) -> impl ExactSizeIterator<Item = u8> + use<'a> {
         self.bytes.iter().map(|level| level & 0x7f)
     }
 }

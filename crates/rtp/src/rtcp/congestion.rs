@@ -121,7 +121,7 @@ impl<'a> CongestionReport<'a> {
     /// Each packet, in order; `None` for one that did not arrive.
     pub fn packets(
         &self,
-    ) -> impl ExactSizeIterator<Item = (SequenceNumber, Option<MetricBlock>)> + 'a {
+    ) -> impl ExactSizeIterator<Item = (SequenceNumber, Option<MetricBlock>)> + use<'a> {
         let begin = self.begin;
         let blocks = self.blocks;
         (0..blocks.len() / 2).map(move |index| {

@@ -93,7 +93,7 @@ impl<'a> Nack<'a> {
     }
 
     /// The entries.
-    pub fn pairs(&self) -> impl ExactSizeIterator<Item = NackPair> + 'a {
+    pub fn pairs(&self) -> impl ExactSizeIterator<Item = NackPair> + use<'a> {
         self.pairs.chunks_exact(4).map(|pair| NackPair {
             first: SequenceNumber(u16_at(pair, 0)),
             following: u16_at(pair, 2),
@@ -101,7 +101,7 @@ impl<'a> Nack<'a> {
     }
 
     /// Every lost packet.
-    pub fn sequences(&self) -> impl Iterator<Item = SequenceNumber> + 'a {
+    pub fn sequences(&self) -> impl Iterator<Item = SequenceNumber> + use<'a> {
         self.pairs().flat_map(NackPair::sequences)
     }
 }
@@ -156,7 +156,7 @@ impl<'a> Fir<'a> {
     }
 
     /// The entries.
-    pub fn entries(&self) -> impl ExactSizeIterator<Item = FirEntry> + 'a {
+    pub fn entries(&self) -> impl ExactSizeIterator<Item = FirEntry> + use<'a> {
         self.entries.chunks_exact(8).map(|entry| FirEntry {
             ssrc: Ssrc(u32_at(entry, 0)),
             sequence: entry[4],
@@ -198,7 +198,7 @@ impl<'a> Tmmb<'a> {
     }
 
     /// The entries; none in a notification that lifts the limit.
-    pub fn entries(&self) -> impl ExactSizeIterator<Item = TmmbEntry> + 'a {
+    pub fn entries(&self) -> impl ExactSizeIterator<Item = TmmbEntry> + use<'a> {
         self.entries.chunks_exact(8).map(|entry| {
             let bits = u32_at(entry, 4);
             TmmbEntry {
@@ -250,7 +250,7 @@ impl<'a> Remb<'a> {
     }
 
     /// The sources that share the bit rate, up to 255.
-    pub fn sources(&self) -> impl ExactSizeIterator<Item = Ssrc> + 'a {
+    pub fn sources(&self) -> impl ExactSizeIterator<Item = Ssrc> + use<'a> {
         self.sources
             .chunks_exact(4)
             .map(|ssrc| Ssrc(u32_at(ssrc, 0)))

@@ -111,7 +111,7 @@ impl<'a> SenderReport<'a> {
     }
 
     /// What the sender says about the sources that it receives, up to 31.
-    pub fn blocks(&self) -> impl ExactSizeIterator<Item = ReportBlock> + 'a {
+    pub fn blocks(&self) -> impl ExactSizeIterator<Item = ReportBlock> + use<'a> {
         blocks(self.blocks)
     }
 }
@@ -139,7 +139,7 @@ impl<'a> ReceiverReport<'a> {
     }
 
     /// What it says about each source, up to 31.
-    pub fn blocks(&self) -> impl ExactSizeIterator<Item = ReportBlock> + 'a {
+    pub fn blocks(&self) -> impl ExactSizeIterator<Item = ReportBlock> + use<'a> {
         blocks(self.blocks)
     }
 }

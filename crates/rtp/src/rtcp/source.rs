@@ -52,7 +52,7 @@ impl<'a> Sdes<'a> {
     }
 
     /// The chunks, one per source, up to 31.
-    pub fn chunks(&self) -> impl Iterator<Item = SdesChunk<'a>> + 'a {
+    pub fn chunks(&self) -> impl Iterator<Item = SdesChunk<'a>> + use<'a> {
         let mut rest = self.body;
         (0..self.count).map_while(move |_| {
             let (chunk, tail) = SdesChunk::split(rest).ok()?;
@@ -99,7 +99,7 @@ impl<'a> SdesChunk<'a> {
     }
 
     /// Type and text of each item.
-    pub fn items(&self) -> impl Iterator<Item = (SdesItem, &'a [u8])> + 'a {
+    pub fn items(&self) -> impl Iterator<Item = (SdesItem, &'a [u8])> + use<'a> {
         let mut rest = self.items;
         std::iter::from_fn(move || {
             let (&[kind, len], tail) = rest.split_first_chunk::<2>()?;
@@ -143,7 +143,7 @@ impl<'a> Bye<'a> {
     }
 
     /// The sources that leave, up to 31.
-    pub fn sources(&self) -> impl ExactSizeIterator<Item = Ssrc> + 'a {
+    pub fn sources(&self) -> impl ExactSizeIterator<Item = Ssrc> + use<'a> {
         self.sources
             .chunks_exact(4)
             .map(|ssrc| Ssrc(u32_at(ssrc, 0)))

@@ -135,7 +135,7 @@ impl<'a> TransportFeedback<'a> {
     }
 
     /// What it says about each packet, in order.
-    pub fn packets(&self) -> impl Iterator<Item = PacketStatus> + 'a {
+    pub fn packets(&self) -> impl Iterator<Item = PacketStatus> + use<'a> {
         let mut deltas = self.deltas;
         let mut arrival = 0i64;
         let mut sequence = self.base;

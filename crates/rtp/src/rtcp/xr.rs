@@ -37,7 +37,7 @@ pub struct DlrrBlocks<'a>(&'a [u8]);
 
 impl<'a> DlrrBlocks<'a> {
     /// Each answer.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = DlrrBlock> + 'a {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = DlrrBlock> + use<'a> {
         self.0.chunks_exact(12).map(|block| DlrrBlock {
             ssrc: Ssrc(u32_at(block, 0)),
             last_rr: u32_at(block, 4),
@@ -89,7 +89,7 @@ impl<'a> Xr<'a> {
     }
 
     /// The blocks.
-    pub fn blocks(&self) -> impl Iterator<Item = XrBlock<'a>> + 'a {
+    pub fn blocks(&self) -> impl Iterator<Item = XrBlock<'a>> + use<'a> {
         let mut rest = self.body;
         std::iter::from_fn(move || {
             let (block, tail) = Self::split(rest).ok()?;
