@@ -12,7 +12,7 @@ const QUICK_GROWTH: f64 = 1.3;
 /// The share of the known capacity that quick growth goes to.
 const KNOWN_SHARE: f64 = 0.98;
 /// Against what fills the queue: additive growth is so much faster, decreases so far apart.
-const COMPETING_GROWTH: f64 = 5.0;
+const COMPETING_GROWTH: f64 = 4.0;
 const COMPETING_INTERVAL: Duration = Duration::from_secs(1);
 /// The least additive growth in bits per second per second.
 const LEAST_GROWTH: f64 = 4_000.0;

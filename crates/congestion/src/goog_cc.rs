@@ -59,7 +59,7 @@ const MIN_RTT_WINDOW: Duration = Duration::from_secs(30);
 /// Probes wait while packets wait longer than this (milliseconds).
 const SHORT_QUEUE: f64 = 30.0;
 /// Factors of the decrease at a short queue and at a long one, and what they are (milliseconds).
-const BETA_SHORT: f64 = 0.95;
+const BETA_SHORT: f64 = 0.96;
 const BETA_LONG: f64 = 0.78;
 const QUEUE_SHORT: f64 = 35.0;
 const QUEUE_LONG: f64 = 150.0;
@@ -69,6 +69,13 @@ const STALE_MEAN: Duration = Duration::from_millis(1500);
 const QUEUE_CUT: f64 = 25.0;
 /// Growth is quick below it (milliseconds).
 const QUEUE_GROW: f64 = 20.0;
+/// A queue that stands so long is over-use, whatever its trend (milliseconds).
+const QUEUE_FULL: f64 = 100.0;
+/// How often it is answered.
+const FULL_INTERVAL: Duration = Duration::from_millis(1500);
+/// Loss beyond which a standing queue is our own, and for how long it is taken for that.
+const COMPETING_LOSS: f64 = 0.025;
+const COMPETING_BAN: Duration = Duration::from_secs(20);
 /// What fills faster than this is a capacity that has come down (milliseconds).
 const QUEUE_FILLED: f64 = 60.0;
 /// Windows never get smaller than this, in bytes.
@@ -99,6 +106,10 @@ pub struct GoogCc {
     min_rtt: Option<(Duration, Duration)>,
     last_feedback: Option<Duration>,
     last_sent: Option<Duration>,
+    /// When a full queue was answered last.
+    cut_full: Duration,
+    /// Until when a standing queue is taken for our own.
+    ours_until: Duration,
     /// When a probe raised the estimate last.
     raised: Option<Duration>,
     /// Until when feedback may stay away.
@@ -135,6 +146,8 @@ impl GoogCc {
             min_rtt: None,
             last_feedback: None,
             last_sent: None,
+            cut_full: Duration::ZERO,
+            ours_until: Duration::ZERO,
             raised: None,
             silent_from: None,
             stats: Stats::default(),
@@ -163,10 +176,22 @@ impl GoogCc {
         self.queue.current() < SHORT_QUEUE
     }
 
+    /// Whether something else fills the queue. Where it overflows by more than a TCP flow's
+    /// search for the limit explains, it is ours, and for a while it is not believed in.
+    fn is_competing(&mut self, now: Duration) -> bool {
+        if !self.queue.is_standing(now) {
+            return false;
+        }
+        if self.loss.average_loss() > COMPETING_LOSS {
+            self.ours_until = now + COMPETING_BAN;
+        }
+        now >= self.ours_until
+    }
+
     /// The factor of the decrease: the longer the queue, the deeper, so that it drains. A queue
     /// that something else fills is not ours to drain.
-    fn beta(&self, now: Duration) -> f64 {
-        if self.queue.is_standing(now) {
+    fn beta(&self) -> f64 {
+        if self.aimd.competing {
             return BETA_SHORT;
         }
         let depth = (self.queue.current() - QUEUE_SHORT) / (QUEUE_LONG - QUEUE_SHORT);
@@ -200,7 +225,7 @@ impl GoogCc {
         }
         let seen = micros(now);
         let mut probed = None;
-        // What was lost has used the bottleneck too, as browsers reckon.
+        // What was lost has used the bottleneck too, as browsers reckon; unless its queue overflows.
         let mut lost = 0;
         for packet in packets {
             let Some(received) = packet.received_at else {
@@ -211,7 +236,11 @@ impl GoogCc {
             let arrival = micros(received);
             let delay = (arrival - sent) as f64 / 1e3;
             self.queue.packet(now, delay);
-            let size = packet.size + std::mem::take(&mut lost);
+            let mut size = packet.size;
+            if self.queue.current() < QUEUE_FILLED {
+                size += lost;
+            }
+            lost = 0;
             self.throughput.packet(sent, arrival, size);
             if let Some(id) = packet.probe {
                 probed = self
@@ -231,8 +260,19 @@ impl GoogCc {
         let throughput = self.throughput.bitrate();
         let in_alr = self.alr.since().is_some();
         let before = self.aimd.estimate();
-        let usage = self.trendline.usage();
-        let competing = self.queue.is_standing(now);
+        let competing = self.is_competing(now);
+        let usage = match self.trendline.usage() {
+            // A full queue grows no more: the trend is flat, and yet it is too long.
+            BandwidthUsage::Normal if self.queue.current() > QUEUE_FULL && !competing => {
+                if now.saturating_sub(self.cut_full) >= FULL_INTERVAL {
+                    self.cut_full = now;
+                    BandwidthUsage::Overusing
+                } else {
+                    BandwidthUsage::Underusing
+                }
+            }
+            usage => usage,
+        };
         self.aimd.competing = competing;
         self.aimd.queue_is_short = self.queue.current() < QUEUE_GROW;
         if usage == BandwidthUsage::Overusing && self.queue.current() < QUEUE_CUT {
@@ -241,7 +281,7 @@ impl GoogCc {
                 .update(now, BandwidthUsage::Underusing, throughput, in_alr);
         } else if usage == BandwidthUsage::Overusing {
             if self.aimd.may_reduce(now, throughput) {
-                self.aimd.beta = self.beta(now);
+                self.aimd.beta = self.beta();
                 // After a capacity has come down, the window's mean is of better times.
                 // After a probe has raised the estimate, it is of worse ones.
                 let recent = self.throughput.recent();

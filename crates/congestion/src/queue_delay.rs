@@ -9,11 +9,13 @@ const BASE_PIECES: usize = 10;
 const RISE: f64 = 0.25;
 /// How long the queue must not have been short for something else to be filling it, and how short
 /// that is (milliseconds).
-const STANDING: Duration = Duration::from_secs(4);
+const STANDING: Duration = Duration::from_secs(3);
 const SHORT: f64 = 40.0;
+/// What the queue must have reached meanwhile: flows that mind the delay do not get there.
+const PEAK: f64 = 115.0;
 /// How long a standing queue is believed in, and how long it is then put to the test.
-const HOLD: Duration = Duration::from_secs(8);
-const TEST: Duration = Duration::from_secs(2);
+const HOLD: Duration = Duration::from_secs(11);
+const TEST: Duration = Duration::from_millis(1500);
 
 /// Delays are milliseconds; those taken in are between clocks that differ by a constant.
 #[derive(Debug)]
@@ -22,6 +24,8 @@ pub(crate) struct QueueDelay {
     piece: u64,
     current: f64,
     short_at: Duration,
+    /// The longest queue since it was short.
+    peak: f64,
 }
 
 impl QueueDelay {
@@ -31,6 +35,7 @@ impl QueueDelay {
             piece: 0,
             current: 0.0,
             short_at: Duration::ZERO,
+            peak: 0.0,
         }
     }
 
@@ -55,8 +60,10 @@ impl QueueDelay {
         } else {
             self.current + (queued - self.current) * RISE
         };
+        self.peak = self.peak.max(self.current);
         if self.current < SHORT {
             self.short_at = now;
+            self.peak = 0.0;
         }
     }
 
@@ -71,7 +78,7 @@ impl QueueDelay {
     pub(crate) fn is_standing(&self, now: Duration) -> bool {
         let long = now.saturating_sub(self.short_at);
         let standing = long.saturating_sub(STANDING).as_millis();
-        standing > 0 && standing % (HOLD + TEST).as_millis() < HOLD.as_millis()
+        self.peak > PEAK && standing > 0 && standing % (HOLD + TEST).as_millis() < HOLD.as_millis()
     }
 }
 
@@ -94,9 +101,9 @@ mod tests {
             )
         };
         assert_eq!(feed(0, 5, -1e6), (0.0, false));
-        let (queued, standing) = feed(5, 10, -1e6 + 80.0);
-        assert!((queued - 80.0).abs() < 0.1 && standing, "{queued}");
+        let (queued, standing) = feed(5, 10, -1e6 + 200.0);
+        assert!((queued - 200.0).abs() < 0.1 && standing, "{queued}");
         // A longer way, not a queue.
-        assert_eq!(feed(15, 40, -1e6 + 80.0), (0.0, false));
+        assert_eq!(feed(15, 40, -1e6 + 200.0), (0.0, false));
     }
 }

@@ -21,7 +21,7 @@ pub struct ScreamConfig {
     pub limits: Limits,
     /// Queuing delay that is aimed at. Default 60 ms (RFC 8298: QDELAY_TARGET_LO 100 ms).
     pub delay_target: Duration,
-    /// The most that the delay target is raised to against flows that fill queues. Default 300 ms.
+    /// The most that the delay target is raised to against flows that fill queues. Default 600 ms.
     pub delay_target_max: Duration,
     /// The pacer's rate as a multiple of the target. Default 1.15: bursts are marked.
     pub pacing_factor: f64,
@@ -36,7 +36,7 @@ impl Default for ScreamConfig {
         Self {
             limits: Limits::default(),
             delay_target: Duration::from_millis(60),
-            delay_target_max: Duration::from_millis(300),
+            delay_target_max: Duration::from_millis(600),
             pacing_factor: 1.15,
             loss_factor: 0.7,
             ecn: Ecn::Ect1,
@@ -57,8 +57,14 @@ const VIRTUAL_RTT: Duration = Duration::from_millis(25);
 const MULTIPLICATIVE: f64 = 0.05;
 /// Round trips after a congestion event in which growth is held down.
 const POST_CONGESTION: f64 = 50.0;
+/// Weight of a packet in the mean loss.
+const LOSS_WEIGHT: f64 = 1.0 / 128.0;
+/// Factor of the window at a loss where something else fills the queue.
+const COMPETING_LOSS: f64 = 0.9;
+/// Packets per round trip that the window then grows by.
+const COMPETING_GROWTH: f64 = 2.0;
 /// Loss without delay is borne up to this share.
-const TOLERATED_LOSS: f64 = 0.12;
+const TOLERATED_LOSS: f64 = 0.2;
 /// The target leaves room for the variation of frames' sizes.
 const TARGET_SHARE: f64 = 0.95;
 /// Silence of the feedback after which the window comes down, and by which factor.
@@ -161,13 +167,13 @@ impl Scream {
         };
         if lost > 0 && weight > 0.0 {
             if self.may_answer(now) {
-                self.window *= 1.0 - (1.0 - self.config.loss_factor) * weight;
+                let factor = if self.queue.is_standing(now) {
+                    COMPETING_LOSS
+                } else {
+                    self.config.loss_factor
+                };
+                self.window *= 1.0 - (1.0 - factor) * weight;
                 self.stats.overuses += 1;
-                // Something else fills the queue: bear more delay (RFC 8298 section 4.1.2.1).
-                if self.delay() > self.delay_target {
-                    let most = self.config.delay_target_max.as_secs_f64() * 1e3;
-                    self.delay_target = (self.delay() * 1.1).min(most);
-                }
             }
         } else if marked > 0 {
             if self.may_answer(now) {
@@ -197,8 +203,14 @@ impl Scream {
         // Near the last inflection point growth is careful, far from it less so.
         let distance = (self.window - self.inflection) / self.inflection.max(1.0);
         // Where the path marks, the marks keep the balance: one packet per round trip, as DCTCP.
-        let least = if self.mark_share > 0.01 { 1.0 } else { 0.1 };
-        let near = (distance * 4.0).powi(2).clamp(least, 1.0);
+        // Against what fills the queue, growth keeps up with its.
+        let competing = self.queue.is_standing(now);
+        let least = match (competing, self.mark_share > 0.01) {
+            (true, _) => COMPETING_GROWTH,
+            (false, true) => 1.0,
+            (false, false) => 0.1,
+        };
+        let near = (distance * 4.0).powi(2).clamp(least, least.max(1.0));
         let since = self
             .last_congestion
             .map_or(f64::INFINITY, |last| now.saturating_sub(last).as_secs_f64());
@@ -231,10 +243,10 @@ impl Controller for Scream {
         for packet in feedback.packets {
             let Some(received) = packet.received_at else {
                 lost += 1;
-                self.loss += (1.0 - self.loss) / 64.0;
+                self.loss += (1.0 - self.loss) * LOSS_WEIGHT;
                 continue;
             };
-            self.loss -= self.loss / 64.0;
+            self.loss -= self.loss * LOSS_WEIGHT;
             acknowledged += packet.size;
             marked += u32::from(packet.ecn == Ecn::Ce);
             let sent = self.at(packet.sent_at);
@@ -271,9 +283,14 @@ impl Controller for Scream {
             }
             (self.marks, self.delivered) = (0, 0);
             self.round = Some(at);
-            let least = self.config.delay_target.as_secs_f64() * 1e3;
-            self.delay_target = (self.delay_target * 0.999).max(least);
         }
+        // Where something else fills the queue, more delay is borne (RFC 8298 section 4.1.2.1).
+        let target = if self.queue.is_standing(at) {
+            self.config.delay_target_max
+        } else {
+            self.config.delay_target
+        };
+        self.delay_target = target.as_secs_f64() * 1e3;
         self.answer(at, lost, marked);
         // What arrived unmarked speaks for growth.
         let total = feedback.packets.len().max(1) as f64;
