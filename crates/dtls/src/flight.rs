@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::message::{FragmentHeader, MessageType};
 use crate::range_set::RangeSet;
-use crate::record::{ContentType, RecordLayer, RecordNumber};
+use crate::record::{ContentType, MAX_PLAINTEXT, RecordLayer, RecordNumber};
 
 /// The least room for which a message is cut: smaller pieces wait for the next datagram.
 const MIN_PIECE: usize = 32;
@@ -187,11 +187,12 @@ impl Flight {
             let is_message = item.content_type == ContentType::HANDSHAKE;
             let header = if is_message { FragmentHeader::LEN } else { 0 };
             let overhead = framing.header + header + framing.trailer;
-            let limit = if item.epoch == 0 {
-                usize::MAX
+            let most = if item.epoch == 0 {
+                MAX_PLAINTEXT
             } else {
-                records.content_limit.saturating_sub(header).max(1)
+                records.content_limit
             };
+            let limit = most.saturating_sub(header).max(1);
             let room = mtu.saturating_sub(out.len() + overhead).min(limit);
             let want = (end - start) as usize;
             let fits = out.len() + overhead + want.min(limit) <= mtu;

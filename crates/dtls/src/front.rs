@@ -364,6 +364,9 @@ impl Front {
 
     /// The cookie of a hello whose fragments are this one and parked ones.
     fn joined_cookie(&self, source: SocketAddr, datagram: &[u8]) -> Option<Cookie> {
+        if !self.parked.iter().any(|parked| parked.source == source) {
+            return None;
+        }
         let newest = Hello::find(datagram)?;
         let length = newest.body.length;
         let mut body = vec![0; length];
