@@ -59,7 +59,7 @@ fn main() -> ExitCode {
         }
     }
     table.note(format!(
-        "{seeds} seeds per row, from 0; both ends are ours; retransmission timeout 400 ms, 3 s at most"
+        "{seeds} seeds per row, from 0; both ends are ours; retransmission timeout 400 ms, 1 s at most"
     ));
     table.finish(options)
 }
