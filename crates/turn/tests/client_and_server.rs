@@ -230,6 +230,37 @@ fn an_allocation_lives_for_hours_with_nonces_that_age() {
 }
 
 #[test]
+fn refreshes_that_nobody_answers_do_not_spin() {
+    // Found by fuzzing: while a ChannelBind was under way the permission's own time stood in the past.
+    let mut pair = Pair::start(ClientConfig::new(USER, PASSWORD));
+    for port in 1..4 {
+        let peer = address(&format!("8.8.4.{port}:9000"));
+        pair.client.bind(pair.world.now, peer).unwrap();
+        pair.client.permit(pair.world.now, peer).unwrap();
+    }
+    pair.client
+        .permit(pair.world.now, address("9.9.9.9:1"))
+        .unwrap();
+    pair.run(Duration::from_secs(239));
+    let end = pair.world.now + Duration::from_secs(1000);
+    let mut wakes = 0;
+    while let Some(at) = pair.client.poll_timeout().filter(|&at| at < end) {
+        pair.world.now = pair.world.now.max(at);
+        pair.client.handle_timeout(pair.world.now);
+        while pair
+            .client
+            .poll_transmit(pair.world.now, &mut pair.out)
+            .is_some()
+        {
+            pair.out.clear();
+        }
+        wakes += 1;
+        assert!(wakes < 1000, "it spins");
+    }
+    assert!(pair.client.is_over());
+}
+
+#[test]
 fn forgotten_peers_lapse() {
     let mut pair = Pair::start(ClientConfig::new(USER, PASSWORD));
     let peer = address(PEER);

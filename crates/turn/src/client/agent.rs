@@ -570,11 +570,18 @@ impl Client {
             } else {
                 self.refresh
             };
+            // ChannelBind renews the permission too.
+            let renewing = |ip: IpAddr| {
+                self.pending.iter().any(|p| match p.request {
+                    Request::Permission(peer) | Request::Bind(peer) => peer.ip() == ip,
+                    _ => false,
+                })
+            };
             let permissions = self
                 .peers
                 .permissions
                 .values()
-                .filter(|p| !busy(Request::Permission(p.peer)))
+                .filter(|p| !renewing(p.peer.ip()))
                 .filter_map(|p| p.standing.refresh_at());
             let bindings = self
                 .peers
