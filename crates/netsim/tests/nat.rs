@@ -451,3 +451,48 @@ fn rfc_5382_req_5_tcp_mappings_outlast_udp_ones() {
     world.wait(Duration::from_secs(241));
     assert_eq!(world.sim.nat_mappings(world.home), 0);
 }
+
+#[test]
+fn whatever_the_kind_and_the_traffic_no_two_hosts_share_a_port_and_answers_come_home() {
+    let allocations = [
+        PortAllocation::Preserve,
+        PortAllocation::Sequential,
+        PortAllocation::Random,
+        PortAllocation::Contiguous,
+    ];
+    for seed in 0..4u64 {
+        for (mapping, filtering) in Dependence::ALL
+            .into_iter()
+            .flat_map(|mapping| Dependence::ALL.map(|filtering| (mapping, filtering)))
+        {
+            let config = NatConfig {
+                ports: allocations[seed as usize],
+                parity: seed % 2 == 0,
+                ..NatConfig::new(mapping, filtering)
+            };
+            let gateway = Gateway::nat(config, &[ip("198.51.100.1")]);
+            let mut world = World::behind(gateway, seed);
+            let mut random = visavis_datagram::Random::from_u64(seed);
+            let mut owners = std::collections::BTreeMap::new();
+            for _ in 0..60 {
+                let host = random.below(2) as usize;
+                let inside = at(&format!(
+                    "192.168.0.{}:{}",
+                    host + 1,
+                    5000 + random.below(4)
+                ));
+                let server = random.below(2) as usize;
+                let remote = format!("203.0.113.{}:{}", server + 1, 1 + random.below(3));
+                let seen = world.seen(host, &inside.to_string(), &remote).unwrap();
+                let owner = *owners.entry(seen).or_insert(inside);
+                assert_eq!(owner, inside, "{mapping:?} {filtering:?} seed {seed}");
+                let path = Path::udp(at(&remote), seen);
+                world
+                    .sim
+                    .send(world.outside[server], path, Ecn::NotEct, b"back");
+                let home = world.datagram().map(|(host, path)| (host, path.local));
+                assert_eq!(home, Some((world.inside[host], inside)), "seed {seed}");
+            }
+        }
+    }
+}
