@@ -261,6 +261,23 @@ fn refreshes_that_nobody_answers_do_not_spin() {
 }
 
 #[test]
+fn a_binding_response_on_the_same_socket_is_left_to_its_asker() {
+    let mut pair = Pair::start(ClientConfig::new(USER, PASSWORD));
+    let mut buffer = [0; 100];
+    let id = visavis_stun::TransactionId([3; 12]);
+    let method = visavis_stun::Method::BINDING;
+    let len = MessageBuilder::new(&mut buffer, Class::Request, method, id)
+        .finish()
+        .unwrap();
+    let path = pair.client.path();
+    pair.world.client_sends(flip(path), &buffer[..len]);
+    let (_, response) = pair.world.to_clients.pop().unwrap();
+    let received = pair.client.unwrap(pair.world.now, path, &response);
+    assert_eq!(received, Received::NotOurs);
+    assert_eq!(pair.client.stats().unknown_responses, 0);
+}
+
+#[test]
 fn forgotten_peers_lapse() {
     let mut pair = Pair::start(ClientConfig::new(USER, PASSWORD));
     let peer = address(PEER);

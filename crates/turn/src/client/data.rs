@@ -172,6 +172,8 @@ impl Client {
             return Received::NotOurs;
         };
         match message.class() {
+            // The client never asks for a Binding: somebody else on the same socket did.
+            _ if message.method() == Method::BINDING => Received::NotOurs,
             Class::Success | Class::Error => {
                 self.handle_response(now, from, &message);
                 Received::Consumed
