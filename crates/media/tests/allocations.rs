@@ -184,3 +184,44 @@ fn packets_cost_no_allocation_once_buffers_have_grown() {
         );
     }
 }
+
+#[test]
+fn sound_costs_no_allocation_once_buffers_have_grown() {
+    use visavis_media::receive::{AudioReceiver, AudioReceiverConfig, Playout};
+    use visavis_media::send::RedSender;
+    use visavis_rtp::{Header, PacketWriter};
+
+    let start = Instant::now();
+    let config = AudioReceiverConfig::new(Ssrc(1), Codec::Opus, 48_000);
+    let mut receiver = AudioReceiver::new(config);
+    let mut sender = RedSender::new(pt(111));
+    let mut number = 0u16;
+    let mut played = 0;
+    let mut step = || {
+        let now = start + Duration::from_millis(20) * u32::from(number);
+        let frame = [31 << 3, number as u8, 2, 3, 4];
+        let mut buffer = [0; 500];
+        let header = Header {
+            payload_type: pt(63),
+            sequence: SequenceNumber(number),
+            timestamp: u32::from(number) * 960,
+            ..Header::default()
+        };
+        let mut writer = PacketWriter::new(&mut buffer, header).unwrap();
+        let len = sender
+            .wrap(header.timestamp, &frame, writer.payload_slot())
+            .unwrap();
+        let len = writer.finish(len).unwrap();
+        if !number.is_multiple_of(7) {
+            receiver.handle_red(now, &Packet::parse(&buffer[..len]).unwrap());
+        }
+        if let Playout::Packet { .. } = receiver.pull(now) {
+            played += 1;
+        }
+        number += 1;
+    };
+    (0..300).for_each(|_| step());
+    let allocated = allocation_counter::measure(|| (0..300).for_each(|_| step()));
+    assert_eq!(allocated.count_total, 0, "{allocated:?}");
+    assert!(played > 550, "{played}");
+}

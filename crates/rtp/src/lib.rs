@@ -30,3 +30,8 @@ pub use ids::{
     Mid, NtpTime, PayloadType, Rid, SequenceExtender, SequenceNumber, Ssrc, TimestampExtender,
 };
 pub use packet::{FIXED_HEADER, Header, Packet, PacketMut, PacketWriter, is_rtcp};
+
+/// The README's example, compiled by the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -98,3 +98,46 @@ pub fn write<'p>(
     out.copy_within(MAX_OVERHEAD..MAX_OVERHEAD + protected.len, overhead);
     Ok(overhead + protected.len)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Header, PacketWriter};
+
+    fn packet(sequence: u16) -> [u8; 14] {
+        let mut buffer = [0; 14];
+        let header = Header {
+            sequence: SequenceNumber(sequence),
+            ..Header::default()
+        };
+        let writer = PacketWriter::new(&mut buffer, header).expect("room");
+        writer.finish_with(&[1, 2]).expect("room");
+        buffer
+    }
+
+    /// libwebrtc's flexfec_header_reader_writer_unittest: packets 0, 4 and 8 behind the bit that says
+    /// that no more mask follows are 0xC4 0x40.
+    #[test]
+    fn short_mask_of_libwebrtc() {
+        let packets = [packet(8), packet(12), packet(16)];
+        let mut out = [0; 100];
+        let len = write(Ssrc(5), packets.iter().map(|it| &it[..]), &mut out).expect("room");
+        assert_eq!(out[16..20], [0, 8, 0xc4, 0x40]);
+        assert_eq!(len, 22);
+    }
+
+    #[test]
+    fn masks_grow_with_their_span() {
+        for (last, overhead) in [(14, 20), (15, 24), (45, 24), (46, 32), (108, 32)] {
+            let packets = [packet(0), packet(last)];
+            let mut out = [0; 100];
+            let len = write(Ssrc(5), packets.iter().map(|it| &it[..]), &mut out).expect("room");
+            assert_eq!(len, overhead + 2, "{last}");
+            let fec = parse(&out[..len]).expect("parity");
+            let protected: Vec<_> = fec.protected().map(|sequence| sequence.0).collect();
+            assert_eq!(protected, [0, last]);
+        }
+        let packets = [packet(0), packet(109)];
+        assert!(write(Ssrc(5), packets.iter().map(|it| &it[..]), &mut [0; 100]).is_err());
+    }
+}
