@@ -6,7 +6,7 @@
 //! - [`extension`]: header extensions (RFC 8285), [`ExtensionMap`] says which id is which.
 //! - [`rtcp`]: control packets, read from and written to compound packets.
 //! - [`payload`]: how encoded frames become payloads, and back.
-//! - [`file`]: IVF, Ogg/Opus, Annex B, Y4M, WAV and rtpdump files; WebM with the feature `webm`.
+//! - [`mod@file`]: IVF, Ogg/Opus, Annex B, Y4M, WAV and rtpdump files; WebM with the feature `webm`.
 //!
 //! What does not live here: anything that remembers packets (`visavis-media`), encryption
 //! (`visavis-srtp`), negotiation (`visavis-sdp`).
