@@ -54,7 +54,8 @@ pub struct Rto {
     /// Before the first measurement. Default 500 ms; the RFC's 1 s does not suit a path whose
     /// round trip ICE and DTLS have just shown to be short.
     pub initial: Duration,
-    /// Least value. Default 220 ms: above the 200 ms for which a peer may delay a SACK.
+    /// Least time beyond the smoothed round trip. Default 220 ms: above the 200 ms for which a peer
+    /// may delay a SACK.
     pub min: Duration,
     /// Greatest value, backed off or not. Default 3 s, so that a path that comes back is noticed.
     pub max: Duration,

@@ -33,6 +33,9 @@ pub(super) struct LossDetection {
     /// Quarters of the least round trip to wait.
     reorder_steps: u32,
     truncated: bool,
+    /// Bytes that may be sent again whatever the window says: for each that arrived, while SACKs
+    /// cannot tell all that did, and the first packet of each loss (RFC 9260 section 7.2.4 step 3).
+    pub(super) credit: usize,
     pub(super) tail_probed: bool,
     /// Bytes acknowledged in all, and when that was so.
     pub(super) delivered: u64,
@@ -53,6 +56,8 @@ struct Gathered {
     /// The newest one that was sent only once.
     newest_fresh: Option<Time>,
     reordered: bool,
+    /// Its times say nothing about the round trip.
+    untimely: bool,
 }
 
 impl Gathered {
@@ -100,7 +105,10 @@ impl Association {
             self.outstanding
                 .ack_gaps(blocks, |acked| gathered.add(acked, highest));
         }
+        // What a truncated SACK left out looks as if it had arrived late.
+        gathered.untimely = self.loss.truncated;
         self.loss.truncated = sack.gap_count() >= TRUNCATED;
+        gathered.untimely |= self.loss.truncated;
         self.peer_window = sack.window as usize;
         self.errors = 0;
         if sack.duplicate_count() != 0 && self.loss.reordering_seen {
@@ -155,7 +163,10 @@ impl Association {
             self.loss.tail_probed = false;
             self.loss.reordering_seen |= gathered.reordered;
         }
-        let sample = gathered.newest_fresh.map(|sent_at| now.since(sent_at));
+        let sample = gathered
+            .newest_fresh
+            .filter(|_| !gathered.untimely)
+            .map(|sent_at| now.since(sent_at));
         if let Some(rtt) = sample {
             self.rtt.sample(now, rtt);
         } else if advances {
@@ -175,6 +186,12 @@ impl Association {
             }
         }
         let lost = self.detect_losses(now);
+        self.loss.credit = match (self.outstanding.has_lost(), self.loss.truncated) {
+            (false, _) => 0,
+            (true, true) => self.loss.credit + gathered.bytes + self.mtu.current(),
+            (true, false) if lost != 0 => self.mtu.current(),
+            (true, false) => self.loss.credit,
+        };
         if gathered.bytes != 0 {
             let rate = gathered.newest.and_then(|newest| self.rate_sample(&newest));
             let ack = Ack {
@@ -203,8 +220,8 @@ impl Association {
             self.timers.stop(Timer::Retransmit);
             self.timers.stop(Timer::Tail);
             self.timers.stop(Timer::Reorder);
-        } else if advances {
-            // Section 6.3.2 R3.
+        } else if advances || gathered.bytes != 0 {
+            // Section 6.3.2 R3; and as long as anything arrives, losses are found by time.
             self.timers.set(Timer::Retransmit, now + self.rtt.rto());
             self.set_tail_timer(now);
         }

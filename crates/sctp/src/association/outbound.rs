@@ -516,7 +516,8 @@ impl Association {
             return false;
         }
         if !self.limited.probe {
-            if self.outstanding.in_flight() >= self.controller.window() {
+            let credited = has_lost && self.loss.credit != 0;
+            if self.outstanding.in_flight() >= self.controller.window() && !credited {
                 self.limited.by = Limit::Window;
                 self.timers.stop(Timer::Pace);
                 return false;
@@ -552,7 +553,8 @@ impl Association {
                 }
                 continue;
             }
-            if !self.peer_has_room() {
+            let window_full = self.outstanding.in_flight() >= self.controller.window();
+            if !self.peer_has_room() || (window_full && !self.limited.probe) {
                 return;
             }
             let Some(head) = self.queue.head(now) else {
@@ -647,6 +649,11 @@ impl Association {
             sent.app_limited = loss.app_limited_until != 0;
         });
         self.stats.chunks_retransmitted += 1;
+        self.loss.credit = self.loss.credit.saturating_sub(size);
+        if tsn == self.outstanding.base() {
+            // Section 7.2.4 step 4: it gets its full time.
+            self.timers.set(Timer::Retransmit, now + self.rtt.rto());
+        }
         self.count_sent(now, size);
         true
     }

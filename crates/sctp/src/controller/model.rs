@@ -13,6 +13,8 @@ use crate::clock::Time;
 
 /// Doubles the rate each round trip (2/ln 2).
 const STARTUP_GAIN: f64 = 2.885;
+/// Window while starting: with a queue of one round trip, just enough not to lose.
+const STARTUP_WINDOW_GAIN: f64 = 2.0;
 /// Undoes the queue that the start built.
 const DRAIN_GAIN: f64 = 0.5;
 /// One phase per least round trip: probe, drain, cruise.
@@ -293,7 +295,7 @@ impl Controller for Model {
         let target = if self.filled {
             self.target(WINDOW_GAIN)
         } else {
-            self.target(STARTUP_GAIN)
+            self.target(STARTUP_WINDOW_GAIN)
         };
         if self.filled {
             self.window = (self.window + ack.bytes).min(target);

@@ -51,7 +51,9 @@ impl RttEstimator {
         }
         self.backoff = 0;
         let smoothed = self.smoothed.unwrap_or(rtt);
-        self.rto = (smoothed + self.variation * 4).clamp(self.bounds.min, self.bounds.max);
+        // The least value stands for the variation: a round trip that never varies would else leave
+        // no time for the round trip of a retransmission.
+        self.rto = (smoothed + (self.variation * 4).max(self.bounds.min)).min(self.bounds.max);
     }
 
     /// A time-out: the next one comes later.
