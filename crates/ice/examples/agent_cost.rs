@@ -144,15 +144,22 @@ fn resident() -> f64 {
     pages * 4096.0
 }
 
+/// Processor time of this thread in nanoseconds: what other processes take does not count.
+fn processor() -> f64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let first = text.split(' ').next().and_then(|word| word.parse().ok());
+    first.unwrap_or(f64::NAN)
+}
+
 /// Nanoseconds per call, the best of several rounds.
 fn nanoseconds(rounds: u32, calls: u32, mut call: impl FnMut()) -> f64 {
     (0..rounds)
         .map(|_| {
-            let began = Instant::now();
+            let began = processor();
             for _ in 0..calls {
                 call();
             }
-            began.elapsed().as_nanos() as f64 / f64::from(calls)
+            (processor() - began) / f64::from(calls)
         })
         .fold(f64::INFINITY, f64::min)
 }
@@ -178,9 +185,9 @@ fn main() -> ExitCode {
     }
     let bytes = (resident() - before) / count as f64;
     crowd.datagrams = 0;
-    let began = Instant::now();
+    let began = processor();
     crowd.run(Duration::from_secs(seconds));
-    let per_second = began.elapsed().as_nanos() as f64 / (count as f64 * seconds as f64);
+    let per_second = (processor() - began) / (count as f64 * seconds as f64);
     let rate = crowd.datagrams as f64 / (count as f64 * seconds as f64);
     table.row(vec![
         json!("idle agents in one process"),
@@ -279,7 +286,7 @@ fn main() -> ExitCode {
         agent.handle_datagram(now, from, black_box(&mut check[..len]));
     });
     table.row(vec![
-        json!("forged check dropped"),
+        json!("check with a wrong FINGERPRINT dropped"),
         json!(forged.round()),
         json!("ns"),
     ]);
@@ -292,7 +299,7 @@ fn main() -> ExitCode {
     table.at_most(
         "processor of 10,000 idle agents, % of a core",
         per_second * 10_000.0 / 1e7,
-        10.0,
+        2.0,
     );
     table.finish(options)
 }
