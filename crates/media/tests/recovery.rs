@@ -456,6 +456,29 @@ fn no_history_ends_in_a_frozen_picture() {
     }
 }
 
+#[test]
+fn a_frame_that_outgrows_the_history_is_refused() {
+    let config = SendStreamConfig {
+        history: 64,
+        ..SendStreamConfig::new(MEDIA, Codec::Vp8, pt(96), 90_000)
+    };
+    let mut sender = SendStream::new(config, SequenceNumber(1), SequenceNumber(1));
+    let (params, meta) = (FrameParams::plain(true), FrameMeta::default());
+    let now = Instant::now();
+    assert!(
+        sender
+            .send_frame(now, &[0; 60_000], &params, &meta)
+            .is_err()
+    );
+    let span = sender
+        .send_frame(now, &[0; 30_000], &params, &meta)
+        .unwrap();
+    assert!(
+        span.sequences()
+            .all(|sequence| sender.packet(sequence).is_some())
+    );
+}
+
 fn opus_packet(sequence: u16, payload: &[u8]) -> Vec<u8> {
     let mut buffer = vec![0; 600];
     let header = Header {

@@ -48,7 +48,7 @@ pub struct SendStreamConfig {
     pub extensions: ExtensionMap,
     /// The longest packet in bytes, header and all, before encryption. Default 1200.
     pub max_packet: usize,
-    /// How many packets are kept for retransmission. Default 1024.
+    /// How many packets are kept for retransmission; a frame may have half as many. Default 2048.
     pub history: usize,
     /// How long packets are kept for retransmission. Default 2 s.
     pub history_age: Duration,
@@ -69,7 +69,7 @@ impl SendStreamConfig {
             rid: None,
             extensions: ExtensionMap::new(),
             max_packet: 1200,
-            history: 1024,
+            history: 2048,
             history_age: Duration::from_secs(2),
             max_retransmissions: 10,
         }
@@ -267,6 +267,10 @@ impl SendStream {
             .checked_sub(writer.header_len())
             .filter(|&room| room > 50)
             .ok_or(Error::NotRepresentable("header extensions leave no room"))?;
+        // A frame that outgrows the history would push its own beginning out before it is sent.
+        if frame.len() / room >= self.history.capacity() / 2 {
+            return Err(Error::Limit("packets of a frame"));
+        }
         packetizer.start(frame, params, room)?;
         let video = self.config.codec.is_video();
         let mut span = PacketSpan {
