@@ -62,6 +62,13 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Time a connection's coming up over simulated links: DTLS versions, SPED, SNAP, loss. `[SEEDS]`,
+    /// 100 by default.
+    SetupTable {
+        /// Passed on: --check, --json, --quick and the number of seeds.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// What an ICE agent costs: memory and processor of idle ones, time per datagram and check.
     AgentCost {
         /// Passed on: --check, --json, --quick.
@@ -91,6 +98,9 @@ fn main() -> ExitCode {
         }
         Command::SctpTable { arguments } => delegate::bench("sctp-table", &arguments),
         Command::CongestionTable { arguments } => delegate::bench("congestion-table", &arguments),
+        Command::SetupTable { arguments } => {
+            delegate::example("visavis-peer", "setup_table", &arguments)
+        }
         Command::AgentCost { arguments } => {
             delegate::example("visavis-ice", "agent_cost", &arguments)
         }

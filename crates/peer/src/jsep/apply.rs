@@ -6,7 +6,7 @@ use visavis_sdp::{Direction, RidDirection};
 
 use super::answer::direction_here;
 use super::{Jsep, Outcome, Owner, SdpType};
-use crate::codecs::{codecs_of, common_codecs};
+use crate::codecs::{Codec, codecs_of, common_codecs};
 use crate::events::Event;
 use crate::extensions::negotiated_extensions;
 use crate::transceiver::{Transceiver, TransceiverId};
@@ -155,7 +155,7 @@ impl Exchange<'_> {
     fn agree(
         &self,
         transceiver: &mut Transceiver,
-        table: &[crate::codecs::Codec],
+        table: &[Codec],
         direction: Direction,
         changes: &mut Changes,
     ) {
@@ -179,14 +179,20 @@ impl Exchange<'_> {
             self.remote
         };
         let answered = codecs_of(kind, answer);
-        let agreed = |side| {
+        let common = |side| {
             let mut codecs = common_codecs(table, &codecs_of(kind, side));
-            codecs.retain(|codec| answered.iter().any(|found| found.matches(codec)));
-            codecs.sort_by_key(|codec| answered.iter().position(|found| found.matches(codec)));
+            let place = |codec: &Codec| answered.iter().position(|found| found.matches(codec));
+            codecs.sort_by_key(|codec| place(codec).unwrap_or(usize::MAX));
             codecs
         };
-        transceiver.sender.codecs = agreed(self.remote);
-        transceiver.receiver.codecs = agreed(self.local);
+        transceiver.sender.codecs = common(self.remote);
+        transceiver
+            .sender
+            .codecs
+            .retain(|codec| answered.iter().any(|found| found.matches(codec)));
+        // Browsers send what the offer takes, also where their answer does not list it for the
+        // other way.
+        transceiver.receiver.codecs = common(self.local);
         let extensions = negotiated_extensions(self.local, self.remote, self.answer_is_local);
         transceiver.sender.extensions = extensions
             .iter()

@@ -379,6 +379,25 @@ fn codec_preferences_order_offers_and_answers() {
     assert!(codecs_of(Kind::Video, &offer.media[0])[0].rtx.is_none());
 }
 
+/// Seen with Chromium and Firefox: after an answer of VP8 alone they send what the offer takes, VP8
+/// within red.
+#[test]
+fn what_was_offered_is_received_even_if_the_answer_does_not_list_it() {
+    let (mut a, mut b) = (End::new(1), End::new(2));
+    a.add_track(Kind::Video);
+    let id = b.add_track(Kind::Video);
+    let table = CodecTable::default().video;
+    let vp8 = table.iter().find(|codec| codec.is("VP8")).unwrap().clone();
+    let there = b.jsep.transceiver_mut(id).unwrap();
+    there.set_codec_preferences(&[vp8], &table).unwrap();
+    negotiate(&mut a, &mut b);
+    let here = &a.jsep.transceivers[0];
+    assert_eq!(here.sender.codecs.len(), 1);
+    assert!(here.receiver.codecs[0].is("VP8"));
+    assert!(here.receiver.codecs.iter().any(|codec| codec.is("red")));
+    assert_eq!(b.jsep.transceivers[0].receiver.codecs.len(), 1);
+}
+
 #[test]
 fn header_extensions_are_answered_as_offered_and_wanted() {
     let (mut a, mut b) = (End::new(1), End::new(2));
