@@ -167,7 +167,9 @@ mod tests {
     #[tokio::test]
     async fn a_stream_that_cannot_be_followed_is_an_error() {
         let (mut near, far) = tokio::io::duplex(64);
-        near.write_all(b"SSH-2.0-x\r\n").await.unwrap();
+        // What a TLS ClientHello begins with stands in neither STUN nor ChannelData.
+        near.write_all(&[22, 3, 1, 2, 0, 1, 0, 1]).await.unwrap();
+        drop(near);
         let mut reader = FrameReader::new(far, StreamFraming::Turn);
         let error = reader.next(&mut Vec::new()).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
