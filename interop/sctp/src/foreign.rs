@@ -40,7 +40,6 @@ pub struct Dcsctp {
     resets: Vec<u16>,
     /// Errors that it reported.
     pub errors: Vec<String>,
-    connected: bool,
 }
 
 impl Dcsctp {
@@ -52,7 +51,6 @@ impl Dcsctp {
             packets: VecDeque::new(),
             resets: Vec::new(),
             errors: Vec::new(),
-            connected: false,
         }
     }
 
@@ -64,12 +62,7 @@ impl Dcsctp {
         while let Some(event) = self.socket.poll_event() {
             match event {
                 SocketEvent::SendPacket(packet) => self.packets.push_back(packet.into()),
-                SocketEvent::OnConnected() | SocketEvent::OnConnectionRestarted() => {
-                    self.connected = true;
-                }
-                SocketEvent::OnClosed() => self.connected = false,
                 SocketEvent::OnAborted(kind, text) => {
-                    self.connected = false;
                     self.errors.push(format!("aborted: {kind:?} {text}"));
                 }
                 SocketEvent::OnError(kind, text) => self.errors.push(format!("{kind:?} {text}")),
@@ -135,7 +128,7 @@ impl Stack for Dcsctp {
     }
 
     fn is_connected(&self) -> bool {
-        self.connected
+        self.socket.state() == SocketState::Connected
     }
 
     fn send(&mut self, now: Instant, stream: u16, data: Bytes, how: Delivery) -> bool {
@@ -177,13 +170,9 @@ impl Stack for Dcsctp {
         to.socket.advance_time(time);
         let mut count = 0;
         while let Some(event) = self.socket.poll_event() {
-            match event {
-                SocketEvent::SendPacket(packet) => {
-                    to.socket.handle_input(&packet);
-                    count += 1;
-                }
-                SocketEvent::OnConnected() => self.connected = true,
-                _ => {}
+            if let SocketEvent::SendPacket(packet) = event {
+                to.socket.handle_input(&packet);
+                count += 1;
             }
         }
         count
