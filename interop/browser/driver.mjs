@@ -109,8 +109,13 @@ readline.createInterface({ input: process.stdin }).on('line', async (line) => {
   } catch (error) {
     say({ id: request.id, error: String(error?.message ?? error) });
   }
-}).on('close', async () => {
-  await browser.close().catch(() => {});
-  server.close();
+}).on('close', end);
+
+// A browser that does not close in time is killed: none outlives its driver.
+async function end() {
+  const late = new Promise((resolve) => setTimeout(resolve, 5000));
+  await Promise.race([browser.close().catch(() => {}), late]);
+  browser.process?.()?.kill('SIGKILL');
   process.exit(0);
-});
+}
+process.on('SIGTERM', end).on('SIGINT', end);
