@@ -102,7 +102,8 @@ pub(crate) struct Driver {
     sleep: Pin<Box<tokio::time::Sleep>>,
     /// Connections to look at.
     queue: VecDeque<Key>,
-    batch: ReceiveBatch,
+    /// Taken while it is read from.
+    batch: Option<ReceiveBatch>,
     out: TransmitBuf,
     notes: mpsc::Receiver<Note>,
     notes_sender: mpsc::Sender<Note>,
@@ -137,7 +138,7 @@ impl Driver {
             timers: BinaryHeap::new(),
             sleep: Box::pin(tokio::time::sleep_until(tokio::time::Instant::now())),
             queue: VecDeque::new(),
-            batch: ReceiveBatch::new(8),
+            batch: Some(ReceiveBatch::new(8)),
             notes,
             notes_sender,
             mdns,
@@ -294,7 +295,9 @@ impl Driver {
     fn receive(&mut self, cx: &mut Context<'_>) -> bool {
         let mut any = false;
         let now = Instant::now();
-        let mut batch = std::mem::replace(&mut self.batch, ReceiveBatch::new(1));
+        let Some(mut batch) = self.batch.take() else {
+            return false;
+        };
         for index in 0..self.sockets.len() {
             let (udp, owner) = (
                 Arc::clone(&self.sockets[index].udp),
@@ -320,7 +323,7 @@ impl Driver {
                 }
             }
         }
-        self.batch = batch;
+        self.batch = Some(batch);
         any
     }
 
