@@ -292,6 +292,7 @@ fn agents_connect_behind_kernel_nats() {
         while !done(&a, &b) && began.elapsed() < Duration::from_secs(40) {
             a.relay_to(&mut b);
             b.relay_to(&mut a);
+            // Two real processes and a kernel: nothing tells when, so they are looked at now and then.
             std::thread::sleep(Duration::from_millis(5));
         }
         println!(
