@@ -1,0 +1,3 @@
+//! Signalling, rooms, WHIP and WHEP, the TURN service, the web page and metrics.
+
+pub mod turn;
