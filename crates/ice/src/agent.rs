@@ -187,7 +187,7 @@ impl Agent {
         let config = config.into();
         let credentials = match &config.credentials {
             Some(credentials) if credentials.is_valid() => credentials.clone(),
-            _ => draw_credentials(&mut random),
+            _ => draw_credentials(&config.ufrag_prefix, &mut random),
         };
         let servers = config
             .servers
@@ -348,7 +348,7 @@ impl Agent {
         self.end_old_session();
         self.retire_pairs();
         self.early.clear();
-        let credentials = draw_credentials(&mut self.random);
+        let credentials = draw_credentials(&self.config.ufrag_prefix, &mut self.random);
         let generation = self.session.generation + 1;
         let old = std::mem::replace(&mut self.session, Session::new(generation, credentials));
         if self.former_ufrags.len() == MAX_FORMER {
@@ -725,13 +725,13 @@ impl Agent {
 }
 
 /// Credentials of 48 and 144 random bits (RFC 8445 section 5.3: at least 24 and 128).
-fn draw_credentials(random: &mut Random) -> Credentials {
+fn draw_credentials(prefix: &str, random: &mut Random) -> Credentials {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = |len: usize| -> Box<str> {
         (0..len)
             .map(|_| char::from(ALPHABET[(random.u32() & 63) as usize]))
             .collect()
     };
-    let ufrag = text(8);
+    let ufrag = format!("{prefix}{}", text(8));
     Credentials::new(ufrag, text(24))
 }

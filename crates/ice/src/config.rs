@@ -473,6 +473,9 @@ pub struct Config {
     pub lite: bool,
     /// Credentials to use; drawn at random if `None`. A restart always draws.
     pub credentials: Option<Credentials>,
+    /// What drawn username fragments begin with, up to 16 ice-chars: who has many agents can tell by it
+    /// which of them a check is for.
+    pub ufrag_prefix: Box<str>,
     /// A pace to share with other agents; `None` gives the agent one of its own, of
     /// [`DEFAULT_TA`](crate::DEFAULT_TA).
     pub pacer: Option<Pacer>,
@@ -509,6 +512,7 @@ impl Default for Config {
             role: Role::Controlling,
             lite: false,
             credentials: None,
+            ufrag_prefix: "".into(),
             pacer: None,
             timing: Timing::default(),
             limits: Limits::default(),

@@ -123,6 +123,9 @@ pub struct MediaSettings {
     /// Paces packets by congestion control, where the peer gives transport-wide feedback. Default
     /// true.
     pub pacing: bool,
+    /// Estimates what may be sent. Off for who sends by
+    /// [`poll_transmit_with`](crate::PeerConnection::poll_transmit_with) alone, and paces there. Default true.
+    pub congestion_control: bool,
     /// Bounds of the bit rate.
     pub bitrate: visavis_congestion::Limits,
     /// The least time between two NACKs for one packet. Default 30 ms; the round-trip time if that
@@ -143,6 +146,7 @@ impl Default for MediaSettings {
             send_feedback: true,
             send_reports: true,
             pacing: true,
+            congestion_control: true,
             bitrate: visavis_congestion::Limits::default(),
             nack_interval: Duration::from_millis(30),
             nack_attempts: 10,

@@ -52,7 +52,7 @@ pub use events::{ConnectionState, DtlsState, Event, IceCandidate, SctpState};
 pub use extensions::{HeaderExtension, NegotiatedExtension};
 pub use jsep::{Description, SdpType, SignalingState};
 pub use log::{Decision, LogEntry};
-pub use media::{InboundStats, OutboundStats, OutgoingRtp};
+pub use media::{InboundStats, OutboundStats, OutgoingRtp, PacketSource, SourcePoll};
 pub use parameters::{Encoding, Priority, SendParameters, is_scalability_mode};
 pub use stats::{Stats, StatsKind, StatsReport, StatsValue};
 pub use transceiver::{

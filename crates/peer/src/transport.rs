@@ -16,7 +16,7 @@ use visavis_srtp as srtp;
 
 use crate::config::Limits;
 use crate::events::DtlsState;
-use crate::media::{Media, Polled};
+use crate::media::{Media, PacketSource, Polled, SourcePoll};
 use crate::sped::{self, Sped};
 
 /// What a datagram was, for the media above.
@@ -394,6 +394,7 @@ impl Transport {
         &mut self,
         now: Instant,
         media: &mut Media,
+        mut source: Option<&mut dyn PacketSource>,
         out: &mut TransmitBuf,
     ) -> Option<Transmit> {
         loop {
@@ -408,7 +409,7 @@ impl Transport {
                 self.finish_closing(now);
                 return None;
             }
-            let ecn = self.fill(now, media, out)?;
+            let ecn = self.fill(now, media, reborrow(&mut source), out)?;
             if let Some(segments) = out.segments() {
                 self.stats.packets_sent += out.datagrams() as u64;
                 self.stats.bytes_sent += segments.len as u64;
@@ -463,7 +464,13 @@ impl Transport {
     }
 
     /// Writes a run of one kind: handshake, media or messages.
-    fn fill(&mut self, now: Instant, media: &mut Media, out: &mut TransmitBuf) -> Option<Ecn> {
+    fn fill(
+        &mut self,
+        now: Instant,
+        media: &mut Media,
+        source: Option<&mut dyn PacketSource>,
+        out: &mut TransmitBuf,
+    ) -> Option<Ecn> {
         let outer = self.ice.framing();
         out.clear();
         out.set_framing(outer);
@@ -476,6 +483,11 @@ impl Transport {
         out.clear();
         if self.fill_media(now, media, out) {
             return Some(media.target().ecn);
+        }
+        if let Some(source) = source
+            && self.fill_from(now, source, out)
+        {
+            return Some(Ecn::NotEct);
         }
         if self.fill_messages(now, outer, out) {
             let ecn = self
@@ -520,6 +532,33 @@ impl Transport {
                 Polled::Nothing | Polled::NoRoom => return !out.is_empty(),
             }
         }
+    }
+
+    /// Writes a run of the owner's packets.
+    fn fill_from(
+        &mut self,
+        now: Instant,
+        source: &mut dyn PacketSource,
+        out: &mut TransmitBuf,
+    ) -> bool {
+        let Some(srtp) = &mut self.srtp else {
+            return false;
+        };
+        let overhead = srtp.send.rtp_overhead();
+        while let Some(slot) = out.slot() {
+            match source.poll_packet(now, slot, overhead) {
+                SourcePoll::Packet(len) => match srtp.send.protect_rtp(slot, len) {
+                    Ok(sealed) => out.commit(sealed),
+                    Err(_) => self.stats.outgoing_dropped += 1,
+                },
+                SourcePoll::NoRoom if out.is_empty() => {
+                    source.drop_packet();
+                    self.stats.outgoing_dropped += 1;
+                }
+                SourcePoll::Nothing | SourcePoll::NoRoom => break,
+            }
+        }
+        !out.is_empty()
     }
 
     fn fill_messages(&mut self, now: Instant, outer: Framing, out: &mut TransmitBuf) -> bool {
@@ -591,6 +630,14 @@ impl Transport {
             }
             Closing::No | Closing::Done => {}
         }
+    }
+}
+
+/// Lends what an `Option` lends, for one call.
+fn reborrow<'a>(source: &'a mut Option<&mut dyn PacketSource>) -> Option<&'a mut dyn PacketSource> {
+    match source {
+        Some(source) => Some(&mut **source),
+        None => None,
     }
 }
 

@@ -90,22 +90,18 @@ impl UdpSocket {
     /// # Errors
     /// What the system says: address in use, not available, no permission.
     pub fn bind_with(local: SocketAddr, options: &UdpOptions) -> io::Result<Self> {
-        let socket = Socket::new(Domain::for_address(local), Type::DGRAM, None)?;
-        if local.is_ipv6() {
-            socket.set_only_v6(true)?;
-        }
-        #[cfg(unix)]
-        if options.reuse_port {
-            socket.set_reuse_port(true)?;
-        }
-        // A smaller buffer than asked for is not worth failing for.
-        let _ = socket.set_recv_buffer_size(options.receive_buffer);
-        let _ = socket.set_send_buffer_size(options.send_buffer);
-        socket.set_nonblocking(true)?;
-        socket.bind(&local.into())?;
+        Self::from_std(bind_std(local, options)?, options)
+    }
+
+    /// Takes a socket that [`bind_std`] made, perhaps on another thread. Must be called within the tokio
+    /// runtime that it is to be used on.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn from_std(socket: std::net::UdpSocket, options: &UdpOptions) -> io::Result<Self> {
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
         leave_out_timestamps(&socket)?;
-        let io = tokio::net::UdpSocket::from_std(socket.into())?;
+        let io = tokio::net::UdpSocket::from_std(socket)?;
         let local = io.local_addr()?;
         Ok(Self {
             io,
@@ -351,6 +347,27 @@ impl UdpSocket {
     }
 }
 
+/// Binds a socket without a runtime, for [`UdpSocket::from_std`]. Port 0 picks a free one.
+///
+/// # Errors
+/// What the system says: address in use, not available, no permission.
+pub fn bind_std(local: SocketAddr, options: &UdpOptions) -> io::Result<std::net::UdpSocket> {
+    let socket = Socket::new(Domain::for_address(local), Type::DGRAM, None)?;
+    if local.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    #[cfg(unix)]
+    if options.reuse_port {
+        socket.set_reuse_port(true)?;
+    }
+    // A smaller buffer than asked for is not worth failing for.
+    let _ = socket.set_recv_buffer_size(options.receive_buffer);
+    let _ = socket.set_send_buffer_size(options.send_buffer);
+    socket.set_nonblocking(true)?;
+    socket.bind(&local.into())?;
+    Ok(socket.into())
+}
+
 impl fmt::Debug for UdpSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("UdpSocket")
@@ -446,7 +463,7 @@ impl fmt::Debug for ReceiveBatch {
 /// coalesced run arrives: the ECN bits are what the kernel cuts off (MSG_CTRUNC). Nothing here reads
 /// the kernel's timestamps.
 #[cfg(target_os = "linux")]
-fn leave_out_timestamps(socket: &Socket) -> io::Result<()> {
+fn leave_out_timestamps(socket: &std::net::UdpSocket) -> io::Result<()> {
     use std::os::fd::AsRawFd;
 
     let off: libc::c_int = 0;
@@ -469,7 +486,7 @@ fn leave_out_timestamps(socket: &Socket) -> io::Result<()> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn leave_out_timestamps(_: &Socket) -> io::Result<()> {
+fn leave_out_timestamps(_: &std::net::UdpSocket) -> io::Result<()> {
     Ok(())
 }
 

@@ -11,6 +11,7 @@ use super::PeerConnection;
 use crate::error::Error;
 use crate::events::{ConnectionState, DtlsState, Event, IceCandidate};
 use crate::log::Decision;
+use crate::media::PacketSource;
 use crate::transceiver::TransceiverId;
 use crate::transport::Incoming;
 
@@ -167,7 +168,27 @@ impl PeerConnection {
     /// Writes the next run of datagrams for one destination. `out` is cleared first.
     pub fn poll_transmit(&mut self, now: Instant, out: &mut TransmitBuf) -> Option<Transmit> {
         self.now = now;
-        let transmit = self.transport.poll_transmit(now, &mut self.media, out);
+        let transmit = self
+            .transport
+            .poll_transmit(now, &mut self.media, None, out);
+        self.drain(now);
+        transmit
+    }
+
+    /// The same, with media of the caller's own: `source` writes plain RTP packets straight into the
+    /// datagrams, where they are protected in place. What the connection has to send itself (checks,
+    /// handshakes, RTCP, packets of [`send_rtp`](Self::send_rtp)) goes first. For forwarders, who keep
+    /// packets, histories and pacing for many connections at once.
+    pub fn poll_transmit_with(
+        &mut self,
+        now: Instant,
+        out: &mut TransmitBuf,
+        source: &mut dyn PacketSource,
+    ) -> Option<Transmit> {
+        self.now = now;
+        let transmit = self
+            .transport
+            .poll_transmit(now, &mut self.media, Some(source), out);
         self.drain(now);
         transmit
     }

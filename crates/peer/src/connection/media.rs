@@ -96,6 +96,34 @@ impl PeerConnection {
         Ok(id)
     }
 
+    /// Sends a track on one transceiver, whatever it carried before: `addTrack` for who chooses the section
+    /// himself, as forwarders do with sections that the peer offered for receiving.
+    ///
+    /// # Errors
+    /// `InvalidStateError` when closed or stopped, `TypeError` for ids that SDP cannot carry.
+    pub fn send_on(
+        &mut self,
+        id: TransceiverId,
+        track: &str,
+        streams: &[String],
+    ) -> Result<(), Error> {
+        self.check_open()?;
+        for id in streams.iter().map(String::as_str).chain([track]) {
+            check_msid(id)?;
+        }
+        let transceiver = self.live(id)?;
+        transceiver.sender.track = Some(track.into());
+        transceiver.sender.msid_track = track.into();
+        transceiver.sender.streams = unique(streams.to_vec());
+        transceiver.direction = match transceiver.direction {
+            TransceiverDirection::RecvOnly => TransceiverDirection::SendRecv,
+            TransceiverDirection::Inactive => TransceiverDirection::SendOnly,
+            other => other,
+        };
+        self.update_negotiation_needed = true;
+        Ok(())
+    }
+
     /// W3C `removeTrack`: the sender stops sending.
     ///
     /// # Errors

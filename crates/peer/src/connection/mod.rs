@@ -353,6 +353,16 @@ impl PeerConnection {
         Some(self.candidates.with_remote(applied))
     }
 
+    /// The sections of [`remote_description`](Self::remote_description), parsed; empty before there is one.
+    pub fn remote_sections(&self) -> &[visavis_sdp::Media] {
+        self.jsep.remote().map_or(&[], |applied| &applied.sdp.media)
+    }
+
+    /// The canonical name that this end has in RTCP (RFC 3550 section 6.5.1).
+    pub fn cname(&self) -> &str {
+        &self.jsep.cname
+    }
+
     /// W3C `restartIce`: the next offer has new credentials.
     pub fn restart_ice(&mut self) {
         if self.closed {

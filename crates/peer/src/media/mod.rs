@@ -7,6 +7,7 @@ mod feedback;
 mod inbound;
 mod outbound;
 mod reports;
+mod source;
 
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,8 @@ use outbound::Outbound;
 pub(crate) use outbound::Polled;
 pub use outbound::{OutboundStats, OutgoingRtp};
 use reports::Reports;
+
+pub use source::{PacketSource, SourcePoll};
 
 use crate::config::{Limits, MediaSettings};
 use crate::error::Error;

@@ -187,6 +187,7 @@ pub(super) struct Outbound {
     /// Packets that leave without pacing, where there is no feedback.
     unpaced: VecDeque<usize>,
     pacing: bool,
+    congestion_control: bool,
     transport_sequence: u64,
     max_packets: usize,
     history_packets: usize,
@@ -216,6 +217,7 @@ impl Outbound {
             held: None,
             unpaced: VecDeque::new(),
             pacing: settings.pacing,
+            congestion_control: settings.congestion_control,
             transport_sequence: 0,
             max_packets,
             history_packets: settings.history_packets,
@@ -227,7 +229,8 @@ impl Outbound {
 
     /// Follows what was negotiated. Streams keep their place and their counters.
     pub(super) fn configure(&mut self, now: Instant, routes: &[Route]) {
-        if self.control.is_none() && routes.iter().any(|route| route.sends) {
+        let wanted = self.congestion_control && routes.iter().any(|route| route.sends);
+        if self.control.is_none() && wanted {
             let config = GoogCcConfig {
                 limits: self.bitrate,
                 ..GoogCcConfig::default()

@@ -1,0 +1,480 @@
+//! The control plane's handle: commands go to the worker that has the thing, and answers come back.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{mpsc, oneshot};
+use visavis_peer::{
+    ChannelId, ChannelOptions, Description, IceCandidate, MessageKind, OfferOptions,
+};
+
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::events::Event;
+use crate::ids::{ConnectionId, ParticipantId, RoomId, SubscriptionId, TrackId, WorkerIndex};
+use crate::io::{Command, Shared, WorkerHandle};
+use crate::options::{ConnectionConfig, PublishOptions, Section, SubscribeOptions, Wish};
+use crate::stats::{ConnectionStats, WorkerStats};
+use crate::tap::{Tap, TapReceiver};
+use crate::worker::Worker;
+
+/// A media stream over TCP (or TLS over TCP) that a front listener accepted.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for T {}
+
+/// The media plane: worker threads that forward media, and a handle to command them. Cheap to clone;
+/// the workers stop when the last handle is dropped.
+///
+/// Calls that answer something are asynchronous and wait for the worker's turn, which takes well under
+/// a millisecond. The others are handed over at once and fail only with [`Error::Overloaded`] or
+/// [`Error::ShutDown`]; what they name may be gone by then, which is no error.
+#[derive(Clone)]
+pub struct Sfu {
+    shared: Arc<Shared>,
+}
+
+/// What the media plane tells; one reader.
+#[derive(Debug)]
+pub struct Events {
+    pub(crate) receiver: mpsc::Receiver<Event>,
+}
+
+impl Events {
+    /// The next event; `None` when the media plane was shut down.
+    pub async fn next(&mut self) -> Option<Event> {
+        self.receiver.recv().await
+    }
+
+    /// The next event if one is there.
+    pub fn try_next(&mut self) -> Option<Event> {
+        self.receiver.try_recv().ok()
+    }
+}
+
+impl std::fmt::Debug for Sfu {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sfu")
+            .field("local_addresses", &self.shared.addresses)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Sfu {
+    /// Binds the sockets and starts the workers.
+    ///
+    /// # Errors
+    /// What the system says of the addresses or the threads.
+    pub fn start(config: Config) -> io::Result<(Self, Events)> {
+        let (shared, receiver) = crate::io::start(config)?;
+        let sfu = Self {
+            shared: Arc::new(shared),
+        };
+        Ok((sfu, Events { receiver }))
+    }
+
+    /// The UDP addresses that are bound, as candidates show them before any rewriting.
+    pub fn local_addresses(&self) -> &[SocketAddr] {
+        &self.shared.addresses
+    }
+
+    /// Takes a stream of media (RFC 4571 frames) that a front listener accepted at `local`, which is one of
+    /// [`Config::tcp`]. `first` is what was read of it already. It is dropped if its first frame is no
+    /// connectivity check for a connection that exists.
+    pub fn accept_tcp(
+        &self,
+        stream: impl Stream,
+        first: Bytes,
+        local: SocketAddr,
+        remote: SocketAddr,
+    ) {
+        self.shared
+            .accept_tcp(Box::new(stream), first, local, remote);
+    }
+
+    // ---- connections
+
+    /// Makes a connection, on which nothing has happened. The first connection of a room chooses its
+    /// worker, the least loaded one; others follow it there until there are too many
+    /// ([`Limits::room_spread`](crate::Limits)).
+    ///
+    /// # Errors
+    /// [`Error::Limit`].
+    pub async fn create_connection(
+        &self,
+        room: RoomId,
+        participant: ParticipantId,
+        config: ConnectionConfig,
+    ) -> Result<ConnectionId> {
+        let id = self.shared.place(room)?;
+        let made = self
+            .ask(id.worker(), move |worker, now| {
+                worker.create_connection(now, id, room, participant, config)
+            })
+            .await;
+        if made.is_err() {
+            self.shared.left(id);
+        }
+        made.map(|()| id)
+    }
+
+    /// JSEP's `setRemoteDescription`. What the peer sends appears as [`Event::SectionArrived`].
+    ///
+    /// # Errors
+    /// [`Error::Peer`] for a description that is refused; nothing has changed then.
+    pub async fn set_remote_description(
+        &self,
+        connection: ConnectionId,
+        description: Description,
+    ) -> Result<()> {
+        self.ask(connection.worker(), move |worker, now| {
+            worker.set_remote_description(now, connection, &description)
+        })
+        .await
+    }
+
+    /// Makes an answer, sets it locally and returns it with this end's candidates inside.
+    ///
+    /// # Errors
+    /// [`Error::Peer`] if there is nothing to answer.
+    pub async fn create_answer(&self, connection: ConnectionId) -> Result<Description> {
+        self.ask(connection.worker(), move |worker, now| {
+            worker.create_answer(now, connection)
+        })
+        .await
+    }
+
+    /// Makes an offer, sets it locally and returns it with this end's candidates inside.
+    ///
+    /// # Errors
+    /// [`Error::Peer`] if one of the peer waits for an answer.
+    pub async fn create_offer(
+        &self,
+        connection: ConnectionId,
+        options: OfferOptions,
+    ) -> Result<Description> {
+        self.ask(connection.worker(), move |worker, now| {
+            worker.create_offer(now, connection, options)
+        })
+        .await
+    }
+
+    /// Takes this end's offer back.
+    ///
+    /// # Errors
+    /// [`Error::Peer`] if there is none.
+    pub async fn rollback(&self, connection: ConnectionId) -> Result<()> {
+        self.ask(connection.worker(), move |worker, now| {
+            worker.rollback(now, connection)
+        })
+        .await
+    }
+
+    /// A candidate of the peer; the empty one for the end of candidates.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`], [`Error::ShutDown`].
+    pub fn add_remote_candidate(
+        &self,
+        connection: ConnectionId,
+        candidate: IceCandidate,
+    ) -> Result<()> {
+        self.tell(connection.worker(), move |worker, now| {
+            worker.add_remote_candidate(now, connection, &candidate);
+        })
+    }
+
+    /// What the descriptions say of each media section.
+    ///
+    /// # Errors
+    /// [`Error::NoConnection`].
+    pub async fn sections(&self, connection: ConnectionId) -> Result<Vec<Section>> {
+        self.ask(connection.worker(), move |worker, _| {
+            worker.sections(connection)
+        })
+        .await
+    }
+
+    /// Ends a connection with its tracks and subscriptions. The peer is told.
+    pub fn close(&self, connection: ConnectionId) {
+        self.shared.left(connection);
+        self.insist(connection.worker(), move |worker, now| {
+            worker.close(now, connection);
+        });
+    }
+
+    /// Ends all connections of a room.
+    pub fn close_room(&self, room: RoomId) {
+        self.shared.forget_room(room);
+        for index in 0..self.shared.workers.len() {
+            self.insist(index as WorkerIndex, move |worker, now| {
+                worker.close_room(now, room);
+            });
+        }
+    }
+
+    // ---- data channels
+
+    /// Opens a data channel.
+    ///
+    /// # Errors
+    /// [`Error::Peer`].
+    pub async fn create_data_channel(
+        &self,
+        connection: ConnectionId,
+        options: ChannelOptions,
+    ) -> Result<ChannelId> {
+        self.ask(connection.worker(), move |worker, now| {
+            worker.create_data_channel(now, connection, options)
+        })
+        .await
+    }
+
+    /// Sends a message. A reader that is too slow ([`Limits::channel_buffer`](crate::Limits)) loses messages of
+    /// lossy channels, and its connection if a reliable one's buffer overflows: it must join anew, for what
+    /// it missed cannot be made good.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`], [`Error::ShutDown`].
+    pub fn send_data(
+        &self,
+        connection: ConnectionId,
+        channel: ChannelId,
+        kind: MessageKind,
+        bytes: Bytes,
+    ) -> Result<()> {
+        self.tell(connection.worker(), move |worker, now| {
+            worker.send_data(now, connection, channel, kind, &bytes);
+        })
+    }
+
+    /// Bytes of a channel that wait to be sent (W3C `bufferedAmount`).
+    ///
+    /// # Errors
+    /// [`Error::NoConnection`].
+    pub async fn buffered_amount(
+        &self,
+        connection: ConnectionId,
+        channel: ChannelId,
+    ) -> Result<u64> {
+        self.ask(connection.worker(), move |worker, _| {
+            worker.buffered_amount(connection, channel)
+        })
+        .await
+    }
+
+    // ---- tracks
+
+    /// What arrives on a section becomes a track that can be subscribed to.
+    ///
+    /// # Errors
+    /// [`Error::NoSection`], [`Error::SectionTaken`], [`Error::Limit`].
+    pub async fn publish(
+        &self,
+        connection: ConnectionId,
+        mid: impl Into<String>,
+        options: PublishOptions,
+    ) -> Result<TrackId> {
+        let mid = mid.into();
+        self.ask(connection.worker(), move |worker, now| {
+            worker.publish(now, connection, &mid, options)
+        })
+        .await
+    }
+
+    /// What arrives on a section is the same track in another codec, for subscribers that lack the first
+    /// (a backup codec).
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish), and [`Error::NoTrack`].
+    pub async fn publish_codec(
+        &self,
+        track: TrackId,
+        connection: ConnectionId,
+        mid: impl Into<String>,
+        options: PublishOptions,
+    ) -> Result<()> {
+        let mid = mid.into();
+        self.ask(connection.worker(), move |worker, now| {
+            worker.publish_codec(now, track, connection, &mid, options)
+        })
+        .await
+    }
+
+    /// Ends a track and its subscriptions.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`], [`Error::ShutDown`].
+    pub fn unpublish(&self, track: TrackId) -> Result<()> {
+        self.tell(track.worker(), move |worker, now| {
+            worker.unpublish(now, track);
+        })
+    }
+
+    /// Nothing of a muted track is forwarded, whatever its publisher sends.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`], [`Error::ShutDown`].
+    pub fn set_muted(&self, track: TrackId, muted: bool) -> Result<()> {
+        self.tell(track.worker(), move |worker, now| {
+            worker.set_muted(now, track, muted);
+        })
+    }
+
+    /// The publisher says anew what its layers are.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`], [`Error::ShutDown`].
+    pub fn set_layers(&self, track: TrackId, layers: Vec<crate::options::LayerSize>) -> Result<()> {
+        self.tell(track.worker(), move |worker, now| {
+            worker.set_layers(now, track, layers);
+        })
+    }
+
+    // ---- subscriptions
+
+    /// Forwards a track to a connection. It takes a section that the peer is willing to receive on
+    /// ([`Section::free`]), and is told in the next answer; without one a section is added for the next offer of
+    /// this end ([`Event::NegotiationNeeded`]).
+    ///
+    /// # Errors
+    /// [`Error::NoConnection`], [`Error::NoTrack`], [`Error::Limit`].
+    pub async fn subscribe(
+        &self,
+        track: TrackId,
+        connection: ConnectionId,
+        options: SubscribeOptions,
+    ) -> Result<SubscriptionId> {
+        self.ask(connection.worker(), move |worker, now| {
+            worker.subscribe(now, track, connection, options)
+        })
+        .await
+    }
+
+    /// What the subscriber wants from now on.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`], [`Error::ShutDown`].
+    pub fn set_subscription(&self, subscription: SubscriptionId, wish: Wish) -> Result<()> {
+        self.tell(subscription.worker(), move |worker, now| {
+            worker.set_subscription(now, subscription, wish);
+        })
+    }
+
+    /// Ends a subscription; its section becomes free with the next description.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`], [`Error::ShutDown`].
+    pub fn unsubscribe(&self, subscription: SubscriptionId) -> Result<()> {
+        self.tell(subscription.worker(), move |worker, now| {
+            worker.unsubscribe(now, subscription);
+        })
+    }
+
+    // ---- taps and sight
+
+    /// A copy of what a track's publisher sends, for recorders and bots. A slow reader loses the newest
+    /// packets, which is counted.
+    ///
+    /// # Errors
+    /// [`Error::NoTrack`].
+    pub async fn tap(&self, track: TrackId) -> Result<TapReceiver> {
+        let (tap, receiver) = Tap::new(self.shared.limits.tap_packets);
+        self.ask(track.worker(), move |worker, now| {
+            worker.tap(now, track, tap)
+        })
+        .await?;
+        Ok(receiver)
+    }
+
+    /// One connection, for inspection.
+    ///
+    /// # Errors
+    /// [`Error::NoConnection`].
+    pub async fn stats(&self, connection: ConnectionId) -> Result<ConnectionStats> {
+        self.ask(connection.worker(), move |worker, now| {
+            worker.connection_stats(now, connection)
+        })
+        .await
+    }
+
+    /// All connections of a room, for inspection.
+    ///
+    /// # Errors
+    /// [`Error::ShutDown`].
+    pub async fn room_stats(&self, room: RoomId) -> Result<Vec<ConnectionStats>> {
+        let mut all = Vec::new();
+        for index in 0..self.shared.workers.len() {
+            let index = index as WorkerIndex;
+            let found = self.ask(index, move |worker, now| Ok(worker.room_stats(now, room)));
+            all.append(&mut found.await?);
+        }
+        Ok(all)
+    }
+
+    /// Counters of each worker.
+    ///
+    /// # Errors
+    /// [`Error::ShutDown`].
+    pub async fn worker_stats(&self) -> Result<Vec<WorkerStats>> {
+        let mut all = Vec::new();
+        for index in 0..self.shared.workers.len() {
+            let index = index as WorkerIndex;
+            all.push(self.ask(index, |worker, _| Ok(worker.stats())).await?);
+        }
+        Ok(all)
+    }
+
+    // ---- how commands travel
+
+    fn worker(&self, index: WorkerIndex) -> Result<&WorkerHandle> {
+        self.shared
+            .workers
+            .get(usize::from(index))
+            .ok_or(Error::ShutDown)
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        index: WorkerIndex,
+        command: impl FnOnce(&mut Worker, Instant) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        let command: Command = Box::new(move |worker, now| {
+            // Whoever asked may have given up.
+            let _ = reply.send(command(worker, now));
+        });
+        let worker = self.worker(index)?;
+        let sent = worker.commands.send(command).await;
+        sent.map_err(|_| Error::ShutDown)?;
+        answer.await.map_err(|_| Error::ShutDown)?
+    }
+
+    fn tell(
+        &self,
+        index: WorkerIndex,
+        command: impl FnOnce(&mut Worker, Instant) + Send + 'static,
+    ) -> Result<()> {
+        let sent = self.worker(index)?.commands.try_send(Box::new(command));
+        sent.map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Error::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => Error::ShutDown,
+        })
+    }
+
+    /// As `tell`, for what must not be lost: it waits beside the caller if the worker is busy.
+    fn insist(
+        &self,
+        index: WorkerIndex,
+        command: impl FnOnce(&mut Worker, Instant) + Send + 'static,
+    ) {
+        let Ok(worker) = self.worker(index) else {
+            return;
+        };
+        let _ = worker.last_words.send(Box::new(command));
+    }
+}

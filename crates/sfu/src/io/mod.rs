@@ -1,0 +1,301 @@
+//! Worker threads: sockets, clocks and queues around [`Worker`].
+
+mod thread;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use visavis_datagram::Random;
+use visavis_ice::{AddressRewrite, CandidateKind, LocalAddress, RewriteMode, TcpType};
+use visavis_net::interface::{self, InterfaceFilter};
+
+use crate::config::{Config, Limits};
+use crate::error::{Error, Result};
+use crate::events::Event;
+use crate::handle::Stream;
+use crate::ids::{ConnectionId, RoomId, WorkerIndex};
+use crate::worker::{Settings, Worker};
+
+/// What the control plane has a worker do.
+pub(crate) type Command = Box<dyn FnOnce(&mut Worker, Instant) + Send>;
+
+/// How one worker is reached.
+pub(crate) struct WorkerHandle {
+    pub(crate) commands: mpsc::Sender<Command>,
+    /// Commands that must not be refused: the ends of things. Bounded by the number of things.
+    pub(crate) last_words: mpsc::UnboundedSender<Command>,
+    peers: mpsc::Sender<FromPeer>,
+    connections: AtomicUsize,
+}
+
+/// What one worker has another one do, and what the front listener gives.
+pub(crate) enum FromPeer {
+    /// A stream that was accepted.
+    Stream {
+        stream: Box<dyn Stream>,
+        first: Bytes,
+        local: SocketAddr,
+        remote: SocketAddr,
+    },
+}
+
+/// What all handles share.
+pub(crate) struct Shared {
+    pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) workers: Vec<WorkerHandle>,
+    pub(crate) limits: Limits,
+    next: AtomicU64,
+    rooms: Mutex<HashMap<RoomId, Placement>>,
+    owners: Mutex<HashMap<ConnectionId, RoomId>>,
+}
+
+/// Where a room's connections are.
+#[derive(Debug, Default)]
+struct Placement {
+    /// Connections per worker, in the order in which the room spread.
+    workers: Vec<(WorkerIndex, usize)>,
+}
+
+impl Shared {
+    /// Chooses a worker for one more connection of a room.
+    pub(crate) fn place(&self, room: RoomId) -> Result<ConnectionId> {
+        let mut rooms = self.rooms.lock().map_err(|_| Error::ShutDown)?;
+        let placement = rooms.entry(room).or_default();
+        let spread = self.limits.room_spread.max(1);
+        let open = placement
+            .workers
+            .iter()
+            .position(|&(_, count)| count < spread);
+        let at = match open {
+            Some(at) => at,
+            None => {
+                let load = |index: usize| self.workers[index].connections.load(Ordering::Relaxed);
+                let unused = (0..self.workers.len()).filter(|&index| {
+                    let index = index as WorkerIndex;
+                    placement.workers.iter().all(|&(used, _)| used != index)
+                });
+                match unused.min_by_key(|&index| load(index)) {
+                    Some(index) => {
+                        placement.workers.push((index as WorkerIndex, 0));
+                        placement.workers.len() - 1
+                    }
+                    // All workers have their share: the one with the fewest takes more.
+                    None => (0..placement.workers.len())
+                        .min_by_key(|&at| placement.workers[at].1)
+                        .ok_or(Error::ShutDown)?,
+                }
+            }
+        };
+        let (worker, count) = &mut placement.workers[at];
+        *count += 1;
+        let worker = *worker;
+        let load = &self.workers[usize::from(worker)].connections;
+        load.fetch_add(1, Ordering::Relaxed);
+        let id = ConnectionId::new(worker, self.next.fetch_add(1, Ordering::Relaxed));
+        drop(rooms);
+        let mut owners = self.owners.lock().map_err(|_| Error::ShutDown)?;
+        owners.insert(id, room);
+        Ok(id)
+    }
+
+    /// A connection is gone.
+    pub(crate) fn left(&self, id: ConnectionId) {
+        let Ok(mut owners) = self.owners.lock() else {
+            return;
+        };
+        let Some(room) = owners.remove(&id) else {
+            return;
+        };
+        drop(owners);
+        if let Some(worker) = self.workers.get(usize::from(id.worker())) {
+            worker.connections.fetch_sub(1, Ordering::Relaxed);
+        }
+        let Ok(mut rooms) = self.rooms.lock() else {
+            return;
+        };
+        if let Some(placement) = rooms.get_mut(&room) {
+            let mut entries = placement.workers.iter_mut();
+            if let Some((_, count)) = entries.find(|(index, _)| *index == id.worker()) {
+                *count = count.saturating_sub(1);
+            }
+            if placement.workers.iter().all(|&(_, count)| count == 0) {
+                rooms.remove(&room);
+            }
+        }
+    }
+
+    /// A room is gone with all its connections.
+    pub(crate) fn forget_room(&self, room: RoomId) {
+        let gone: Vec<ConnectionId> = match self.owners.lock() {
+            Ok(owners) => owners
+                .iter()
+                .filter(|(_, found)| **found == room)
+                .map(|(id, _)| *id)
+                .collect(),
+            Err(_) => return,
+        };
+        for id in gone {
+            self.left(id);
+        }
+    }
+
+    /// Gives a stream to the worker that its first check names, or drops it.
+    pub(crate) fn accept_tcp(
+        &self,
+        stream: Box<dyn Stream>,
+        first: Bytes,
+        local: SocketAddr,
+        remote: SocketAddr,
+    ) {
+        // RFC 4571: two bytes of length before the datagram.
+        let owner = first
+            .get(2..)
+            .and_then(crate::worker::owner_of_check)
+            .and_then(|index| self.workers.get(usize::from(index)));
+        if let Some(worker) = owner {
+            let _ = worker.peers.try_send(FromPeer::Stream {
+                stream,
+                first,
+                local,
+                remote,
+            });
+        }
+    }
+}
+
+/// Binds the sockets and starts the threads.
+pub(crate) fn start(config: Config) -> io::Result<(Shared, mpsc::Receiver<Event>)> {
+    let count = match config.workers {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        count => count,
+    };
+    let seed = match config.seed {
+        Some(seed) => Random::from_u64(seed),
+        None => {
+            let mut seed = [0; 32];
+            getrandom::fill(&mut seed).map_err(io::Error::other)?;
+            Random::from_seed(seed)
+        }
+    };
+    let mut random = seed;
+    let wall_clock = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let certificate = visavis_peer::generate_certificate(
+        visavis_peer::CertificateKind::EcdsaP256,
+        wall_clock,
+        &mut random,
+    )
+    .map_err(io::Error::other)?;
+
+    let mut bound: Vec<std::net::UdpSocket> = Vec::new();
+    let mut sockets: Vec<Vec<std::net::UdpSocket>> = Vec::new();
+    for index in 0..count {
+        let mut own = Vec::new();
+        for (at, &address) in config.udp.iter().enumerate() {
+            // The first worker's port is everybody's.
+            let address = match bound.get(at) {
+                Some(first) => first.local_addr()?,
+                None => address,
+            };
+            let socket = thread::bind(address)?;
+            if index == 0 {
+                bound.push(socket.try_clone()?);
+            }
+            own.push(socket);
+        }
+        sockets.push(own);
+    }
+    let udp: Vec<SocketAddr> = bound
+        .iter()
+        .map(std::net::UdpSocket::local_addr)
+        .collect::<io::Result<_>>()?;
+    let udp = concrete(&udp, config.loopback)?;
+    let tcp = concrete(&config.tcp, config.loopback)?;
+    let mut addresses: Vec<LocalAddress> = udp.iter().copied().map(LocalAddress::udp).collect();
+    addresses.extend(tcp.iter().map(|&address| LocalAddress {
+        protocol: visavis_datagram::Protocol::Tcp,
+        tcp_type: Some(TcpType::Passive),
+        ..LocalAddress::udp(address)
+    }));
+    let rewrites = config.advertised.iter().map(|&external| AddressRewrite {
+        external,
+        local: None,
+        interface: None,
+        mode: RewriteMode::Replace,
+        kind: CandidateKind::Host,
+    });
+    let rewrites: Vec<AddressRewrite> = rewrites.collect();
+
+    let (events, receiver) = mpsc::channel(config.limits.events.max(1));
+    let mut workers = Vec::new();
+    for (index, sockets) in sockets.into_iter().enumerate() {
+        let (commands, command_queue) = mpsc::channel(config.limits.commands.max(1));
+        let (last_words, last_queue) = mpsc::unbounded_channel();
+        let (peers, peer_queue) = mpsc::channel(config.limits.handover.max(1));
+        let settings = Settings {
+            index: index as u16,
+            addresses: addresses.clone(),
+            rewrites: rewrites.clone(),
+            certificate: certificate.clone(),
+            codecs: config.codecs.clone(),
+            limits: config.limits,
+            forwarding: config.forwarding,
+            wall_clock,
+        };
+        let start = thread::Start {
+            settings,
+            sockets,
+            random: random.fork(),
+            commands: command_queue,
+            last_words: last_queue,
+            peers: peer_queue,
+            events: events.clone(),
+        };
+        thread::spawn(start)?;
+        workers.push(WorkerHandle {
+            commands,
+            last_words,
+            peers,
+            connections: AtomicUsize::new(0),
+        });
+    }
+    let shared = Shared {
+        addresses: udp,
+        workers,
+        limits: config.limits,
+        next: AtomicU64::new(1),
+        rooms: Mutex::default(),
+        owners: Mutex::default(),
+    };
+    Ok((shared, receiver))
+}
+
+/// Each unspecified address as those of the interfaces.
+fn concrete(bound: &[SocketAddr], loopback: bool) -> io::Result<Vec<SocketAddr>> {
+    let mut addresses = Vec::new();
+    for &address in bound {
+        if !address.ip().is_unspecified() {
+            addresses.push(address);
+            continue;
+        }
+        let mut filter = InterfaceFilter::default();
+        filter.loopback = loopback;
+        let fits = |ip: &IpAddr| ip.is_ipv4() == address.is_ipv4();
+        let found = interface::addresses(&filter)?
+            .into_iter()
+            .map(|found| found.ip);
+        addresses.extend(
+            found
+                .filter(fits)
+                .map(|ip| SocketAddr::new(ip, address.port())),
+        );
+    }
+    Ok(addresses)
+}

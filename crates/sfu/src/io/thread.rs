@@ -1,0 +1,219 @@
+//! One worker's thread: a loop over sockets, commands and time.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Instant;
+
+use tokio::sync::mpsc;
+use visavis_datagram::{Random, Transmit, TransmitBuf};
+use visavis_net::udp::{ReceiveBatch, UdpOptions, UdpSocket};
+
+use super::{Command, FromPeer};
+use crate::events::Event;
+use crate::worker::{Settings, Worker};
+
+/// Runs that leave in one system call.
+const RUNS: usize = 32;
+/// Datagrams of one run.
+const SEGMENTS: usize = 16;
+/// The largest datagram.
+const MTU: usize = 1500;
+/// Buffers for runs that arrive in one system call.
+const RECEIVE_BUFFERS: usize = 16;
+
+/// What a thread begins with.
+pub(super) struct Start {
+    pub(super) settings: Settings,
+    pub(super) sockets: Vec<std::net::UdpSocket>,
+    pub(super) random: Random,
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) last_words: mpsc::UnboundedReceiver<Command>,
+    pub(super) peers: mpsc::Receiver<FromPeer>,
+    pub(super) events: mpsc::Sender<Event>,
+}
+
+/// Binds a socket that all workers share.
+pub(super) fn bind(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
+    visavis_net::udp::bind_std(address, &udp_options())
+}
+
+fn udp_options() -> UdpOptions {
+    let mut options = UdpOptions::default();
+    options.reuse_port = true;
+    options.receive_buffer = 4 << 20;
+    options.send_buffer = 4 << 20;
+    options
+}
+
+/// Starts the thread; it ends when the last handle is dropped.
+pub(super) fn spawn(start: Start) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let name = format!("sfu-{}", start.settings.index);
+    std::thread::Builder::new().name(name).spawn(move || {
+        if let Err(error) = runtime.block_on(run(start)) {
+            tracing::error!(%error, "a worker of the media plane ended");
+        }
+    })?;
+    Ok(())
+}
+
+/// Why the loop goes round.
+enum Woken {
+    Datagrams(usize),
+    Command(Command),
+    Peer(FromPeer),
+    Time,
+    Over,
+}
+
+async fn run(mut start: Start) -> io::Result<()> {
+    let sockets = start
+        .sockets
+        .drain(..)
+        .map(|socket| UdpSocket::from_std(socket, &udp_options()))
+        .collect::<io::Result<Vec<_>>>()?;
+    let mut worker = Worker::new(start.settings, start.random, Instant::now());
+    let mut batch = ReceiveBatch::new(RECEIVE_BUFFERS);
+    let mut outbox = Outbox::new();
+    let mut timer = pin!(tokio::time::sleep(std::time::Duration::ZERO));
+    let mut turn = 0;
+    loop {
+        let deadline = worker.poll_timeout();
+        if let Some(deadline) = deadline {
+            timer.as_mut().reset(deadline.into());
+        }
+        let woken = std::future::poll_fn(|cx| {
+            // Ends first, for they free what others wait for.
+            match start.last_words.poll_recv(cx) {
+                Poll::Ready(Some(command)) => return Poll::Ready(Woken::Command(command)),
+                Poll::Ready(None) => return Poll::Ready(Woken::Over),
+                Poll::Pending => {}
+            }
+            if let Poll::Ready(Some(command)) = start.commands.poll_recv(cx) {
+                return Poll::Ready(Woken::Command(command));
+            }
+            if let Poll::Ready(Some(message)) = start.peers.poll_recv(cx) {
+                return Poll::Ready(Woken::Peer(message));
+            }
+            if deadline.is_some() && timer.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Woken::Time);
+            }
+            for step in 0..sockets.len() {
+                let index = (turn + step) % sockets.len();
+                if let Poll::Ready(received) = sockets[index].poll_recv(cx, &mut batch) {
+                    turn = index + 1;
+                    return Poll::Ready(match received {
+                        Ok(_) => Woken::Datagrams(index),
+                        Err(_) => Woken::Over,
+                    });
+                }
+            }
+            Poll::Pending
+        })
+        .await;
+        let now = Instant::now();
+        match woken {
+            Woken::Over => return Ok(()),
+            Woken::Time => {}
+            Woken::Command(command) => {
+                command(&mut worker, now);
+                // What waits behind it is done in the same turn.
+                for _ in 0..64 {
+                    match start.commands.try_recv() {
+                        Ok(command) => command(&mut worker, now),
+                        Err(_) => break,
+                    }
+                }
+            }
+            Woken::Peer(message) => drop(message),
+            Woken::Datagrams(_) => {
+                for mut run in batch.runs() {
+                    let (path, ecn) = (run.path, run.ecn);
+                    for datagram in run.datagrams() {
+                        worker.handle_datagram(now, path, ecn, datagram);
+                    }
+                }
+            }
+        }
+        if worker.poll_timeout().is_some_and(|due| due <= now) {
+            worker.handle_timeout(now);
+        }
+        outbox.flush(now, &mut worker, &sockets).await?;
+        while let Some(event) = worker.poll_event() {
+            if start.events.try_send(event).is_err() {
+                break;
+            }
+        }
+    }
+}
+
+/// Buffers for what leaves in one system call.
+struct Outbox {
+    buffers: Vec<TransmitBuf>,
+    transmits: Vec<Transmit>,
+}
+
+impl Outbox {
+    fn new() -> Self {
+        Self {
+            buffers: (0..RUNS).map(|_| TransmitBuf::new(SEGMENTS, MTU)).collect(),
+            transmits: Vec::with_capacity(RUNS),
+        }
+    }
+
+    /// Sends what the worker has to send.
+    async fn flush(
+        &mut self,
+        now: Instant,
+        worker: &mut Worker,
+        sockets: &[UdpSocket],
+    ) -> io::Result<()> {
+        loop {
+            self.transmits.clear();
+            while self.transmits.len() < RUNS {
+                let buffer = &mut self.buffers[self.transmits.len()];
+                match worker.poll_transmit(now, buffer) {
+                    Some(transmit) => self.transmits.push(transmit),
+                    None => break,
+                }
+            }
+            if self.transmits.is_empty() {
+                return Ok(());
+            }
+            self.send(sockets).await?;
+        }
+    }
+
+    async fn send(&self, sockets: &[UdpSocket]) -> io::Result<()> {
+        let mut runs: smallvec::SmallVec<[(Transmit, &[u8]); RUNS]> = smallvec::SmallVec::new();
+        for socket in sockets {
+            runs.clear();
+            let theirs = self.transmits.iter().zip(&self.buffers);
+            runs.extend(
+                theirs
+                    .filter(|(transmit, _)| serves(socket, transmit.source))
+                    .map(|(transmit, buffer)| (*transmit, buffer.as_slice())),
+            );
+            let mut done = 0;
+            while done < runs.len() {
+                done += socket.try_send_many(&runs[done..]);
+                if done < runs.len() {
+                    socket.writable().await?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a socket sends from this address.
+fn serves(socket: &UdpSocket, source: SocketAddr) -> bool {
+    let local = socket.local_addr();
+    local.port() == source.port()
+        && local.is_ipv4() == source.is_ipv4()
+        && (local.ip().is_unspecified() || local.ip() == source.ip())
+}

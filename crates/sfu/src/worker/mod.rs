@@ -1,0 +1,298 @@
+//! The media plane of one processor, sans-IO: connections, tracks, and what flows between them.
+//!
+//! A worker shares nothing. Tracks whose subscribers are on another worker travel there as messages
+//! ([`Worker::poll_message`]); datagrams that reach the wrong worker travel likewise. The owner passes
+//! datagrams, messages and the time in, and polls datagrams, messages and events out.
+
+mod connection;
+mod data;
+mod negotiate;
+mod stubs;
+mod timers;
+
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+use visavis_datagram::{Ecn, Path, Random, Transmit, TransmitBuf};
+use visavis_ice::{AddressRewrite, LocalAddress};
+use visavis_net::mux::{Mux, MuxLimits};
+use visavis_peer::{Certificate, CodecTable};
+use visavis_stun::PacketKind;
+
+use self::connection::Connection;
+use self::timers::{Due, Timers};
+use crate::config::{Forwarding, Limits};
+use crate::error::{Error, Result};
+use crate::events::Event;
+use crate::ids::{ConnectionId, ParticipantId, RoomId, WorkerIndex};
+use crate::options::ConnectionConfig;
+use crate::stats::WorkerStats;
+
+/// What a worker is told at its birth.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Which of the workers it is.
+    pub index: u16,
+    /// The addresses whose datagrams it gets.
+    pub addresses: Vec<LocalAddress>,
+    /// Addresses behind 1:1 NATs.
+    pub rewrites: Vec<AddressRewrite>,
+    /// The certificate of all its connections.
+    pub certificate: Certificate,
+    /// The codecs that are forwarded.
+    pub codecs: CodecTable,
+    /// Bounds.
+    pub limits: Limits,
+    /// Behaviour of forwarding.
+    pub forwarding: Forwarding,
+    /// Time since 1970-01-01T00:00:00Z at the worker's birth.
+    pub wall_clock: Duration,
+}
+
+/// The media plane of one processor.
+#[derive(Debug)]
+pub struct Worker {
+    settings: Settings,
+    random: Random,
+    born: Instant,
+    connections: Slab<Connection>,
+    by_id: HashMap<ConnectionId, usize>,
+    mux: Mux<usize>,
+    /// Where the latest datagram went: runs of one flow are looked up once.
+    latest_route: Option<(Path, usize)>,
+    timers: Timers,
+    /// Connections on which something happened that events or timers may follow from.
+    touched: Vec<usize>,
+    /// Connections that may have something to send.
+    sending: VecDeque<usize>,
+    events: VecDeque<Event>,
+    stats: WorkerStats,
+}
+
+impl Worker {
+    /// A worker with nothing to do.
+    pub fn new(settings: Settings, random: Random, now: Instant) -> Self {
+        Self {
+            settings,
+            random,
+            born: now,
+            connections: Slab::new(),
+            by_id: HashMap::new(),
+            mux: Mux::new(MuxLimits::default()),
+            latest_route: None,
+            timers: Timers::default(),
+            touched: Vec::new(),
+            sending: VecDeque::new(),
+            events: VecDeque::new(),
+            stats: WorkerStats::default(),
+        }
+    }
+
+    /// Makes a connection under an id of this worker's.
+    ///
+    /// # Errors
+    /// [`Error::Limit`], [`Error::Peer`].
+    pub fn create_connection(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        room: RoomId,
+        participant: ParticipantId,
+        config: ConnectionConfig,
+    ) -> Result<()> {
+        let limit = self.settings.limits.connections;
+        if self.connections.len() >= limit {
+            return Err(Error::Limit {
+                what: "connections",
+                limit,
+            });
+        }
+        let entry = self.connections.vacant_entry();
+        let slot = entry.key();
+        let wall_clock = self.settings.wall_clock + now.saturating_duration_since(self.born);
+        let connection = Connection::new(
+            now,
+            id,
+            (room, participant),
+            &config,
+            &self.settings,
+            wall_clock,
+            self.random.fork(),
+        )?;
+        entry.insert(connection);
+        self.by_id.insert(id, slot);
+        self.touch(slot);
+        Ok(())
+    }
+
+    /// Ends a connection with its tracks and subscriptions. The peer is told as far as
+    /// [`poll_transmit`](Self::poll_transmit) is called.
+    pub fn close(&mut self, now: Instant, id: ConnectionId) {
+        if let Some(&slot) = self.by_id.get(&id) {
+            self.close_slot(now, slot);
+        }
+    }
+
+    /// Ends all connections of a room.
+    pub fn close_room(&mut self, now: Instant, room: RoomId) {
+        let slots: Vec<usize> = self
+            .connections
+            .iter()
+            .filter(|(_, connection)| connection.room == room)
+            .map(|(slot, _)| slot)
+            .collect();
+        for slot in slots {
+            self.close_slot(now, slot);
+        }
+    }
+
+    // ---- doors
+
+    /// Takes a datagram (or a message of a stream); false if it belongs to nobody here. `datagram` is
+    /// decrypted in place.
+    pub fn handle_datagram(
+        &mut self,
+        now: Instant,
+        from: Path,
+        ecn: Ecn,
+        datagram: &mut [u8],
+    ) -> bool {
+        let Some(slot) = self.route(from, datagram) else {
+            self.stats.unrouted += 1;
+            return false;
+        };
+        self.receive(now, slot, from, ecn, datagram);
+        true
+    }
+
+    fn route(&mut self, from: Path, datagram: &[u8]) -> Option<usize> {
+        let is_stun = visavis_stun::classify(datagram) == PacketKind::Stun;
+        if !is_stun
+            && let Some((path, slot)) = self.latest_route
+            && path == from
+        {
+            return Some(slot);
+        }
+        let slot = self.mux.route(from, datagram)?;
+        if !is_stun {
+            self.latest_route = Some((from, slot));
+        }
+        Some(slot)
+    }
+
+    /// Time passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(due) = self.timers.pop(now) {
+            match due {
+                Due::Connection(slot) => self.connection_timeout(now, slot),
+            }
+        }
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout), and then `poll_transmit`, is due. Right after
+    /// `poll_transmit` answered `None` it is exact; before that it may be too late.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// Writes the next run of datagrams for one destination.
+    pub fn poll_transmit(&mut self, now: Instant, out: &mut TransmitBuf) -> Option<Transmit> {
+        loop {
+            self.settle(now);
+            let &slot = self.sending.front()?;
+            if let Some(transmit) = self.transmit_from(now, slot, out) {
+                return Some(transmit);
+            }
+            self.sending.pop_front();
+            if let Some(connection) = self.connections.get_mut(slot) {
+                connection.is_sending = false;
+            }
+            self.reschedule(now, slot);
+        }
+    }
+
+    /// What happened next.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// What was counted.
+    pub fn stats(&self) -> WorkerStats {
+        WorkerStats {
+            connections: self.connections.len() as u64,
+            ..self.stats
+        }
+    }
+
+    // ---- within
+
+    fn slot(&self, id: ConnectionId) -> Result<usize> {
+        self.by_id.get(&id).copied().ok_or(Error::NoConnection)
+    }
+
+    fn connection(&mut self, id: ConnectionId) -> Result<(usize, &mut Connection)> {
+        let slot = self.slot(id)?;
+        match self.connections.get_mut(slot) {
+            Some(connection) => Ok((slot, connection)),
+            None => Err(Error::NoConnection),
+        }
+    }
+
+    /// Something happened on a connection: its events and timers are looked at before the next
+    /// transmission.
+    fn touch(&mut self, slot: usize) {
+        if let Some(connection) = self.connections.get_mut(slot)
+            && !std::mem::replace(&mut connection.is_touched, true)
+        {
+            self.touched.push(slot);
+        }
+        self.send_from(slot);
+    }
+
+    /// A connection may have something to send.
+    fn send_from(&mut self, slot: usize) {
+        if let Some(connection) = self.connections.get_mut(slot)
+            && !std::mem::replace(&mut connection.is_sending, true)
+        {
+            self.sending.push_back(slot);
+        }
+    }
+
+    /// Follows what happened on connections that were touched.
+    fn settle(&mut self, now: Instant) {
+        while let Some(slot) = self.touched.pop() {
+            if let Some(connection) = self.connections.get_mut(slot) {
+                connection.is_touched = false;
+                connection.needs_schedule = true;
+                self.follow_events(now, slot);
+            }
+        }
+    }
+
+    fn tell(&mut self, event: Event) {
+        if self.events.len() >= self.settings.limits.events && event.may_be_dropped() {
+            self.stats.events_dropped += 1;
+            return;
+        }
+        self.events.push_back(event);
+    }
+}
+
+/// What the username fragments of a worker's connections begin with.
+fn ufrag_prefix(index: WorkerIndex) -> String {
+    format!("w{index:x}/")
+}
+
+/// The worker that a connectivity check is for, by the prefix of its username: for a datagram that
+/// reached another worker than its own.
+pub fn owner_of_check(datagram: &[u8]) -> Option<u16> {
+    use visavis_stun::attributes::Username;
+    if visavis_stun::classify(datagram) != PacketKind::Stun {
+        return None;
+    }
+    let message = visavis_stun::Message::parse(datagram).ok()?;
+    let Username(name) = message.get::<Username>()?;
+    let (index, _) = name.strip_prefix('w')?.split_once('/')?;
+    u16::from_str_radix(index, 16).ok()
+}
