@@ -1,15 +1,18 @@
 //! The agent and its doors. What stands behind each is in the modules, in the order in which a
-//! session lives: local, gather, remote, check, receive, response, select, send; relay beside them.
+//! session lives: local, gather, remote, check, receive, response, select, send; relay, race and roam beside
+//! them.
 
 mod check;
 mod gather;
 mod lite;
 mod local;
 mod pair;
+mod race;
 mod receive;
 mod relay;
 mod remote;
 mod response;
+mod roam;
 mod select;
 mod send;
 

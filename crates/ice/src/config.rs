@@ -10,7 +10,7 @@ use visavis_datagram::Protocol;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::candidate::{CandidateKind, TcpType};
-use crate::pacer::Pacer;
+use crate::pacer::{Pacer, ProcessPace};
 
 /// The role of an agent (RFC 8445 section 6.1.1): the controlling one nominates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -230,6 +230,15 @@ pub struct Server {
 }
 
 impl Server {
+    /// A STUN server over TCP: tells how a port that takes TCP connections is seen (RFC 6544 section 5.2).
+    pub fn stun_tcp(address: SocketAddr) -> Self {
+        Self {
+            protocol: Protocol::Tcp,
+            url: format!("stun:{address}?transport=tcp").into(),
+            ..Self::stun(address)
+        }
+    }
+
     /// A STUN server over UDP.
     pub fn stun(address: SocketAddr) -> Self {
         Self {
@@ -437,8 +446,12 @@ pub struct Timing {
     pub relay_nomination_delay: Duration,
     /// Silence of a path that carries data, after which it is probed. Default 1 s.
     pub silence: Duration,
-    /// How long a STUN or TURN server may take. Default 10 s.
+    /// How long a STUN or TURN server may take. Default 10 s. As long is a relay kept that has lost its
+    /// network and waits for another (RFC 8016).
     pub gathering: Duration,
+    /// How long one TURN server is waited for before the next one is asked as well (as RFC 8305 section 5
+    /// does with connections). Default 100 ms.
+    pub relay_stagger: Duration,
     /// How long a session that was restarted away keeps answering. Default 30 s.
     pub old_session: Duration,
 }
@@ -458,6 +471,7 @@ impl Default for Timing {
             relay_nomination_delay: Duration::from_secs(2),
             silence: Duration::from_secs(1),
             gathering: Duration::from_secs(10),
+            relay_stagger: Duration::from_millis(100),
             old_session: Duration::from_secs(30),
         }
     }
@@ -479,6 +493,9 @@ pub struct Config {
     /// A pace to share with other agents; `None` gives the agent one of its own, of
     /// [`DEFAULT_TA`](crate::DEFAULT_TA).
     pub pacer: Option<Pacer>,
+    /// The pace that all agents of the process keep together, whatever the pace of each (RFC 8445 section
+    /// 14.2); `None` leaves the agent to its own.
+    pub process_pace: Option<ProcessPace>,
     /// Timers.
     pub timing: Timing,
     /// Bounds.
@@ -502,6 +519,14 @@ pub struct Config {
     pub switch_pairs: bool,
     /// Valid pairs that are kept alive beside the selected one. Default 2.
     pub backup_pairs: usize,
+    /// Allocations that each local address holds. TURN servers race for them: the first is asked at once
+    /// (UDP before DTLS before TCP before TLS, else in the order of `servers`), the others one by one while
+    /// there are too few answers; the rest is a reserve that is asked when a relay fails. Default 1;
+    /// `usize::MAX` asks every server, as browsers do.
+    pub relays_per_address: usize,
+    /// Whether relays move along when the host's address changes (RFC 8016), where their servers can. Costs
+    /// one round trip per allocation with a server that cannot. Default off.
+    pub relay_mobility: bool,
     /// Whether consent is checked (RFC 7675). Off only for peers that never answer checks twice.
     pub consent: bool,
 }
@@ -514,6 +539,7 @@ impl Default for Config {
             credentials: None,
             ufrag_prefix: "".into(),
             pacer: None,
+            process_pace: None,
             timing: Timing::default(),
             limits: Limits::default(),
             transport_policy: TransportPolicy::All,
@@ -525,6 +551,8 @@ impl Default for Config {
             renomination: true,
             switch_pairs: true,
             backup_pairs: 2,
+            relays_per_address: 1,
+            relay_mobility: false,
             consent: true,
         }
     }

@@ -39,6 +39,6 @@ pub use event::{
     Connect, ConnectionId, ConnectionState, Event, GatheringState, PairId, Received, Resolution,
     SelectedPair, StreamFraming,
 };
-pub use pacer::{DEFAULT_TA, MIN_TA, Pacer};
+pub use pacer::{DEFAULT_TA, MIN_TA, Pacer, ProcessPace};
 pub use piggyback::{AttributeWriter, NoPiggyback, Piggyback};
 pub use stats::{AgentStats, LocalCandidateStats, PairCounters, PairState, PairStats};

@@ -46,8 +46,16 @@ impl Pacer {
 
     /// Reserves the next free slot, which is not before `now`.
     pub fn reserve(&self, now: Instant) -> Instant {
+        self.reserve_within(now, None)
+    }
+
+    /// The same, on a slot that the process has free as well.
+    pub(crate) fn reserve_within(&self, now: Instant, process: Option<&ProcessPace>) -> Instant {
         let mut state = self.state();
-        let slot = state.next.map_or(now, |next| next.max(now));
+        let mut slot = state.next.map_or(now, |next| next.max(now));
+        if let Some(process) = process {
+            slot = process.0.reserve(slot);
+        }
         state.next = Some(slot + state.ta);
         slot
     }
@@ -55,6 +63,17 @@ impl Pacer {
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         // The state is two plain values: it is whole even if a holder panicked.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The pace of all agents of a process together: one new transaction per [`MIN_TA`], "as though there
+/// were one global Ta value for pacing all agents" (RFC 8445 section 14.2). Cloning gives another handle.
+#[derive(Debug, Clone)]
+pub struct ProcessPace(Pacer);
+
+impl Default for ProcessPace {
+    fn default() -> Self {
+        Self(Pacer::new(MIN_TA))
     }
 }
 
@@ -84,6 +103,23 @@ mod tests {
         assert_eq!(pacer.reserve(now), now + Duration::from_millis(40));
         let later = now + Duration::from_secs(1);
         assert_eq!(other.reserve(later), later);
+    }
+
+    #[test]
+    fn a_crowd_with_a_pace_each_keeps_5_ms_together() {
+        let process = ProcessPace::default();
+        let now = Instant::now();
+        let mut slots: Vec<Instant> = (0..20)
+            .flat_map(|_| {
+                let own = Pacer::default();
+                let first = own.reserve_within(now, Some(&process));
+                let second = own.reserve_within(now, Some(&process));
+                assert!(second - first >= DEFAULT_TA);
+                [first, second]
+            })
+            .collect();
+        slots.sort();
+        assert!(slots.windows(2).all(|two| two[1] - two[0] >= MIN_TA));
     }
 
     #[test]

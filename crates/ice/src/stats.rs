@@ -139,4 +139,6 @@ pub struct AgentStats {
     pub selected_pair_changes: u64,
     /// Times that consent expired.
     pub consent_expired: u64,
+    /// Allocations that moved to another local address (RFC 8016).
+    pub relays_moved: u64,
 }

@@ -33,7 +33,8 @@ struct Setup {
     seed: u64,
     nat: NatConfig,
     mobile: bool,
-    turn: bool,
+    /// How many of the servers relay.
+    turn: usize,
     roles: [Role; 2],
 }
 
@@ -43,7 +44,7 @@ impl Default for Setup {
             seed: 1,
             nat: NatConfig::port_restricted_cone(),
             mobile: false,
-            turn: false,
+            turn: 0,
             roles: [Role::Controlling, Role::Controlled],
         }
     }
@@ -91,11 +92,11 @@ fn world(setup: Setup) -> World {
     simulation.attach(left, carrier, &[ip("10.1.1.10")], link(), link());
     let right = simulation.add_host_in(homes[1], "right", &[ip("192.168.2.10")], LinkConfig::new());
     let mut config = Config::default();
-    for server in SERVERS {
+    for (index, server) in SERVERS.into_iter().enumerate() {
         config
             .servers
             .push(visavis_ice::Server::stun(address(server)));
-        if setup.turn {
+        if index < setup.turn {
             let turn = visavis_ice::Server::turn(address(server), Protocol::Udp, USER, PASSWORD);
             config.servers.push(turn);
         }
@@ -349,7 +350,7 @@ fn a_nat_that_gets_another_address_is_followed() {
 fn a_dead_relay_is_replaced_by_another() {
     let mut world = world(Setup {
         nat: NatConfig::symmetric(),
-        turn: true,
+        turn: 2,
         ..Setup::default()
     });
     world.connected();
@@ -381,7 +382,7 @@ fn a_dead_relay_is_replaced_by_another() {
 fn a_relay_that_forgot_its_allocations_is_asked_again_by_a_restart() {
     let mut world = world(Setup {
         nat: NatConfig::symmetric(),
-        turn: true,
+        turn: 1,
         ..Setup::default()
     });
     world.connected();
@@ -401,6 +402,25 @@ fn a_relay_that_forgot_its_allocations_is_asked_again_by_a_restart() {
     let gap = world.gap(Duration::from_secs(20));
     assert!(
         gap < Duration::from_secs(15),
+        "{gap:?}\n{}",
+        world.call.report()
+    );
+}
+
+#[test]
+fn a_relay_that_forgot_its_allocations_is_replaced_from_the_reserve() {
+    let mut world = world(Setup {
+        nat: NatConfig::symmetric(),
+        turn: 2,
+        ..Setup::default()
+    });
+    world.connected();
+    for server in world.servers {
+        world.call.server(server).forget();
+    }
+    let gap = world.gap(Duration::from_secs(10));
+    assert!(
+        gap < Duration::from_secs(5),
         "{gap:?}\n{}",
         world.call.report()
     );

@@ -1,5 +1,6 @@
 //! Gathering (RFC 8445 section 5.1): host candidates at once, server-reflexive ones by Binding
-//! requests from each UDP socket, relayed ones by a TURN client per server and local address.
+//! requests from each UDP socket, and from each port that takes TCP connections (RFC 6544 section 5.2);
+//! relayed ones by a TURN client per server and local address.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -9,8 +10,8 @@ use visavis_stun::attributes::{ErrorCode, MappedAddress, XorMappedAddress};
 use visavis_stun::{Class, Message, MessageBuilder, Method, TransactionId};
 
 use super::Agent;
-use super::local::{LocalId, Source};
-use crate::candidate::CandidateKind;
+use super::local::{ConnectionUser, LocalId, Source};
+use crate::candidate::{CandidateKind, TcpType};
 use crate::config::{AddressMode, ServerKind};
 use crate::event::{Event, GatheringState};
 
@@ -25,6 +26,8 @@ pub(super) struct Gatherer {
 
 #[derive(Debug, Clone, Copy)]
 pub(super) enum GatherStep {
+    /// Waits for the owner's connection to the server (TCP).
+    Connecting,
     /// Waits for a slot of the pace.
     Queued,
     /// A request is out.
@@ -95,44 +98,125 @@ impl Agent {
                     mapped: None,
                 });
             }
+            // From the very port that peers will connect to: one mapping for all (RFC 6544 appendix B).
+            (ServerKind::Stun, Protocol::Tcp) if self.takes_connections(id) => {
+                if self.gatherers.len() >= self.config.limits.gatherers {
+                    self.stats.gatherers_over_limit += 1;
+                    return;
+                }
+                self.gatherers.push(Gatherer {
+                    local: id,
+                    server,
+                    step: GatherStep::Failed,
+                    mapped: None,
+                });
+                self.ask_again(self.gatherers.len() - 1);
+            }
             (ServerKind::Turn { .. }, protocol) => {
                 if self.config.address_mode == AddressMode::ProxyOnly && !protocol.is_stream() {
                     return;
                 }
                 let ip = local.ip();
-                // A stream leaves from an interface, not from a socket: one per address is enough.
-                let doubled = protocol.is_stream()
-                    && self.relays.iter().any(|relay| {
-                        relay.server == server
-                            && self.local(relay.local).is_some_and(|l| l.ip() == ip)
-                    });
+                // One per address is enough, however many sockets it has.
+                let doubled = self
+                    .relays
+                    .iter()
+                    .any(|relay| relay.server == server && relay.ip == ip);
                 if doubled || (!udp && !protocol.is_stream()) {
                     return;
                 }
-                self.start_relay(id, server);
+                self.enter_relay(id, server);
             }
             _ => {}
+        }
+    }
+
+    /// Whether peers can open TCP connections to a local address.
+    fn takes_connections(&self, id: LocalId) -> bool {
+        let tcp_type = self.local(id).and_then(|local| local.address.tcp_type);
+        matches!(tcp_type, Some(TcpType::Passive | TcpType::SimultaneousOpen))
+            && self.direct_allowed()
+    }
+
+    /// Another request of one gatherer, over TCP on the connection that is there or on a new one.
+    fn ask_again(&mut self, index: usize) {
+        let (id, server) = (self.gatherers[index].local, self.gatherers[index].server);
+        let user = ConnectionUser::Gatherer(id, server);
+        let Some(local) = self.local(id).map(|local| &local.address) else {
+            return;
+        };
+        let connected = self
+            .connections
+            .iter()
+            .find(|connection| connection.user == user)
+            .map(|connection| connection.path.is_some());
+        let step = match (local.protocol, connected) {
+            (Protocol::Udp, _) | (_, Some(true)) => GatherStep::Queued,
+            (_, Some(false)) => GatherStep::Connecting,
+            (_, None) => {
+                let from = local.address;
+                let Some(target) = self.servers.get(usize::from(server)) else {
+                    return;
+                };
+                let (to, name) = (target.address, target.server_name.clone());
+                match self.connect(user, Protocol::Tcp, from, to, name) {
+                    Some(_) => GatherStep::Connecting,
+                    None => GatherStep::Failed,
+                }
+            }
+        };
+        self.gatherers[index].step = step;
+    }
+
+    /// The connection of a gatherer is up, or is not to be had.
+    pub(super) fn gatherer_connected(&mut self, id: LocalId, server: u16, connected: bool) {
+        let of_it = |gatherer: &&mut Gatherer| gatherer.local == id && gatherer.server == server;
+        let Some(gatherer) = self.gatherers.iter_mut().find(of_it) else {
+            return;
+        };
+        match gatherer.step {
+            GatherStep::Connecting if connected => gatherer.step = GatherStep::Queued,
+            // The mapping stands for a while, without the connection that it was made for.
+            GatherStep::Answered { .. } => {}
+            _ if connected => {}
+            _ => {
+                gatherer.step = GatherStep::Failed;
+                if gatherer.mapped.is_none()
+                    && let Some(url) = self.servers.get(usize::from(server)).map(|s| s.url.clone())
+                {
+                    self.gather_error(id, url, 701, "connection failed".into());
+                }
+            }
+        }
+    }
+
+    /// No peer connects to mappings any more: their connections have served.
+    pub(super) fn release_gatherers(&mut self) {
+        for index in 0..self.gatherers.len() {
+            let gatherer = &self.gatherers[index];
+            let user = ConnectionUser::Gatherer(gatherer.local, gatherer.server);
+            self.release_connection(user);
         }
     }
 
     /// The selected path is in doubt: a NAT may have given us another address, which the peer has to
     /// learn.
     pub(super) fn confirm_mappings(&mut self) {
-        for gatherer in &mut self.gatherers {
-            if matches!(gatherer.step, GatherStep::Answered { .. }) {
-                gatherer.step = GatherStep::Queued;
+        for index in 0..self.gatherers.len() {
+            if matches!(self.gatherers[index].step, GatherStep::Answered { .. }) {
+                self.ask_again(index);
             }
         }
     }
 
     /// After a restart: servers that failed are asked again, mappings are confirmed.
     pub(super) fn gather_again(&mut self, now: Instant) {
-        for gatherer in &mut self.gatherers {
+        for index in 0..self.gatherers.len() {
             if matches!(
-                gatherer.step,
+                self.gatherers[index].step,
                 GatherStep::Failed | GatherStep::Answered { .. }
             ) {
-                gatherer.step = GatherStep::Queued;
+                self.ask_again(index);
             }
         }
         self.restart_relays(now);
@@ -155,13 +239,22 @@ impl Agent {
             .gatherers
             .iter()
             .position(|gatherer| matches!(gatherer.step, GatherStep::Queued))?;
-        let rto = self.config.timing.initial_rto;
+        let timing = &self.config.timing;
+        // A stream repeats what is lost (RFC 8489 section 6.2.2).
+        let is_stream = self
+            .local(self.gatherers[index].local)
+            .is_some_and(|local| local.address.protocol == Protocol::Tcp);
+        let (rto, sends) = if is_stream {
+            (timing.gathering, timing.request_count)
+        } else {
+            (timing.initial_rto, 1)
+        };
         let step = GatherStep::Asking {
             transaction: TransactionId::random(&mut self.random),
             began: now,
             next: now + rto,
             rto,
-            sends: 1,
+            sends,
         };
         self.gatherers[index].step = step;
         self.write_gatherer(index, out)
@@ -193,7 +286,8 @@ impl Agent {
         let GatherStep::Asking { transaction, .. } = gatherer.step else {
             return None;
         };
-        let local = self.local(gatherer.local)?.address.address;
+        let local = &self.local(gatherer.local)?.address;
+        let (protocol, local) = (local.protocol, local.address);
         let remote = self.servers.get(usize::from(gatherer.server))?.address;
         let slot = out.slot()?;
         let len = MessageBuilder::new(slot, Class::Request, Method::BINDING, transaction)
@@ -201,11 +295,12 @@ impl Agent {
             .finish()
             .ok()?;
         out.commit(len);
-        Some(Transmit::new(
-            Path::udp(local, remote),
-            Ecn::NotEct,
-            out.segments()?,
-        ))
+        let path = Path {
+            protocol,
+            local,
+            remote,
+        };
+        Some(Transmit::new(path, Ecn::NotEct, out.segments()?))
     }
 
     /// A response that may answer a gathering request. True if it did.
@@ -309,6 +404,7 @@ impl Agent {
         let (limit, most) = (timing.gathering, timing.request_count);
         let keep_open = self.keeps_mappings_open();
         let mut failed = Vec::new();
+        let locals = &self.locals;
         for gatherer in &mut self.gatherers {
             match gatherer.step {
                 GatherStep::Asking {
@@ -320,7 +416,17 @@ impl Agent {
                     }
                 }
                 GatherStep::Answered { again } if again <= now && keep_open => {
-                    gatherer.step = GatherStep::Queued;
+                    // TCP mappings last for hours (RFC 5382 REQ-5).
+                    let is_udp = locals.iter().any(|local| {
+                        local.id == gatherer.local && local.address.protocol == Protocol::Udp
+                    });
+                    gatherer.step = if is_udp {
+                        GatherStep::Queued
+                    } else {
+                        GatherStep::Answered {
+                            again: again + Duration::from_secs(3600),
+                        }
+                    };
                 }
                 _ => {}
             }
@@ -379,10 +485,10 @@ impl Agent {
             gatherer.mapped.is_none()
                 && matches!(
                     gatherer.step,
-                    GatherStep::Queued | GatherStep::Asking { .. }
+                    GatherStep::Connecting | GatherStep::Queued | GatherStep::Asking { .. }
                 )
         });
-        if !asking && !self.relays.iter().any(super::relay::Relay::is_pending) {
+        if !asking && !self.relays_pending() {
             self.set_gathering(GatheringState::Complete);
         }
     }

@@ -67,6 +67,8 @@ pub(super) struct LocalCandidate {
 pub(super) struct Connection {
     pub(super) id: ConnectionId,
     pub(super) user: ConnectionUser,
+    pub(super) protocol: Protocol,
+    pub(super) remote: SocketAddr,
     /// Known once it is up.
     pub(super) path: Option<Path>,
 }
@@ -79,6 +81,10 @@ pub(super) enum ConnectionUser {
     Relay(RelayId),
     /// Accepted on a passive local address.
     Accepted(LocalId),
+    /// Opened to a STUN server, from a local address that peers connect to.
+    Gatherer(LocalId, u16),
+    /// Wanted no more before it was up: closed as soon as it is.
+    Nobody,
 }
 
 /// What makes candidates share a foundation (RFC 8445 section 5.1.1.3).
@@ -129,6 +135,7 @@ impl Agent {
             address: local,
             index,
         });
+        self.roam(now);
         if self.gathering_begun() {
             self.gather_from(now, id);
         }
@@ -150,16 +157,11 @@ impl Agent {
             .collect();
         for id in gone {
             self.locals.retain(|local| local.id != id);
-            self.gatherers.retain(|gatherer| gatherer.local != id);
-            let relays: Vec<RelayId> = self
-                .relays
-                .iter()
-                .filter(|relay| relay.local == id)
-                .map(|relay| relay.id)
-                .collect();
-            for relay in relays {
-                self.drop_relay(now, relay);
+            for server in 0..self.servers.len() {
+                self.release_connection(ConnectionUser::Gatherer(id, server as u16));
             }
+            self.gatherers.retain(|gatherer| gatherer.local != id);
+            self.relays_lose_local(now, id);
             self.drop_source(Source::Local(id));
             self.connections
                 .retain(|c| c.user != ConnectionUser::Accepted(id));
@@ -417,10 +419,12 @@ impl Agent {
         self.connections.push(Connection {
             id,
             user,
+            protocol,
+            remote,
             path: None,
         });
         let framing = match user {
-            ConnectionUser::Relay(_) => StreamFraming::Turn,
+            ConnectionUser::Relay(_) | ConnectionUser::Gatherer(..) => StreamFraming::Turn,
             _ => StreamFraming::Rfc4571,
         };
         self.emit(Event::Connect(Connect {
@@ -435,28 +439,35 @@ impl Agent {
     }
 
     pub(super) fn do_connected(&mut self, now: Instant, id: ConnectionId, local: SocketAddr) {
-        let Some(connection) = self.connections.iter_mut().find(|c| c.id == id) else {
+        let Some(index) = self.connections.iter().position(|c| c.id == id) else {
             return;
+        };
+        let connection = &mut self.connections[index];
+        let path = Path {
+            protocol: connection.protocol,
+            local,
+            remote: connection.remote,
         };
         match connection.user {
             ConnectionUser::Pair(pair_id) => {
-                let Some(pair) = self.pairs.iter_mut().find(|p| p.id == pair_id) else {
-                    let index = self.connections.iter().position(|c| c.id == id);
-                    index.map(|index| self.connections.swap_remove(index));
-                    return;
-                };
-                pair.path.local = local;
-                pair.connecting = None;
-                connection.path = Some(pair.path);
-                let id = pair.id;
-                self.trigger(id);
+                if let Some(pair) = self.pairs.iter_mut().find(|p| p.id == pair_id) {
+                    connection.path = Some(path);
+                    pair.path = path;
+                    pair.connecting = None;
+                    self.trigger(pair_id);
+                }
             }
             ConnectionUser::Relay(relay) => {
-                if let Some(path) = self.relay_connected(now, relay, local)
-                    && let Some(connection) = self.connections.iter_mut().find(|c| c.id == id)
-                {
-                    connection.path = Some(path);
-                }
+                connection.path = Some(path);
+                self.relay_connected(now, relay, path);
+            }
+            ConnectionUser::Gatherer(local, server) => {
+                connection.path = Some(path);
+                self.gatherer_connected(local, server, true);
+            }
+            ConnectionUser::Nobody => {
+                self.connections.swap_remove(index);
+                self.emit(Event::Disconnect(path));
             }
             ConnectionUser::Accepted(_) => {}
         }
@@ -493,6 +504,8 @@ impl Agent {
         self.connections.push(Connection {
             id,
             user: ConnectionUser::Accepted(local),
+            protocol: path.protocol,
+            remote: path.remote,
             path: Some(path),
         });
         true
@@ -525,18 +538,32 @@ impl Agent {
                 }
                 self.fail_pair(id);
             }
-            ConnectionUser::Relay(id) => self.relay_failed(now, id, 701, "connection failed"),
-            ConnectionUser::Accepted(_) => {}
+            ConnectionUser::Relay(id) => {
+                if self.begin_roaming(now, id) {
+                    self.roam(now);
+                } else {
+                    self.relay_failed(now, id, 701, "connection failed");
+                }
+            }
+            ConnectionUser::Gatherer(local, server) => {
+                self.gatherer_connected(local, server, false);
+            }
+            ConnectionUser::Accepted(_) | ConnectionUser::Nobody => {}
         }
     }
 
-    /// Closes the connection of a pair that is no longer wanted.
+    /// Closes a connection that is no longer wanted, at once or as soon as it is up.
     pub(super) fn release_connection(&mut self, user: ConnectionUser) {
-        if let Some(index) = self.connections.iter().position(|c| c.user == user) {
-            let connection = self.connections.swap_remove(index);
-            if let Some(path) = connection.path {
+        let Some(index) = self.connections.iter().position(|c| c.user == user) else {
+            return;
+        };
+        let connection = &mut self.connections[index];
+        match connection.path {
+            Some(path) => {
+                self.connections.swap_remove(index);
                 self.emit(Event::Disconnect(path));
             }
+            None => connection.user = ConnectionUser::Nobody,
         }
     }
 }

@@ -143,7 +143,9 @@ impl Agent {
         if from.protocol == Protocol::Tcp {
             let connection = self.connections.iter().find(|c| c.path == Some(*from));
             return match connection.map(|connection| connection.user) {
-                Some(ConnectionUser::Accepted(local)) => Entry::Source(Source::Local(local)),
+                Some(ConnectionUser::Accepted(local) | ConnectionUser::Gatherer(local, _)) => {
+                    Entry::Source(Source::Local(local))
+                }
                 Some(ConnectionUser::Pair(id)) => self
                     .pair(id)
                     .map_or(Entry::Unknown, |pair| Entry::Source(pair.source)),

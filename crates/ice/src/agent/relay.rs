@@ -1,6 +1,7 @@
-//! Relayed candidates: one TURN client per server and local address, and what it wraps and unwraps.
+//! Relayed candidates: one TURN client per server and local address, and what it wraps and unwraps. Which
+//! of them are asked is `race`'s, moving them to another address is `roam`'s.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::time::Instant;
 
@@ -9,9 +10,10 @@ use visavis_turn::client::{self, Client, ClientConfig, Failure, Families};
 
 use super::Agent;
 use super::local::{ConnectionUser, LocalId, RelayId, Source};
+use super::roam::Roaming;
 use crate::candidate::CandidateKind;
 use crate::config::ServerKind;
-use crate::event::PairId;
+use crate::event::{GatheringState, PairId};
 
 /// Checks and data that wait for a permission, per relay.
 const MAX_WAITING: usize = 16;
@@ -20,19 +22,31 @@ const MAX_WAITING: usize = 16;
 pub(super) struct Relay {
     pub(super) id: RelayId,
     pub(super) local: LocalId,
+    /// The address that it races for: that of `local`, or of the one that it moves to.
+    pub(super) ip: IpAddr,
     pub(super) server: u16,
-    protocol: Protocol,
+    /// Where the server is: as configured, or where that one sent us.
+    pub(super) target: SocketAddr,
+    pub(super) server_name: Option<Box<str>>,
+    pub(super) protocol: Protocol,
     step: RelayStep,
+    /// When the server was asked.
+    pub(super) begun: Option<Instant>,
     /// The relayed addresses; none yet while the allocation is being made.
     relayed: client::Relayed,
-    /// Given back only to be asked for anew.
-    again: bool,
+    /// Nothing has come through it for too long.
+    pub(super) doubted: bool,
+    /// What follows once the allocation is given back.
+    parting: Option<Parting>,
+    pub(super) roaming: Option<Roaming>,
     /// Messages for peers whose permission is not there yet.
     waiting: Vec<(SocketAddr, Box<[u8]>)>,
 }
 
 #[derive(Debug)]
 enum RelayStep {
+    /// Not asked (any more): others are enough.
+    Reserve,
     /// Waits for a slot of the pace.
     Queued,
     /// Waits for the owner's connection.
@@ -44,18 +58,58 @@ enum RelayStep {
     Failed,
 }
 
+/// What follows once an allocation is given back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Parting {
+    /// Another one from the same server.
+    Again,
+    /// Nothing, unless others fail.
+    Reserve,
+}
+
 impl Relay {
-    /// Whether gathering still waits for it.
-    pub(super) fn is_pending(&self) -> bool {
-        match &self.step {
-            RelayStep::Queued | RelayStep::Connecting => true,
-            RelayStep::Running { .. } => !self.is_allocated(),
-            RelayStep::Failed => false,
-        }
+    /// Whether its server is being asked.
+    pub(super) fn is_running(&self) -> bool {
+        self.parting.is_none()
+            && match &self.step {
+                RelayStep::Queued | RelayStep::Connecting => true,
+                RelayStep::Running { .. } => !self.is_allocated(),
+                RelayStep::Reserve | RelayStep::Failed => false,
+            }
+    }
+
+    /// Whether it could be asked.
+    pub(super) fn is_reserve(&self) -> bool {
+        matches!(self.step, RelayStep::Reserve)
+    }
+
+    /// Whether it relays, as far as is known.
+    pub(super) fn serves(&self) -> bool {
+        self.is_allocated() && self.parting.is_none() && !self.doubted
+    }
+
+    /// Whether its allocation can move to another path.
+    pub(super) fn can_move(&self) -> bool {
+        self.is_allocated() && self.client().is_some_and(Client::can_move)
     }
 
     fn is_allocated(&self) -> bool {
         self.relayed.iter().next().is_some()
+    }
+
+    /// How good its protocol is: smaller is better.
+    pub(super) fn rank(&self) -> u8 {
+        match self.protocol {
+            Protocol::Udp => 0,
+            Protocol::Dtls => 1,
+            Protocol::Tcp => 2,
+            Protocol::Tls => 3,
+        }
+    }
+
+    /// How early it is asked: smaller is earlier.
+    fn order(&self) -> (u8, u16) {
+        (self.rank(), self.server)
     }
 
     fn client(&self) -> Option<&Client> {
@@ -65,7 +119,7 @@ impl Relay {
         }
     }
 
-    fn client_mut(&mut self) -> Option<&mut Client> {
+    pub(super) fn client_mut(&mut self) -> Option<&mut Client> {
         match &mut self.step {
             RelayStep::Running { client, .. } => Some(client),
             _ => None,
@@ -85,49 +139,99 @@ pub(super) enum Relayed {
 }
 
 impl Agent {
-    fn relay(&self, id: RelayId) -> Option<&Relay> {
+    pub(super) fn relay(&self, id: RelayId) -> Option<&Relay> {
         self.relays.iter().find(|relay| relay.id == id)
     }
 
-    fn relay_mut(&mut self, id: RelayId) -> Option<&mut Relay> {
+    pub(super) fn relay_mut(&mut self, id: RelayId) -> Option<&mut Relay> {
         self.relays.iter_mut().find(|relay| relay.id == id)
     }
 
     // ---- allocation
 
-    pub(super) fn start_relay(&mut self, local: LocalId, server: u16) {
+    /// One more server in the race of a local address.
+    pub(super) fn enter_relay(&mut self, local: LocalId, server: u16) {
         if self.relays.len() + self.gatherers.len() >= self.config.limits.gatherers {
             self.stats.gatherers_over_limit += 1;
             return;
         }
+        let Some(ip) = self.local(local).map(|local| local.ip()) else {
+            return;
+        };
         let Some(target) = self.servers.get(usize::from(server)) else {
             return;
         };
-        let (protocol, address) = (target.protocol, target.address);
-        let server_name = target.server_name.clone();
-        let id = RelayId(self.next_id());
-        let from = self.local(local).map(|local| local.ip());
-        let step = match (protocol.is_stream() || protocol == Protocol::Dtls, from) {
-            (true, Some(ip)) => {
-                let from = SocketAddr::new(ip, 0);
-                let user = ConnectionUser::Relay(id);
-                match self.connect(user, protocol, from, address, server_name) {
-                    Some(_) => RelayStep::Connecting,
-                    None => RelayStep::Failed,
-                }
-            }
-            _ => RelayStep::Queued,
-        };
-        self.relays.push(Relay {
-            id,
+        let relay = Relay {
             local,
+            ip,
             server,
-            protocol,
-            step,
+            target: target.address,
+            server_name: target.server_name.clone(),
+            protocol: target.protocol,
+            step: RelayStep::Reserve,
+            begun: None,
             relayed: client::Relayed::default(),
-            again: false,
+            doubted: false,
+            parting: None,
+            roaming: None,
             waiting: Vec::new(),
-        });
+            id: RelayId(self.next_id()),
+        };
+        let place = self
+            .relays
+            .partition_point(|known| known.order() <= relay.order());
+        self.relays.insert(place, relay);
+    }
+
+    /// Asks a server of the reserve.
+    pub(super) fn begin_relay(&mut self, now: Instant, id: RelayId) {
+        let Some(relay) = self.relay_mut(id) else {
+            return;
+        };
+        relay.begun = Some(now);
+        relay.step = RelayStep::Queued;
+        if relay.protocol != Protocol::Udp {
+            self.connect_relay(id);
+        }
+        self.set_gathering(GatheringState::Gathering);
+    }
+
+    /// Asks the owner for a connection to a relay's server.
+    fn connect_relay(&mut self, id: RelayId) -> bool {
+        let Some(relay) = self.relay(id) else {
+            return false;
+        };
+        let (protocol, target) = (relay.protocol, relay.target);
+        let from = SocketAddr::new(relay.ip, 0);
+        let name = relay.server_name.clone();
+        let connecting = self
+            .connect(ConnectionUser::Relay(id), protocol, from, target, name)
+            .is_some();
+        if let Some(relay) = self.relay_mut(id)
+            && relay.client().is_none()
+        {
+            relay.step = if connecting {
+                RelayStep::Connecting
+            } else {
+                RelayStep::Failed
+            };
+        }
+        connecting
+    }
+
+    /// Others were faster, or are preferred: gives back what there is, and joins the reserve.
+    pub(super) fn withdraw_relay(&mut self, now: Instant, id: RelayId) {
+        let Some(relay) = self.relay_mut(id) else {
+            return;
+        };
+        if let Some(client) = relay.client_mut() {
+            client.close(now);
+            relay.parting = Some(Parting::Reserve);
+            self.relay_events(now);
+        } else {
+            relay.step = RelayStep::Reserve;
+            self.release_connection(ConnectionUser::Relay(id));
+        }
     }
 
     /// Whether an allocation waits for a slot of the pace.
@@ -147,32 +251,31 @@ impl Agent {
         let id = self.relays.iter().find(|relay| waits(relay))?.id;
         let relay = self.relay(id)?;
         let local = self.local(relay.local)?.address.address;
-        let remote = self.servers.get(usize::from(relay.server))?.address;
         let path = Path {
             protocol: relay.protocol,
             local,
-            remote,
+            remote: relay.target,
         };
         self.run_client(now, id, path);
         self.relay_transmit(now, out)
     }
 
-    /// A connection to the server stands: its path, which the connection is known by from now on.
-    pub(super) fn relay_connected(
-        &mut self,
-        now: Instant,
-        id: RelayId,
-        local: SocketAddr,
-    ) -> Option<Path> {
-        let relay = self.relay(id)?;
-        let remote = self.servers.get(usize::from(relay.server))?.address;
-        let path = Path {
-            protocol: relay.protocol,
-            local,
-            remote,
+    /// A connection to the server stands.
+    pub(super) fn relay_connected(&mut self, now: Instant, id: RelayId, path: Path) {
+        let Some(relay) = self.relay_mut(id) else {
+            return;
         };
-        self.run_client(now, id, path);
-        Some(path)
+        let roaming = relay.roaming.is_some();
+        match relay.client_mut() {
+            None => self.run_client(now, id, path),
+            Some(_) if roaming => {
+                if !self.move_relay(now, id, path) {
+                    self.drop_relay(now, id);
+                }
+            }
+            // Sent here by another server.
+            Some(client) => client.reconnect(now, path),
+        }
     }
 
     fn run_client(&mut self, now: Instant, id: RelayId, path: Path) {
@@ -193,6 +296,7 @@ impl Agent {
             (true, true) => Families::V4,
             (true, false) => Families::V6,
         };
+        config.mobility = self.config.relay_mobility;
         config.max_peers = self.config.limits.remote_candidates.clamp(1, 4096);
         let random: Random = self.random.fork();
         let client = Client::new(now, path, config, random);
@@ -212,6 +316,8 @@ impl Agent {
         };
         relay.step = RelayStep::Failed;
         relay.relayed = client::Relayed::default();
+        relay.parting = None;
+        relay.roaming = None;
         relay.waiting.clear();
         let (local, server) = (relay.local, relay.server);
         self.release_connection(ConnectionUser::Relay(id));
@@ -249,7 +355,7 @@ impl Agent {
             self.drop_source(Source::Relay(id));
             if let Some(relay) = self.relay_mut(id) {
                 relay.relayed = client::Relayed::default();
-                relay.again = true;
+                relay.parting = Some(Parting::Again);
                 if let RelayStep::Running { client, began } = &mut relay.step {
                     *began = now;
                     client.close(now);
@@ -264,15 +370,22 @@ impl Agent {
         let (local, server) = (relay.local, relay.server);
         self.release_connection(ConnectionUser::Relay(id));
         self.relays.retain(|relay| relay.id != id);
-        self.start_relay(local, server);
+        self.enter_relay(local, server);
     }
 
     /// Gives every allocation back.
     pub(super) fn close_relays(&mut self, now: Instant) {
-        for relay in &mut self.relays {
+        for index in 0..self.relays.len() {
+            let relay = &mut self.relays[index];
             relay.waiting.clear();
+            relay.parting = None;
+            relay.roaming = None;
             if let Some(client) = relay.client_mut() {
                 client.close(now);
+            } else {
+                relay.step = RelayStep::Failed;
+                let user = ConnectionUser::Relay(relay.id);
+                self.release_connection(user);
             }
         }
     }
@@ -283,7 +396,7 @@ impl Agent {
         let limit = self.config.timing.gathering;
         let mut late = Vec::new();
         for relay in &mut self.relays {
-            let pending = !relay.is_allocated();
+            let pending = !relay.is_allocated() || relay.parting.is_some();
             if let RelayStep::Running { client, began } = &mut relay.step {
                 if client.poll_timeout().is_some_and(|at| at <= now) {
                     client.handle_timeout(now);
@@ -294,9 +407,19 @@ impl Agent {
             }
         }
         for id in late {
+            self.relay_timed_out(now, id);
+        }
+        self.roaming_timeouts(now);
+        self.relay_events(now);
+    }
+
+    fn relay_timed_out(&mut self, now: Instant, id: RelayId) {
+        // Who is given back need not confirm it.
+        if self.relay(id).is_some_and(|relay| relay.parting.is_some()) {
+            self.relay_given_back(id);
+        } else {
             self.relay_failed(now, id, 701, "the server did not answer");
         }
-        self.relay_events(now);
     }
 
     pub(super) fn relay_timer(&self) -> Option<Instant> {
@@ -305,7 +428,8 @@ impl Agent {
             .iter()
             .filter_map(|relay| match &relay.step {
                 RelayStep::Running { client, began } => {
-                    let gathered = (!relay.is_allocated()).then_some(*began + limit);
+                    let pending = !relay.is_allocated() || relay.parting.is_some();
+                    let gathered = pending.then_some(*began + limit);
                     match (client.poll_timeout(), gathered.filter(|_| !self.closed)) {
                         (Some(a), Some(b)) => Some(a.min(b)),
                         (a, b) => a.or(b),
@@ -313,6 +437,8 @@ impl Agent {
                 }
                 _ => None,
             })
+            .chain(self.race_timer())
+            .chain(self.roaming_timer())
             .min()
     }
 
@@ -332,28 +458,11 @@ impl Agent {
             client::Event::Allocated {
                 relayed, mapped, ..
             } => self.allocated(now, id, relayed, mapped),
-            client::Event::NewPathNeeded { server, .. } => {
-                // Redirected, or the allocation was lost: a new one, from the same address.
-                self.drop_source(Source::Relay(id));
-                let Some(relay) = self.relay_mut(id) else {
-                    return;
-                };
-                relay.relayed = client::Relayed::default();
-                if relay.protocol == Protocol::Udp
-                    && let Some(client) = relay.client_mut()
-                {
-                    let path = Path {
-                        remote: server,
-                        ..client.path()
-                    };
-                    client.reconnect(now, path);
-                    if let RelayStep::Running { began, .. } = &mut relay.step {
-                        *began = now;
-                    }
-                } else {
-                    self.relay_failed(now, id, 300, "the server sent the client elsewhere");
-                }
+            client::Event::NewPathNeeded { server, domain, .. } => {
+                self.relay_redirected(now, id, server, domain);
             }
+            client::Event::Moved(_) => self.relay_moved(now, id),
+            client::Event::MoveFailed { .. } => self.drop_relay(now, id),
             client::Event::PermissionGranted(_) | client::Event::ChannelBound(_) => {}
             client::Event::PermissionDenied { peer, .. } => {
                 let refused: Vec<PairId> = self
@@ -374,18 +483,70 @@ impl Agent {
                     Failure::Unauthorized => 401,
                     _ => 701,
                 };
-                self.relay_failed(now, id, code, &failure.to_string());
+                if self.relay(id).is_some_and(|relay| relay.parting.is_some()) {
+                    self.relay_given_back(id);
+                } else {
+                    self.relay_failed(now, id, code, &failure.to_string());
+                }
             }
-            client::Event::Closed if self.relay(id).is_some_and(|relay| relay.again) => {
-                self.replace_relay(id);
-            }
-            client::Event::Closed => {
+            client::Event::Closed => self.relay_given_back(id),
+            _ => {}
+        }
+    }
+
+    /// The allocation is given back.
+    fn relay_given_back(&mut self, id: RelayId) {
+        let parting = self.relay_mut(id).and_then(|relay| relay.parting.take());
+        match parting {
+            Some(Parting::Again) => self.replace_relay(id),
+            Some(Parting::Reserve) | None => {
                 if let Some(relay) = self.relay_mut(id) {
-                    relay.step = RelayStep::Failed;
+                    relay.relayed = client::Relayed::default();
+                    relay.step = match parting {
+                        Some(_) => RelayStep::Reserve,
+                        None => RelayStep::Failed,
+                    };
                 }
                 self.release_connection(ConnectionUser::Relay(id));
             }
-            _ => {}
+        }
+    }
+
+    /// The server sent the client elsewhere (RFC 8489 section 10), or lost the allocation: a new one.
+    fn relay_redirected(
+        &mut self,
+        now: Instant,
+        id: RelayId,
+        server: SocketAddr,
+        domain: Option<String>,
+    ) {
+        self.drop_source(Source::Relay(id));
+        let Some(relay) = self.relay_mut(id) else {
+            return;
+        };
+        relay.relayed = client::Relayed::default();
+        if server.is_ipv4() != relay.ip.is_ipv4() {
+            let text = "the server sent the client to another address family";
+            return self.relay_failed(now, id, 300, text);
+        }
+        relay.target = server;
+        if let Some(domain) = domain {
+            relay.server_name = Some(domain.into());
+        }
+        let is_udp = relay.protocol == Protocol::Udp;
+        if let RelayStep::Running { client, began } = &mut relay.step {
+            *began = now;
+            if is_udp {
+                let path = Path {
+                    remote: server,
+                    ..client.path()
+                };
+                return client.reconnect(now, path);
+            }
+        }
+        self.release_connection(ConnectionUser::Relay(id));
+        if !self.connect_relay(id) {
+            self.relay_failed(now, id, 300, "no connection to the server's alternate");
         }
     }
 
@@ -450,11 +611,9 @@ impl Agent {
             let Some(client) = relay.client_mut() else {
                 continue;
             };
-            if client.path() != from {
-                continue;
-            }
             match client.unwrap(now, from, datagram) {
                 client::Received::Data { peer, range } => {
+                    relay.doubted = false;
                     let Some(relayed) = relayed.for_peer(&peer.ip()) else {
                         return Relayed::Consumed;
                     };

@@ -23,10 +23,12 @@ impl Agent {
         self.select(now);
         self.nominate(now);
         self.maintain(now);
+        self.advance_races(now);
         self.update_gathering();
         self.update_state(now);
         if self.slot.is_none() && self.wants_slot() {
-            self.slot = Some(self.pacer.reserve(now));
+            let process = self.config.process_pace.as_ref();
+            self.slot = Some(self.pacer.reserve_within(now, process));
         }
         self.timer = self.next_timer(now);
     }
@@ -53,6 +55,7 @@ impl Agent {
             self.probing = true;
             self.probe_others();
             self.confirm_mappings();
+            self.doubt_relay();
         }
         self.settle(now);
     }
@@ -412,6 +415,7 @@ impl Agent {
         if state != self.state {
             self.state = state;
             if state == ConnectionState::Completed {
+                self.release_gatherers();
                 self.compact();
             }
             self.emit(Event::ConnectionState(state));
@@ -473,7 +477,7 @@ impl Agent {
         let patient = self
             .checks_began
             .is_none_or(|began| now < began + self.config.timing.patience);
-        if unresolved || patient || self.relays.iter().any(super::relay::Relay::is_pending) {
+        if unresolved || patient || self.relays_pending() {
             if self.state == ConnectionState::Failed && !unresolved {
                 return ConnectionState::Failed;
             }

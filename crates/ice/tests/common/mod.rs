@@ -20,6 +20,24 @@ use visavis_netsim::{Driver, Endpoint, HostId, Simulation, TcpCommand, TcpEvent}
 use server::Server;
 use stream::{Deframer, frame};
 
+/// A connection of an agent.
+struct Stream {
+    /// TLS where the agent asked for it: what it protects is the same bytes here.
+    protocol: Protocol,
+    rfc4571: bool,
+    deframer: Deframer,
+}
+
+impl Stream {
+    /// The path as the agent knows it.
+    fn path(&self, wire: Path) -> Path {
+        Path {
+            protocol: self.protocol,
+            ..wire
+        }
+    }
+}
+
 /// A host with an agent on it.
 pub struct Peer {
     pub name: &'static str,
@@ -33,7 +51,8 @@ pub struct Peer {
     /// What `.local` names mean in this network.
     pub names: HashMap<String, IpAddr>,
     connecting: HashMap<Path, ConnectionId>,
-    streams: HashMap<Path, (bool, Deframer)>,
+    /// By the path on the wire: TLS is TCP there.
+    streams: HashMap<Path, Stream>,
     next_port: u16,
     udp: VecDeque<(Transmit, Vec<u8>)>,
     tcp: VecDeque<TcpCommand>,
@@ -96,10 +115,12 @@ impl Peer {
             self.udp.push_back((transmit, bytes));
             return;
         }
-        let path = transmit.path();
-        let Some(&(rfc4571, _)) = self.streams.get(&path) else {
+        let path = Path::tcp(transmit.source, transmit.destination);
+        let Some(stream) = self.streams.get(&path) else {
             return;
         };
+        let rfc4571 = stream.rfc4571;
+        assert_eq!(stream.protocol, transmit.protocol);
         for message in bytes.chunks(transmit.segment_size) {
             self.tcp
                 .push_back(TcpCommand::Write(path, frame(rfc4571, message)));
@@ -135,11 +156,7 @@ impl Peer {
                     }
                     port => port,
                 };
-                let path = Path {
-                    protocol: connect.protocol,
-                    local: SocketAddr::new(connect.local.ip(), port),
-                    remote: connect.remote,
-                };
+                let path = Path::tcp(SocketAddr::new(connect.local.ip(), port), connect.remote);
                 let rfc4571 = connect.framing == StreamFraming::Rfc4571;
                 let deframer = if rfc4571 {
                     Deframer::rfc4571()
@@ -147,12 +164,21 @@ impl Peer {
                     Deframer::turn()
                 };
                 self.connecting.insert(path, connect.id);
-                self.streams.insert(path, (rfc4571, deframer));
+                let stream = Stream {
+                    protocol: connect.protocol,
+                    rfc4571,
+                    deframer,
+                };
+                self.streams.insert(path, stream);
                 self.tcp.push_back(TcpCommand::Connect(path));
             }
             Event::Disconnect(path) => {
-                self.streams.remove(path);
-                self.tcp.push_back(TcpCommand::Close(*path));
+                let wire = Path::tcp(path.local, path.remote);
+                assert!(
+                    self.streams.remove(&wire).is_some(),
+                    "no connection {path:?}"
+                );
+                self.tcp.push_back(TcpCommand::Close(wire));
             }
             Event::ResolveName(name) => {
                 let ip = self.names.get(&**name).copied();
@@ -226,28 +252,37 @@ impl Endpoint for Peer {
             }
             TcpEvent::Accepted => {
                 if self.agent.accepted(path) {
-                    self.streams.insert(path, (true, Deframer::rfc4571()));
+                    let stream = Stream {
+                        protocol: Protocol::Tcp,
+                        rfc4571: true,
+                        deframer: Deframer::rfc4571(),
+                    };
+                    self.streams.insert(path, stream);
                 } else {
                     self.tcp.push_back(TcpCommand::Reset(path));
                 }
             }
             TcpEvent::Data(bytes) => {
                 let mut frames = Vec::new();
-                if let Some((_, stream)) = self.streams.get_mut(&path) {
-                    stream.push(&bytes);
-                    while let Some(frame) = stream.next_frame() {
-                        frames.push(frame);
-                    }
+                let Some(stream) = self.streams.get_mut(&path) else {
+                    return;
+                };
+                stream.deframer.push(&bytes);
+                while let Some(frame) = stream.deframer.next_frame() {
+                    frames.push(frame);
                 }
+                let path = stream.path(path);
                 for mut frame in frames {
                     self.take(now, path, &mut frame);
                 }
             }
             _ => {
-                self.streams.remove(&path);
-                match self.connecting.remove(&path) {
-                    Some(id) => self.agent.connect_failed(now, id),
-                    None => self.agent.disconnected(now, path),
+                let stream = self.streams.remove(&path);
+                match (self.connecting.remove(&path), stream) {
+                    (Some(id), _) => self.agent.connect_failed(now, id),
+                    (None, Some(stream)) => self.agent.disconnected(now, stream.path(path)),
+                    // Closed by us.
+                    (None, None) => {}
                 }
             }
         }

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use visavis_datagram::{Ecn, Path, Protocol, Segments, Transmit, TransmitBuf};
 use visavis_netsim::{Endpoint, TcpCommand, TcpEvent};
 use visavis_stun::attributes::{
-    AddressFamily, Channel, Data, ErrorCode, Lifetime, Nonce, Realm, RequestedAddressFamily,
-    XorMappedAddress, XorPeerAddress, XorRelayedAddress,
+    AddressFamily, AlternateServer, Channel, Data, ErrorCode, Lifetime, MobilityTicket, Nonce,
+    Realm, RequestedAddressFamily, XorMappedAddress, XorPeerAddress, XorRelayedAddress,
 };
 use visavis_stun::{
     AttributeType, Class, IntegrityKey, Message, MessageBuilder, Method, PasswordAlgorithmId,
@@ -28,6 +28,7 @@ struct Allocation {
     relayed: Vec<SocketAddr>,
     /// The request that made it: repeated, it gets the same answer (RFC 8656 section 7.2).
     transaction: TransactionId,
+    ticket: Vec<u8>,
     permissions: HashMap<IpAddr, Instant>,
     channels: HashMap<u16, SocketAddr>,
 }
@@ -55,6 +56,12 @@ pub struct Server {
     pub relayed: u64,
     /// Set: drops everything.
     pub dead: bool,
+    /// Set: sends who asks for an allocation to another server (RFC 8489 section 10).
+    pub alternate: Option<SocketAddr>,
+    /// Whether allocations can move (RFC 8016).
+    pub mobility: bool,
+    /// Allocations that moved.
+    pub moved: u64,
 }
 
 impl Server {
@@ -75,6 +82,9 @@ impl Server {
             ids: 0,
             relayed: 0,
             dead: false,
+            alternate: None,
+            mobility: false,
+            moved: 0,
         }
     }
 
@@ -216,6 +226,36 @@ impl Server {
             out.truncate(len);
             return self.send(path, out);
         }
+        if let Some(alternate) = self
+            .alternate
+            .filter(|_| message.method() == Method::ALLOCATE)
+        {
+            let key = self.key.clone();
+            let len = finish(Class::Error, &|b| {
+                b.add(&ErrorCode::TRY_ALTERNATE)
+                    .add(&AlternateServer(alternate))
+                    .integrity(&key);
+            });
+            out.truncate(len);
+            return self.send(path, out);
+        }
+        let ticket = message.get::<MobilityTicket<'_>>().map(|t| t.0.to_vec());
+        if let Some(ticket) = ticket
+            .as_ref()
+            .filter(|_| message.method() == Method::REFRESH)
+            && let Some(old) = self
+                .allocations
+                .iter()
+                .find(|(_, allocation)| allocation.ticket == *ticket)
+                .map(|(old, _)| *old)
+            && let Some(allocation) = self.allocations.remove(&old)
+        {
+            for relay in &allocation.relayed {
+                self.relays.insert(*relay, path);
+            }
+            self.allocations.insert(path, allocation);
+            self.moved += 1;
+        }
         let key = self.key.clone();
         let error = |code: &'static ErrorCode<'static>| {
             let key = key.clone();
@@ -235,14 +275,19 @@ impl Server {
                     .get(&path)
                     .filter(|allocation| allocation.transaction == message.transaction())
                     .map(|allocation| allocation.relayed.clone());
-                if let Some(relayed) = repeated {
+                let tickets = self.mobility && ticket.is_some();
+                if ticket.is_some() && !self.mobility {
+                    finish(Class::Error, &error(&ErrorCode::MOBILITY_FORBIDDEN))
+                } else if let Some(relayed) = repeated {
                     finish(ok, &|b| {
                         for &address in &relayed {
                             b.add(&XorRelayedAddress(address));
                         }
-                        b.add(&XorMappedAddress(path.remote))
-                            .add(&Lifetime(600))
-                            .integrity(&key);
+                        b.add(&XorMappedAddress(path.remote)).add(&Lifetime(600));
+                        if tickets {
+                            b.add(&MobilityTicket(&message.transaction().0));
+                        }
+                        b.integrity(&key);
                     })
                 } else if self.allocations.contains_key(&path) {
                     finish(Class::Error, &error(&ErrorCode::ALLOCATION_MISMATCH))
@@ -273,6 +318,11 @@ impl Server {
                         Allocation {
                             relayed: relayed.clone(),
                             transaction: message.transaction(),
+                            ticket: if tickets {
+                                message.transaction().0.to_vec()
+                            } else {
+                                vec![0]
+                            },
                             permissions: HashMap::new(),
                             channels: HashMap::new(),
                         },
@@ -281,9 +331,11 @@ impl Server {
                         for &address in &relayed {
                             b.add(&XorRelayedAddress(address));
                         }
-                        b.add(&XorMappedAddress(path.remote))
-                            .add(&Lifetime(600))
-                            .integrity(&key);
+                        b.add(&XorMappedAddress(path.remote)).add(&Lifetime(600));
+                        if tickets {
+                            b.add(&MobilityTicket(&message.transaction().0));
+                        }
+                        b.integrity(&key);
                     })
                 }
             }
@@ -300,7 +352,11 @@ impl Server {
                     });
                 }
                 finish(ok, &|b| {
-                    b.add(&Lifetime(lifetime)).integrity(&key);
+                    b.add(&Lifetime(lifetime));
+                    if let Some(ticket) = &ticket {
+                        b.add(&MobilityTicket(ticket));
+                    }
+                    b.integrity(&key);
                 })
             }
             Method::CREATE_PERMISSION => {

@@ -264,6 +264,11 @@ impl Client {
         self.reschedule();
     }
 
+    /// Whether [`move_to`](Self::move_to) is possible: there is an allocation, and the server gave a ticket.
+    pub fn can_move(&self) -> bool {
+        self.state == State::Allocated && self.ticket.is_some()
+    }
+
     /// Moves the allocation to another path to the same server (RFC 8016), for when the client's address
     /// changes. Data travels on the old path until [`Event::Moved`].
     ///
