@@ -4,6 +4,12 @@
 //! services themselves in `visavis-server`.
 
 mod commands;
+mod exit;
+mod pairing;
+mod qr;
+mod runtime;
+mod tls;
+mod transfer;
 
 use clap::{Parser, Subcommand};
 
@@ -17,6 +23,18 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Talk to somebody in lines of text, peer to peer.
+    Chat(commands::chat::Args),
+    /// Print a completion script for a shell.
+    Completions(commands::completions::Args),
+    /// Make secrets for a server's configuration.
+    Keygen(commands::keygen::Args),
+    /// Write the manual pages into a directory.
+    Manual(commands::completions::ManualArgs),
+    /// Receive what `visavis send` offers.
+    Receive(commands::receive::Args),
+    /// Send files, directories or standard input to another machine.
+    Send(commands::send::Args),
     /// Run a meeting server with its web page, signalling, media forwarding, STUN and TURN.
     Serve(commands::serve::Args),
     /// Run a STUN and TURN server.
@@ -25,6 +43,12 @@ enum Command {
 
 fn main() -> std::process::ExitCode {
     match Cli::parse().command {
+        Command::Chat(args) => commands::chat::run(args),
+        Command::Completions(args) => commands::completions::run(args),
+        Command::Keygen(args) => commands::keygen::run(args),
+        Command::Manual(args) => commands::completions::manual(args),
+        Command::Receive(args) => commands::receive::run(args),
+        Command::Send(args) => commands::send::run(args),
         Command::Serve(args) => commands::serve::run(args),
         Command::Turn(args) => commands::turn::run(args),
     }

@@ -1,3 +1,4 @@
 //! Signalling, rooms, WHIP and WHEP, the TURN service, the web page and metrics.
 
+pub mod rendezvous;
 pub mod turn;

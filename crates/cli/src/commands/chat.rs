@@ -1,0 +1,156 @@
+//! `visavis chat`.
+
+use std::process::ExitCode;
+
+use tokio::io::{AsyncBufReadExt, BufReader};
+use visavis::Message;
+
+use crate::exit::{self, Exit};
+use crate::pairing::Code;
+use crate::pairing::client::{self, RendezvousError};
+use crate::pairing::connect::{self, ConnectError, Paired};
+use crate::pairing::host::{Hosting, ServerArgs};
+use crate::pairing::seal::Secret;
+use crate::transfer::watch;
+
+/// Talk to somebody in lines of text, peer to peer and encrypted end to end.
+///
+/// Without a code one is printed, for the other side to use. Lines are read from standard input and
+/// printed to standard output, so it is a pipe between two machines as well.
+#[derive(Debug, clap::Args)]
+#[command(after_help = exit::HELP, after_long_help = LONG_HELP)]
+pub(crate) struct Args {
+    /// The code that the other side's `visavis chat` printed.
+    #[arg(value_name = "CODE", num_args = 0..)]
+    code: Vec<String>,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+const LONG_HELP: &str = "\
+Examples:
+  visavis chat                                    prints a code and waits
+  visavis chat 4821-copper-tulip-raven            on the other machine
+  tail -f /var/log/syslog | visavis chat --server meet.example.org
+
+Ctrl-C or the end of standard input ends it.";
+
+pub(crate) fn run(args: Args) -> ExitCode {
+    crate::runtime::block_on(async move {
+        let result = tokio::select! {
+            result = chat(&args) => result,
+            _ = tokio::signal::ctrl_c() => return Exit::Success,
+        };
+        match result {
+            Ok(()) => Exit::Success,
+            Err((exit, text)) => {
+                eprintln!("{text}");
+                exit
+            }
+        }
+    })
+}
+
+async fn chat(args: &Args) -> Result<(), (Exit, String)> {
+    let paired = if args.code.is_empty() {
+        host(args).await?
+    } else {
+        join(args).await?
+    };
+    eprintln!("connected");
+    let _watch = watch(paired.connection.clone());
+    talk(paired).await
+}
+
+async fn host(args: &Args) -> Result<Paired, (Exit, String)> {
+    let endpoint = crate::runtime::endpoint().map_err(failed)?;
+    let mut hosting = Hosting::start(&args.server, None)
+        .await
+        .map_err(unreachable)?;
+    hosting.invite("chat", false, false);
+    let mut wrong = 0;
+    loop {
+        let guest = hosting.next_guest().await.map_err(unreachable)?;
+        match connect::host(&endpoint, &hosting.secrets, "chat", guest).await {
+            Ok(paired) => return Ok(paired),
+            Err(ConnectError::WrongCode(_)) if wrong < 5 => {
+                wrong += 1;
+                eprintln!("somebody came with a wrong code");
+            }
+            Err(error @ ConnectError::WrongCode(_)) => return Err((Exit::Code, error.to_string())),
+            Err(error) => eprintln!("{error}"),
+        }
+    }
+}
+
+async fn join(args: &Args) -> Result<Paired, (Exit, String)> {
+    let code: Code = args
+        .code
+        .join("-")
+        .parse()
+        .map_err(|error: crate::pairing::CodeError| (Exit::Code, error.to_string()))?;
+    let endpoint = crate::runtime::endpoint().map_err(failed)?;
+    let server = client::find(&args.server, &code.slot)
+        .await
+        .map_err(unreachable)?;
+    let (host, ice) = client::join(&server, &code.slot)
+        .await
+        .map_err(unreachable)?;
+    let secret = Secret::Words(&code.words);
+    connect::guest(&endpoint, &ice, &code.slot, secret, host)
+        .await
+        .map_err(|error| match error {
+            ConnectError::WrongCode(_) => (Exit::Code, error.to_string()),
+            error => (Exit::Unreachable, error.to_string()),
+        })
+}
+
+#[expect(
+    clippy::print_stdout,
+    reason = "what the other side says is the output"
+)]
+async fn talk(mut paired: Paired) -> Result<(), (Exit, String)> {
+    let mut lines = BufReader::new(tokio::io::stdin()).lines();
+    let mut open = true;
+    loop {
+        // A line that has been read must go out, so sending is not raced against receiving.
+        tokio::select! {
+            line = lines.next_line(), if open => match line {
+                Ok(Some(line)) => {
+                    if paired.channel.feed(line).await.is_err() {
+                        break;
+                    }
+                }
+                _ => {
+                    open = false;
+                    paired.channel.buffered_amount_low(0).await;
+                    paired.channel.close();
+                }
+            },
+            message = paired.channel.recv() => match message {
+                Some(Message::Text(text)) => {
+                    // What comes from elsewhere must not drive the terminal.
+                    let plain: String = text.chars().filter(|c| !c.is_control() || *c == '\t').collect();
+                    println!("{plain}");
+                }
+                Some(Message::Binary(_)) => {}
+                None => break,
+            },
+        }
+    }
+    if open {
+        eprintln!("the other side left");
+    }
+    Ok(())
+}
+
+fn failed(error: visavis::Error) -> (Exit, String) {
+    (Exit::Unreachable, error.to_string())
+}
+
+fn unreachable(error: RendezvousError) -> (Exit, String) {
+    match error {
+        RendezvousError::Refused { .. } => (Exit::Code, error.to_string()),
+        error => (Exit::Unreachable, error.to_string()),
+    }
+}

@@ -1,0 +1,218 @@
+//! `visavis send`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use serde_json::json;
+use tokio::task::JoinSet;
+use visavis::Endpoint;
+
+use crate::exit::{self, Exit};
+use crate::pairing::Code;
+use crate::pairing::client::RendezvousError;
+use crate::pairing::connect::{self, ConnectError, HostSecrets};
+use crate::pairing::host::{Guest, Hosting, ServerArgs};
+use crate::transfer::progress::Progress;
+use crate::transfer::rate::{self, RateLimit};
+use crate::transfer::send::{SendError, send};
+use crate::transfer::source::Source;
+use crate::transfer::watch;
+
+/// Wrong codes that are put up with before the code is given up: each is one guess of a stranger.
+const WRONG_CODES: u32 = 5;
+
+/// Send files, directories or standard input to another machine.
+///
+/// Prints a short code, and with a server also a link for a browser. Whoever has one of them receives
+/// the files, directly from this machine and encrypted end to end; the server only introduces the two.
+/// Without a server both must be on the same local network.
+#[derive(Debug, clap::Args)]
+#[command(after_help = exit::HELP, after_long_help = LONG_HELP)]
+pub(crate) struct Args {
+    /// What to send; "-" is standard input.
+    #[arg(required = true, value_name = "FILE|DIR|-")]
+    paths: Vec<PathBuf>,
+    #[command(flatten)]
+    server: ServerArgs,
+    /// The name under which it arrives.
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Use this code (again) instead of a new one.
+    #[arg(long, value_name = "CODE")]
+    code: Option<Code>,
+    /// Send no faster than so many bytes per second, e.g. 800k or 10M.
+    #[arg(long, value_parser = rate::parse, value_name = "RATE")]
+    rate: Option<u64>,
+    /// End after so many receivers; 0 for never.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    receivers: u32,
+    /// Print no QR code.
+    #[arg(long)]
+    no_qr: bool,
+    /// Print events as lines of JSON.
+    #[arg(long)]
+    json: bool,
+    /// Print the code and nothing else.
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+const LONG_HELP: &str = "\
+Examples:
+  visavis send holiday.mp4                        on the same network
+  visavis send --server meet.example.org photos/  anywhere
+  tar c . | visavis send --name all.tar -
+  visavis send --receivers 0 --rate 10M dist/     until Ctrl-C, for everybody who has the code
+
+If the connection breaks, the receiver comes back by itself and goes on where it was, for as long as
+this command runs. After it was stopped, the same command with --code goes on as well.
+
+Exit codes:
+  0  done               4  server or peer unreachable   7  the other side declined
+  1  other failure      5  broke off; run it again       130  interrupted
+  2  wrong usage        6  files or disk
+  3  wrong code";
+
+pub(crate) fn run(args: Args) -> ExitCode {
+    crate::runtime::block_on(serve(args))
+}
+
+struct Sender {
+    source: Arc<Source>,
+    endpoint: Endpoint,
+    secrets: HostSecrets,
+    rate: Option<u64>,
+    progress: Progress,
+}
+
+/// A guest that was served, and how that ended.
+type Ended = Result<(), (Exit, String)>;
+
+async fn serve(args: Args) -> Exit {
+    let progress = Progress::new(args.json, args.quiet);
+    let result = tokio::select! {
+        result = host(&args, &progress) => result,
+        _ = tokio::signal::ctrl_c() => Err((
+            Exit::Interrupted,
+            "stopped; what was received so far is kept by the receiver".to_owned(),
+        )),
+    };
+    progress.end();
+    match result {
+        Ok(()) => Exit::Success,
+        Err((exit, text)) => {
+            progress.event(&json!({ "event": "error", "message": text }));
+            eprintln!("{text}");
+            exit
+        }
+    }
+}
+
+async fn host(args: &Args, progress: &Progress) -> Ended {
+    let unreachable = |error: visavis::Error| (Exit::Unreachable, error.to_string());
+    let refused = |error: RendezvousError| match error {
+        RendezvousError::Refused { .. } => (Exit::Code, error.to_string()),
+        error => (Exit::Unreachable, error.to_string()),
+    };
+    let source = Source::new(&args.paths, args.name.as_deref())
+        .map_err(|error| (Exit::Files, error.to_string()))?;
+    for path in &source.skipped {
+        progress.say(&format!(
+            "left out, neither file nor directory: {}",
+            path.display()
+        ));
+    }
+    let mut hosting = Hosting::start(&args.server, args.code.as_ref())
+        .await
+        .map_err(refused)?;
+    let sender = Arc::new(Sender {
+        endpoint: crate::runtime::endpoint().map_err(unreachable)?,
+        secrets: hosting.secrets.clone(),
+        rate: args.rate,
+        progress: progress.clone(),
+        source: Arc::new(source),
+    });
+    invite(args, &sender, &hosting);
+    let mut guests = JoinSet::new();
+    let (mut complete, mut wrong) = (0, 0);
+    loop {
+        tokio::select! {
+            guest = hosting.next_guest() => {
+                let (sender, guest) = (Arc::clone(&sender), guest.map_err(refused)?);
+                guests.spawn(async move { attend(&sender, guest).await });
+            }
+            Some(ended) = guests.join_next() => {
+                let ended = ended.unwrap_or_else(|error| Err((Exit::Failure, error.to_string())));
+                let Err((exit, reason)) = ended else {
+                    complete += 1;
+                    progress.event(&json!({ "event": "sent", "receivers": complete }));
+                    progress.say("sent and verified");
+                    if complete == args.receivers || sender.source.is_input() {
+                        return Ok(());
+                    }
+                    continue;
+                };
+                wrong += u32::from(exit == Exit::Code);
+                if wrong == WRONG_CODES {
+                    let text = "too many wrong codes: somebody may be guessing. Start again, with a new code";
+                    return Err((Exit::Code, text.to_owned()));
+                }
+                let last = match exit {
+                    Exit::Files => true,
+                    Exit::Declined => args.receivers == 1,
+                    Exit::Broken => sender.source.is_input(),
+                    _ => false,
+                };
+                if last {
+                    return Err((exit, reason));
+                }
+                progress.event(&json!({ "event": "failed", "reason": reason }));
+                progress.say(&reason);
+            }
+        }
+    }
+}
+
+/// Serves one guest from its first word to the end.
+async fn attend(sender: &Sender, guest: Guest) -> Ended {
+    let paired = connect::host(&sender.endpoint, &sender.secrets, "transfer", guest);
+    let mut paired = paired.await.map_err(|error| match error {
+        ConnectError::WrongCode(_) => (Exit::Code, "somebody came with a wrong code".to_owned()),
+        error => (Exit::Unreachable, error.to_string()),
+    })?;
+    let _watch = watch(paired.connection.clone());
+    sender.progress.event(&json!({ "event": "connected" }));
+    let rate = sender.rate.map(RateLimit::new);
+    let source = Arc::clone(&sender.source);
+    let result = send(&mut paired.channel, source, rate, &sender.progress).await;
+    sender.progress.end();
+    result.map_err(|error| match &error {
+        SendError::Lost => (
+            Exit::Broken,
+            "the connection was lost; waiting for the receiver to come back".to_owned(),
+        ),
+        SendError::Declined(_) | SendError::Failed(_) => (Exit::Declined, error.to_string()),
+        SendError::Unreadable { .. } => (Exit::Files, error.to_string()),
+        SendError::Protocol => (Exit::Failure, error.to_string()),
+    })
+}
+
+/// Tells the user what to pass on.
+#[expect(clippy::print_stdout, reason = "the code is this command's output")]
+fn invite(args: &Args, sender: &Sender, hosting: &Hosting) {
+    if args.json {
+        let event = json!({
+            "event": "waiting",
+            "code": hosting.code().to_string(),
+            "link": hosting.link().map(|link| link.to_string()),
+            "entries": sender.source.entries.len(),
+            "bytes": sender.source.bytes(),
+        });
+        println!("{event}");
+    } else if args.quiet {
+        println!("{}", hosting.code());
+    } else {
+        hosting.invite("receive", true, !args.no_qr);
+    }
+}

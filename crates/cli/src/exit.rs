@@ -1,0 +1,39 @@
+//! Exit codes, for scripts: the same for every subcommand.
+
+use std::process::ExitCode;
+
+/// How a subcommand ended. `visavis help exit-codes` would say no more than this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Exit {
+    /// It did what was asked.
+    Success = 0,
+    /// It failed, for a reason without a code of its own.
+    Failure = 1,
+    /// The code is wrong, or nobody waits under it.
+    Code = 3,
+    /// The server or the other side cannot be reached.
+    Unreachable = 4,
+    /// The connection broke; the same command again goes on from there.
+    Broken = 5,
+    /// Something cannot be read or written: permissions, a full disk, a name that is taken.
+    Files = 6,
+    /// The other side said no.
+    Declined = 7,
+    /// Ctrl-C.
+    Interrupted = 130,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// The table of exit codes, at the end of a subcommand's help.
+pub(crate) const HELP: &str = "\
+Exit codes:
+  0  done               4  server or peer unreachable   7  the other side declined
+  1  other failure      5  broke off; run it again       130  interrupted
+  2  wrong usage        6  files or disk
+  3  wrong code";

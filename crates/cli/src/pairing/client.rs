@@ -1,0 +1,378 @@
+//! The WebSocket to a rendezvous server, as host and as guest.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use url::Url;
+
+use super::host::ServerArgs;
+use super::lan;
+
+/// How long connecting to the server may take.
+const CONNECT: Duration = Duration::from_secs(10);
+/// The server is pinged when it was silent for so long, and given up after twice that.
+const SILENCE: Duration = Duration::from_secs(45);
+/// Messages that wait for one guest.
+const QUEUE: usize = 256;
+
+/// Why the server cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RendezvousError {
+    #[error("{0:?} is no address of a server: use https://HOST[:PORT]")]
+    Address(String),
+    #[error("cannot reach {server}: {reason}")]
+    Unreachable { server: String, reason: String },
+    #[error(
+        "cannot trust {server}: {reason}. If it is yours and has no public certificate, add --insecure: what you send stays encrypted end to end"
+    )]
+    Certificate { server: String, reason: String },
+    #[error("{server} is no rendezvous server ({reason}): is it a `visavis serve`?")]
+    NotOurs { server: String, reason: String },
+    #[error("{message}")]
+    Refused { code: String, message: String },
+    #[error("the connection to the server was lost")]
+    Lost,
+    #[error(
+        "nobody waits under this code on this network. If the other side is elsewhere, name the server that it uses: --server URL"
+    )]
+    NotOnLan,
+    #[error("cannot listen on this machine: {0}")]
+    Listen(String),
+    #[error("no randomness: {0}")]
+    Random(#[from] getrandom::Error),
+}
+
+/// A rendezvous server.
+#[derive(Debug, Clone)]
+pub(crate) struct Server {
+    url: Url,
+    insecure: bool,
+}
+
+impl Server {
+    /// Takes `https://host`, `http://host:port`, or just `host[:port]`.
+    pub(crate) fn parse(text: &str, insecure: bool) -> Result<Self, RendezvousError> {
+        let fault = || RendezvousError::Address(text.to_owned());
+        let full = if text.contains("://") {
+            text.to_owned()
+        } else {
+            format!("https://{text}")
+        };
+        let url = Url::parse(&full).map_err(|_| fault())?;
+        match url.scheme() {
+            "http" | "https" if url.has_host() => Ok(Self { url, insecure }),
+            _ => Err(fault()),
+        }
+    }
+
+    /// As people and browsers write it, without a slash at the end.
+    pub(crate) fn address(&self) -> &str {
+        self.url.as_str().trim_end_matches('/')
+    }
+
+    async fn open(&self, query: &str) -> Result<Socket, RendezvousError> {
+        let unreachable = |reason: String| RendezvousError::Unreachable {
+            server: self.address().to_owned(),
+            reason,
+        };
+        let connecting = async {
+            let host = self.url.host_str().unwrap_or_default();
+            let bare = host.trim_start_matches('[').trim_end_matches(']');
+            let secure = self.url.scheme() == "https";
+            let port = self
+                .url
+                .port_or_known_default()
+                .unwrap_or(if secure { 443 } else { 80 });
+            let stream = TcpStream::connect((bare, port))
+                .await
+                .map_err(|error| unreachable(error.to_string()))?;
+            let _ = stream.set_nodelay(true);
+            let stream: Box<dyn Stream> = if secure {
+                Box::new(self.secure(bare, stream).await?)
+            } else {
+                Box::new(stream)
+            };
+            let scheme = if secure { "wss" } else { "ws" };
+            let path = self.url.path().trim_end_matches('/');
+            let request = format!("{scheme}://{host}:{port}{path}/api/rendezvous?{query}");
+            tokio_tungstenite::client_async(request, stream)
+                .await
+                .map(|(socket, _)| socket)
+                .map_err(|error| RendezvousError::NotOurs {
+                    server: self.address().to_owned(),
+                    reason: error.to_string(),
+                })
+        };
+        match tokio::time::timeout(CONNECT, connecting).await {
+            Ok(socket) => socket,
+            Err(_) => Err(unreachable("no answer within 10 s".into())),
+        }
+    }
+
+    async fn secure(
+        &self,
+        host: &str,
+        stream: TcpStream,
+    ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, RendezvousError> {
+        let certificate = |reason: String| RendezvousError::Certificate {
+            server: self.address().to_owned(),
+            reason,
+        };
+        let name = rustls::pki_types::ServerName::try_from(host.to_owned())
+            .map_err(|error| certificate(error.to_string()))?;
+        tokio_rustls::TlsConnector::from(Arc::new(crate::tls::client_config(self.insecure)))
+            .connect(name, stream)
+            .await
+            .map_err(|error| certificate(error.to_string()))
+    }
+}
+
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+type Socket = WebSocketStream<Box<dyn Stream>>;
+
+/// What the server says.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+enum FromServer {
+    Slot {
+        slot: String,
+        ice_servers: Vec<visavis_server::rendezvous::IceServer>,
+    },
+    Joined {
+        ice_servers: Vec<visavis_server::rendezvous::IceServer>,
+    },
+    Guest {
+        guest: u32,
+    },
+    Message {
+        guest: Option<u32>,
+        message: Value,
+    },
+    Left {
+        guest: Option<u32>,
+    },
+    Error {
+        code: String,
+        message: String,
+    },
+}
+
+/// One peer at the rendezvous: messages pass both ways until it leaves.
+#[derive(Debug)]
+pub(crate) struct Correspondent {
+    guest: Option<u32>,
+    inbox: mpsc::Receiver<Value>,
+    outbox: mpsc::Sender<(Option<u32>, Option<Value>)>,
+}
+
+impl Correspondent {
+    /// The next message; `None` when the peer left or the server is gone.
+    pub(crate) async fn recv(&mut self) -> Option<Value> {
+        self.inbox.recv().await
+    }
+
+    /// Sends a message; nothing happens if the peer has left.
+    pub(crate) async fn send(&self, message: Value) {
+        let _ = self.outbox.send((self.guest, Some(message))).await;
+    }
+}
+
+impl Drop for Correspondent {
+    fn drop(&mut self) {
+        // The server forgets a guest that is dropped, and the socket of one that drops its host.
+        let _ = self.outbox.try_send((self.guest, None));
+    }
+}
+
+/// A slot that this process holds.
+#[derive(Debug)]
+pub(crate) struct Host {
+    /// The slot's number.
+    pub(crate) slot: String,
+    /// ICE servers that the server recommends.
+    pub(crate) ice_servers: Vec<visavis::IceServer>,
+    guests: mpsc::Receiver<Correspondent>,
+}
+
+impl Host {
+    /// Takes a slot: the wanted one, or a free one. `key` proves later that it is ours.
+    pub(crate) async fn open(
+        server: &Server,
+        key: &str,
+        wanted: Option<&str>,
+    ) -> Result<Self, RendezvousError> {
+        let query = match wanted {
+            Some(slot) => format!("host={key}&slot={slot}"),
+            None => format!("host={key}"),
+        };
+        let mut socket = server.open(&query).await?;
+        match welcome(&mut socket).await? {
+            FromServer::Slot { slot, ice_servers } => {
+                let (sender, guests) = mpsc::channel(QUEUE);
+                tokio::spawn(attend(socket, sender));
+                Ok(Self {
+                    slot,
+                    ice_servers: ice_servers.into_iter().map(ice_server).collect(),
+                    guests,
+                })
+            }
+            _ => Err(RendezvousError::Lost),
+        }
+    }
+
+    /// The next guest; `None` when the server is gone. Cancel-safe.
+    pub(crate) async fn next_guest(&mut self) -> Option<Correspondent> {
+        self.guests.recv().await
+    }
+}
+
+/// The server that a guest is to go to: the one that is named, or the host itself on this network.
+pub(crate) async fn find(args: &ServerArgs, slot: &str) -> Result<Server, RendezvousError> {
+    match args.server()? {
+        Some(server) => Ok(server),
+        None => lan::find(slot).await.ok_or(RendezvousError::NotOnLan),
+    }
+}
+
+/// Joins a slot.
+pub(crate) async fn join(
+    server: &Server,
+    slot: &str,
+) -> Result<(Correspondent, Vec<visavis::IceServer>), RendezvousError> {
+    let mut socket = server.open(&format!("slot={slot}")).await?;
+    match welcome(&mut socket).await? {
+        FromServer::Joined { ice_servers } => {
+            let (sender, mut hosts) = mpsc::channel(1);
+            tokio::spawn(attend_as_guest(socket, sender));
+            let host = hosts.recv().await.ok_or(RendezvousError::Lost)?;
+            Ok((host, ice_servers.into_iter().map(ice_server).collect()))
+        }
+        _ => Err(RendezvousError::Lost),
+    }
+}
+
+fn ice_server(server: visavis_server::rendezvous::IceServer) -> visavis::IceServer {
+    visavis::IceServer {
+        urls: server.urls,
+        username: server.username,
+        credential: server.credential,
+    }
+}
+
+async fn welcome(socket: &mut Socket) -> Result<FromServer, RendezvousError> {
+    let first = tokio::time::timeout(CONNECT, next(socket)).await;
+    match first.ok().flatten() {
+        Some(FromServer::Error { code, message }) => {
+            Err(RendezvousError::Refused { code, message })
+        }
+        Some(message) => Ok(message),
+        None => Err(RendezvousError::Lost),
+    }
+}
+
+/// The next message that makes sense; `None` when there will be none.
+async fn next(socket: &mut Socket) -> Option<FromServer> {
+    let mut pinged = false;
+    loop {
+        match tokio::time::timeout(SILENCE, socket.next()).await {
+            Ok(Some(Ok(Message::Text(text)))) => return serde_json::from_str(&text).ok(),
+            Ok(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => pinged = false,
+            Ok(_) => return None,
+            Err(_) if pinged => return None,
+            Err(_) => {
+                pinged = true;
+                socket.send(Message::Ping(bytes::Bytes::new())).await.ok()?;
+            }
+        }
+    }
+}
+
+/// Serves a host's socket until the server or the host is gone.
+async fn attend(mut socket: Socket, new: mpsc::Sender<Correspondent>) {
+    let (outbox, mut out) = mpsc::channel::<(Option<u32>, Option<Value>)>(QUEUE);
+    let mut guests: HashMap<u32, mpsc::Sender<Value>> = HashMap::new();
+    loop {
+        tokio::select! {
+            heard = next(&mut socket) => match heard {
+                Some(FromServer::Guest { guest }) => {
+                    let (sender, inbox) = mpsc::channel(QUEUE);
+                    guests.insert(guest, sender);
+                    let correspondent = Correspondent { guest: Some(guest), inbox, outbox: outbox.clone() };
+                    if new.try_send(correspondent).is_err() {
+                        guests.remove(&guest);
+                    }
+                }
+                Some(FromServer::Message { guest: Some(guest), message }) => {
+                    if guests.get(&guest).is_some_and(|inbox| inbox.try_send(message).is_err()) {
+                        guests.remove(&guest);
+                    }
+                }
+                Some(FromServer::Left { guest: Some(guest) }) => drop(guests.remove(&guest)),
+                Some(_) => {}
+                None => return,
+            },
+            Some((guest, message)) = out.recv() => {
+                let text = match message {
+                    Some(message) => serde_json::json!({ "to": guest, "message": message }),
+                    None => serde_json::json!({ "drop": guest }),
+                };
+                if socket.send(Message::text(text.to_string())).await.is_err() {
+                    return;
+                }
+            }
+            () = new.closed() => {
+                let _ = socket.close(None).await;
+                return;
+            }
+        }
+    }
+}
+
+/// Serves a guest's socket until the server, the host or the guest is gone.
+async fn attend_as_guest(mut socket: Socket, new: mpsc::Sender<Correspondent>) {
+    let (outbox, mut out) = mpsc::channel::<(Option<u32>, Option<Value>)>(QUEUE);
+    let (sender, inbox) = mpsc::channel(QUEUE);
+    let host = Correspondent {
+        guest: None,
+        inbox,
+        outbox,
+    };
+    if new.send(host).await.is_err() {
+        return;
+    }
+    loop {
+        tokio::select! {
+            heard = next(&mut socket) => match heard {
+                Some(FromServer::Message { message, .. }) => {
+                    if sender.try_send(message).is_err() {
+                        return;
+                    }
+                }
+                _ => return,
+            },
+            said = out.recv() => match said {
+                Some((_, Some(message))) => {
+                    let text = serde_json::json!({ "message": message }).to_string();
+                    if socket.send(Message::text(text)).await.is_err() {
+                        return;
+                    }
+                }
+                _ => {
+                    let _ = socket.close(None).await;
+                    return;
+                }
+            },
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! What every subcommand runs on.
+
+use std::process::ExitCode;
+
+use visavis::{Endpoint, Settings};
+
+use crate::exit::Exit;
+
+/// Sockets for the connections of this process.
+pub(crate) fn endpoint() -> Result<Endpoint, visavis::Error> {
+    let mut settings = Settings::default();
+    // The other side may be on this very machine.
+    settings.interfaces.loopback = true;
+    Endpoint::new(settings)
+}
+
+/// Runs a subcommand to its end.
+pub(crate) fn block_on(command: impl Future<Output = Exit>) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    match runtime {
+        Ok(runtime) => {
+            let exit = runtime.block_on(command);
+            // A thread may be waiting for a terminal that says nothing more.
+            runtime.shutdown_background();
+            exit.into()
+        }
+        Err(error) => {
+            eprintln!("cannot start: {error}");
+            Exit::Failure.into()
+        }
+    }
+}

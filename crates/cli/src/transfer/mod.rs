@@ -1,0 +1,77 @@
+//! Files over a data channel: what is sent, how it is resumed, how it is verified.
+//!
+//! One ordered, reliable channel. Text messages are JSON ([`message::Message`]); binary messages are
+//! the bytes of the entry that was begun last. The sender offers its entries, the receiver says what it
+//! has of them already and accepts, the sender streams the rest; each entry ends with its digest
+//! ([`digest`]) and is acknowledged. What lives here: that protocol, files, progress. What does not:
+//! how the two ends met (`pairing`).
+
+pub(crate) mod digest;
+pub(crate) mod message;
+pub(crate) mod path;
+pub(crate) mod progress;
+pub(crate) mod rate;
+pub(crate) mod receive;
+pub(crate) mod send;
+pub(crate) mod source;
+pub(crate) mod store;
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use visavis::{ConnectionState, DataChannel, Event, PeerConnection};
+
+/// Bytes per binary message.
+pub(crate) const MESSAGE: usize = 64 << 10;
+/// How long a connection may be without its peer before it is given up.
+const PATIENCE: Duration = Duration::from_secs(12);
+
+/// Closes the connection when its peer is gone, so that whoever waits on a channel of it wakes up.
+/// Ends with the result.
+pub(crate) fn watch(connection: PeerConnection) -> Watch {
+    let task = tokio::spawn(async move {
+        let mut gone = false;
+        loop {
+            let event = if gone {
+                match tokio::time::timeout(PATIENCE, connection.next_event()).await {
+                    Ok(event) => event,
+                    Err(_) => break,
+                }
+            } else {
+                connection.next_event().await
+            };
+            match event {
+                Some(Event::ConnectionState(state)) => match state {
+                    ConnectionState::Failed | ConnectionState::Closed => break,
+                    state => gone = state == ConnectionState::Disconnected,
+                },
+                Some(_) => {}
+                None => break,
+            }
+        }
+        connection.close();
+    });
+    Watch(task)
+}
+
+/// A watch that is being kept.
+#[derive(Debug)]
+pub(crate) struct Watch(tokio::task::JoinHandle<()>);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// A message that has come already; `None` if none has.
+async fn try_recv(channel: &mut DataChannel) -> Option<Option<visavis::Message>> {
+    let mut received = pin!(channel.recv());
+    poll_fn(|cx| match received.as_mut().poll(cx) {
+        Poll::Ready(message) => Poll::Ready(Some(message)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}

@@ -1,0 +1,247 @@
+//! `visavis send` and `visavis receive`, as their users run them.
+
+mod common;
+
+use std::fs;
+use std::io::Write;
+use std::process::Stdio;
+
+use common::{Running, noise, receive, rendezvous, send, visavis};
+use tempfile::tempdir;
+
+#[test]
+fn a_directory_arrives_as_it_was() {
+    let (from, to, server) = (tempdir().unwrap(), tempdir().unwrap(), rendezvous());
+    let photos = from.path().join("photos");
+    fs::create_dir_all(photos.join("2026/empty")).unwrap();
+    let big = noise(3_500_000);
+    fs::write(photos.join("2026/big.bin"), &big).unwrap();
+    fs::write(photos.join("ü.txt"), "text").unwrap();
+    fs::write(photos.join("nothing"), "").unwrap();
+    for number in 0..200 {
+        fs::write(photos.join(format!("{number}")), format!("{number}")).unwrap();
+    }
+    let (mut sender, code, _) = send(&server, &["photos"], from.path());
+    let received = receive(&server, &[&code], to.path());
+    assert!(received.status.success(), "{received:?}");
+    assert_eq!(sender.code(), Some(0));
+    let arrived = to.path().join("photos");
+    assert_eq!(fs::read(arrived.join("2026/big.bin")).unwrap(), big);
+    assert_eq!(fs::read_to_string(arrived.join("ü.txt")).unwrap(), "text");
+    assert_eq!(fs::read(arrived.join("nothing")).unwrap(), b"");
+    assert_eq!(fs::read_to_string(arrived.join("199")).unwrap(), "199");
+    assert!(arrived.join("2026/empty").is_dir());
+    assert_eq!(
+        fs::read_dir(to.path()).unwrap().count(),
+        1,
+        "nothing else is left"
+    );
+}
+
+#[test]
+fn a_link_is_as_good_as_a_code_and_several_receive() {
+    let (from, server) = (tempdir().unwrap(), rendezvous());
+    fs::write(from.path().join("a"), noise(500_000)).unwrap();
+    let (mut sender, code, link) = send(&server, &["--receivers", "2", "a"], from.path());
+    for invitation in [&link, &code] {
+        let to = tempdir().unwrap();
+        let received = receive(&server, &[invitation], to.path());
+        assert!(received.status.success(), "{received:?}");
+        assert_eq!(fs::read(to.path().join("a")).unwrap(), noise(500_000));
+    }
+    assert_eq!(sender.code(), Some(0));
+}
+
+#[test]
+fn a_wrong_code_gets_nothing_and_too_many_end_it() {
+    let (from, to, server) = (tempdir().unwrap(), tempdir().unwrap(), rendezvous());
+    fs::write(from.path().join("a"), "secret").unwrap();
+    let (mut sender, code, _) = send(&server, &["a"], from.path());
+    let slot = code.split('-').next().unwrap();
+    let wrong = format!("{slot}-zebra-zebra-zebra");
+    for _ in 0..5 {
+        let refused = receive(&server, &[&wrong], to.path());
+        assert_eq!(refused.status.code(), Some(3), "{refused:?}");
+    }
+    assert_eq!(sender.code(), Some(3));
+    let gone = receive(&server, &[&code], to.path());
+    assert_ne!(gone.status.code(), Some(0), "{gone:?}");
+    assert_eq!(fs::read_dir(to.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn nobody_under_the_code_is_told_at_once() {
+    let (to, server) = (tempdir().unwrap(), rendezvous());
+    let refused = receive(&server, &["1234-zebra-zebra-zebra"], to.path());
+    assert_eq!(refused.status.code(), Some(3), "{refused:?}");
+    let text = String::from_utf8(refused.stderr).unwrap();
+    assert!(text.contains("nobody waits under this code"), "{text}");
+    let typo = receive(&server, &["1234-zebrah"], to.path());
+    assert_eq!(typo.status.code(), Some(3));
+    assert!(
+        String::from_utf8(typo.stderr)
+            .unwrap()
+            .contains("did you mean")
+    );
+    let nowhere = receive("http://127.0.0.1:9", &["1234-zebra"], to.path());
+    assert_eq!(nowhere.status.code(), Some(4), "{nowhere:?}");
+}
+
+#[test]
+fn a_receiver_that_was_killed_goes_on_where_it_was() {
+    let (from, to, server) = (tempdir().unwrap(), tempdir().unwrap(), rendezvous());
+    let data = noise(24 << 20);
+    fs::write(from.path().join("big"), &data).unwrap();
+    let (mut sender, code, _) = send(&server, &["--rate", "8M", "big"], from.path());
+    let arguments = ["receive", "--json", "--server", &server, &code];
+    let mut receiver = Running::start(visavis(&arguments, to.path()));
+    receiver.event("begin");
+    // Killed as soon as there is something to go on with.
+    while partial(to.path()) < 3 << 20 {
+        std::thread::yield_now();
+    }
+    receiver.kill();
+    assert!(
+        !to.path().join("big").exists(),
+        "no partial file passes for the whole"
+    );
+    let mut again = Running::start(visavis(&arguments, to.path()));
+    let have = again.event("begin")["have"].as_u64().unwrap();
+    assert!(have >= 2 << 20, "{have}");
+    again.event("received");
+    assert_eq!(again.code(), Some(0));
+    assert_eq!(sender.code(), Some(0));
+    assert_eq!(fs::read(to.path().join("big")).unwrap(), data);
+}
+
+/// Bytes of the unfinished transfer in a directory.
+fn partial(directory: &std::path::Path) -> u64 {
+    let entries = fs::read_dir(directory).unwrap().flatten();
+    let sizes = entries.filter_map(|entry| fs::metadata(entry.path().join("tree/big")).ok());
+    sizes.map(|metadata| metadata.len()).sum()
+}
+
+#[test]
+fn a_sender_that_was_killed_goes_on_with_its_code() {
+    let (from, to, server) = (tempdir().unwrap(), tempdir().unwrap(), rendezvous());
+    let data = noise(24 << 20);
+    fs::write(from.path().join("big"), &data).unwrap();
+    let (mut sender, code, _) = send(&server, &["--rate", "8M", "big"], from.path());
+    let arguments = ["receive", "--json", "--server", &server, &code];
+    let mut receiver = Running::start(visavis(&arguments, to.path()));
+    receiver.event("begin");
+    while partial(to.path()) < 3 << 20 {
+        std::thread::yield_now();
+    }
+    sender.kill();
+    let (mut sender, again, _) = send(&server, &["--code", &code, "big"], from.path());
+    assert_eq!(again, code);
+    // The receiver comes back by itself.
+    let have = receiver.event("begin")["have"].as_u64().unwrap();
+    assert!(have >= 2 << 20, "{have}");
+    assert_eq!(receiver.code(), Some(0));
+    assert_eq!(sender.code(), Some(0));
+    assert_eq!(fs::read(to.path().join("big")).unwrap(), data);
+}
+
+#[test]
+fn what_changed_since_is_sent_anew() {
+    let (from, to, server) = (tempdir().unwrap(), tempdir().unwrap(), rendezvous());
+    let mut data = noise(24 << 20);
+    fs::write(from.path().join("big"), &data).unwrap();
+    let (mut sender, code, _) = send(&server, &["--rate", "8M", "big"], from.path());
+    let arguments = ["receive", "--json", "--server", &server, &code];
+    let mut receiver = Running::start(visavis(&arguments, to.path()));
+    receiver.event("begin");
+    while partial(to.path()) < 3 << 20 {
+        std::thread::yield_now();
+    }
+    receiver.kill();
+    sender.kill();
+    data[17] ^= 1;
+    fs::write(from.path().join("big"), &data).unwrap();
+    let (mut sender, code, _) = send(&server, &["big"], from.path());
+    let received = receive(&server, &[&code], to.path());
+    assert!(received.status.success(), "{received:?}");
+    assert_eq!(sender.code(), Some(0));
+    assert!(fs::read(to.path().join("big")).unwrap() == data);
+}
+
+#[test]
+fn standard_input_becomes_standard_output() {
+    let (here, server) = (tempdir().unwrap(), rendezvous());
+    let data = noise(1_000_000);
+    let arguments = ["send", "--quiet", "--server", &server, "--name", "x", "-"];
+    let mut sender = visavis(&arguments, here.path())
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut code = String::new();
+    let stdout = sender.stdout.take().unwrap();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut code).unwrap();
+    let mut input = sender.stdin.take().unwrap();
+    let sent = data.clone();
+    let feeder = std::thread::spawn(move || input.write_all(&sent).unwrap());
+    let arguments = [
+        "receive",
+        "--quiet",
+        "--server",
+        &server,
+        "-o",
+        "-",
+        code.trim(),
+    ];
+    let received = visavis(&arguments, here.path()).output().unwrap();
+    feeder.join().unwrap();
+    assert!(received.status.success(), "{received:?}");
+    assert!(received.stdout == data);
+    assert!(sender.wait().unwrap().success());
+}
+
+#[test]
+fn nothing_is_overwritten_unless_told() {
+    let (from, to, server) = (tempdir().unwrap(), tempdir().unwrap(), rendezvous());
+    fs::write(from.path().join("a.txt"), "new").unwrap();
+    fs::write(to.path().join("a.txt"), "old").unwrap();
+    let (mut sender, code, _) = send(&server, &["--receivers", "3", "a.txt"], from.path());
+    let refused = receive(&server, &[&code], to.path());
+    assert_eq!(refused.status.code(), Some(6), "{refused:?}");
+    assert_eq!(fs::read_to_string(to.path().join("a.txt")).unwrap(), "old");
+    assert!(
+        receive(&server, &["--rename", &code], to.path())
+            .status
+            .success()
+    );
+    assert_eq!(
+        fs::read_to_string(to.path().join("a (2).txt")).unwrap(),
+        "new"
+    );
+    assert!(
+        receive(&server, &["--overwrite", &code], to.path())
+            .status
+            .success()
+    );
+    assert_eq!(fs::read_to_string(to.path().join("a.txt")).unwrap(), "new");
+    let named = to.path().join("b.txt");
+    let output = ["-o", named.to_str().unwrap(), &code];
+    assert!(receive(&server, &output, to.path()).status.success());
+    assert_eq!(fs::read_to_string(named).unwrap(), "new");
+    assert_eq!(sender.code(), Some(0));
+}
+
+#[test]
+fn what_cannot_be_sent_is_told_before_anything_starts() {
+    let (from, server) = (tempdir().unwrap(), rendezvous());
+    let run = |path: &str| {
+        let output = visavis(&["send", "--server", &server, path], from.path()).output();
+        output.unwrap()
+    };
+    let missing = run("missing");
+    assert_eq!(missing.status.code(), Some(6));
+    assert!(
+        String::from_utf8(missing.stderr)
+            .unwrap()
+            .contains("cannot read missing")
+    );
+    assert_eq!(run("/dev/null").status.code(), Some(6));
+}
