@@ -289,7 +289,7 @@ impl Rendezvous {
     }
 
     /// What a host said. False if it is to be cut off.
-    fn from_host(&self, name: &str, text: &str) -> bool {
+    fn hear_host(&self, name: &str, text: &str) -> bool {
         let Ok(said) = serde_json::from_str::<FromHost>(text) else {
             return false;
         };
@@ -318,7 +318,7 @@ impl Rendezvous {
     }
 
     /// What a guest said. False if it is to be cut off.
-    fn from_guest(&self, name: &str, number: u32, text: &str) -> bool {
+    fn hear_guest(&self, name: &str, number: u32, text: &str) -> bool {
         let Ok(said) = serde_json::from_str::<FromGuest>(text) else {
             return false;
         };
@@ -348,7 +348,7 @@ impl Rendezvous {
                     ice_servers,
                 };
                 let _ = outbox.try_send(welcome);
-                let hear = |text: &str| self.from_host(&slot, text);
+                let hear = |text: &str| self.hear_host(&slot, text);
                 converse(socket, inbox, &self.shared.limits, hear).await;
                 self.leave_host(&slot, &outbox);
             }
@@ -362,7 +362,7 @@ impl Rendezvous {
         let _ = outbox.try_send(Out::Joined { ice_servers });
         match self.join(&slot, outbox) {
             Ok(number) => {
-                let hear = |text: &str| self.from_guest(&slot, number, text);
+                let hear = |text: &str| self.hear_guest(&slot, number, text);
                 converse(socket, inbox, &self.shared.limits, hear).await;
                 self.leave_guest(&slot, number);
             }
