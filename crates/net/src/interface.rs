@@ -465,4 +465,29 @@ mod tests {
         assert_eq!(change.added, [address("wlan0", "10.0.1.1")]);
         assert_eq!(change.removed, [address("eth0", "10.0.0.1")]);
     }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_kernel_tells_of_addresses_that_come_and_go() {
+        use crate::namespace::{alone, ip};
+
+        alone(async || {
+            let mut watcher = InterfaceWatcher::new(InterfaceFilter::default()).unwrap();
+            assert_eq!(watcher.addresses().count(), 1);
+            for (command, added) in [("add", 1), ("del", 0)] {
+                ip(&format!("addr {command} 10.77.0.2/32 dev lo"));
+                // Well before the next look of those whom nobody tells.
+                let change = tokio::time::timeout(InterfaceWatcher::POLL / 2, watcher.changed())
+                    .await
+                    .expect("told at once")
+                    .unwrap();
+                assert_eq!(
+                    (change.added.len(), change.removed.len()),
+                    (added, 1 - added)
+                );
+                let changed = change.added.iter().chain(&change.removed).next().unwrap();
+                assert_eq!(changed.ip, IpAddr::from([10, 77, 0, 2]));
+            }
+        });
+    }
 }

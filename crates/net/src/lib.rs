@@ -9,6 +9,8 @@
 pub mod interface;
 pub mod mdns;
 pub mod mux;
+#[cfg(all(test, target_os = "linux"))]
+mod namespace;
 #[cfg(feature = "port-mapping")]
 pub mod portmap;
 pub mod tcp;

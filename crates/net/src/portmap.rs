@@ -25,6 +25,8 @@ pub struct PortMapOptions {
     pub timeout: Duration,
     /// Try UPnP-IGD when PCP and NAT-PMP do not answer. Default yes.
     pub upnp: bool,
+    /// Where UPnP routers are searched; the group 239.255.255.250:1900 if `None`.
+    pub upnp_search: Option<SocketAddr>,
 }
 
 impl Default for PortMapOptions {
@@ -34,6 +36,7 @@ impl Default for PortMapOptions {
             lifetime: Duration::from_secs(3600),
             timeout: Duration::from_secs(2),
             upnp: true,
+            upnp_search: None,
         }
     }
 }
@@ -198,6 +201,9 @@ async fn ask_upnp(
 ) -> Result<PortMapping, String> {
     let mut search = igd_next::SearchOptions::default();
     search.bind_addr = SocketAddr::new(local.ip(), 0);
+    if let Some(address) = options.upnp_search {
+        search.broadcast_address = address;
+    }
     search.timeout = Some(options.timeout);
     search.single_search_timeout = Some(options.timeout);
     let words = |error: &dyn fmt::Display| format!("UPnP: {error}");
@@ -244,7 +250,8 @@ mod tests {
     use std::net::{Ipv4Addr, SocketAddr};
     use std::time::Duration;
 
-    use tokio::net::UdpSocket;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, UdpSocket};
 
     use super::{MappedProtocol, PortMapError, PortMapOptions, PortMapping, gateway_of};
 
@@ -266,6 +273,142 @@ mod tests {
             };
             socket.send_to(&answer, from).await.unwrap();
         }
+    }
+
+    /// A router that knows PCP (RFC 6887) and gives port 4343 of 203.0.113.8.
+    async fn pcp_router(socket: UdpSocket) {
+        let mut buffer = [0; 1100];
+        while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
+            // Section 11.1: a MAP request has 60 bytes; sections 7.2 and 11.1: so has its answer.
+            assert!(
+                length >= 60 && buffer[..2] == [2, 1],
+                "{:?}",
+                &buffer[..length]
+            );
+            let mut answer = vec![0; 60];
+            answer[..4].copy_from_slice(&[2, 0x81, 0, 0]);
+            answer[4..8].copy_from_slice(&buffer[4..8]);
+            answer[11] = 9;
+            // Nonce, protocol and internal port as asked for.
+            answer[24..42].copy_from_slice(&buffer[24..42]);
+            answer[42..44].copy_from_slice(&4343u16.to_be_bytes());
+            answer[44..].copy_from_slice(&Ipv4Addr::new(203, 0, 113, 8).to_ipv6_mapped().octets());
+            socket.send_to(&answer, from).await.unwrap();
+        }
+    }
+
+    /// A router that knows UPnP-IGD version 2 and gives port 4444 of 203.0.113.9: its search answers on
+    /// `search`, its pages and its actions are at `pages`.
+    async fn upnp_router(search: UdpSocket, pages: TcpListener) {
+        let at = pages.local_addr().unwrap();
+        let answers = async {
+            let mut buffer = [0; 1024];
+            while let Ok((_, from)) = search.recv_from(&mut buffer).await {
+                let answer = format!("HTTP/1.1 200 OK\r\nLOCATION: http://{at}/d.xml\r\n\r\n");
+                search.send_to(answer.as_bytes(), from).await.unwrap();
+            }
+        };
+        let serve = async {
+            while let Ok((mut stream, _)) = pages.accept().await {
+                let mut request = String::new();
+                let mut buffer = [0; 4096];
+                // A request's body is XML; one without a body ends with an empty line.
+                while !request.ends_with("</s:Envelope>") && !request.starts_with("GET") {
+                    let length = stream.read(&mut buffer).await.unwrap();
+                    request += std::str::from_utf8(&buffer[..length]).unwrap();
+                }
+                let action = |name: &str, result: &str| {
+                    format!(
+                        "<s:Envelope xmlns:s=\"s\" xmlns:u=\"u\"><s:Body><u:{name}Response>{result}</u:{name}Response></s:Body></s:Envelope>"
+                    )
+                };
+                let body = if request.starts_with("GET /d.xml") {
+                    "<root><device><serviceList><service><serviceType>urn:schemas-upnp-org:service:WANIPConnection:1</serviceType><SCPDURL>/s.xml</SCPDURL><controlURL>/c</controlURL></service></serviceList></device></root>".to_owned()
+                } else if request.starts_with("GET /s.xml") {
+                    let argument = |name| {
+                        format!("<argument><name>{name}</name><direction>in</direction></argument>")
+                    };
+                    let arguments = ["NewProtocol", "NewInternalPort", "NewInternalClient"]
+                        .map(argument)
+                        .concat();
+                    let named = |name| {
+                        format!(
+                            "<action><name>{name}</name><argumentList>{arguments}</argumentList></action>"
+                        )
+                    };
+                    format!(
+                        "<scpd><actionList>{}{}</actionList></scpd>",
+                        named("AddAnyPortMapping"),
+                        named("DeletePortMapping")
+                    )
+                } else if request.contains("GetExternalIPAddress") {
+                    action(
+                        "GetExternalIPAddress",
+                        "<NewExternalIPAddress>203.0.113.9</NewExternalIPAddress>",
+                    )
+                } else if request.contains("AddAnyPortMapping") {
+                    assert!(request.contains("<NewInternalPort>5000<"), "{request}");
+                    action(
+                        "AddAnyPortMapping",
+                        "<NewReservedPort>4444</NewReservedPort>",
+                    )
+                } else {
+                    action("DeletePortMapping", "")
+                };
+                let answer = format!(
+                    "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                    body.len()
+                );
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        };
+        tokio::join!(answers, serve);
+    }
+
+    #[tokio::test]
+    async fn pcp_gives_a_port() {
+        let gateway = Ipv4Addr::new(127, 0, 0, 8);
+        let Ok(socket) = UdpSocket::bind((gateway, 5351)).await else {
+            eprintln!("skipped: {gateway}:5351 is taken");
+            return;
+        };
+        let router = tokio::spawn(pcp_router(socket));
+        let options = PortMapOptions {
+            gateway: Some(gateway),
+            ..PortMapOptions::default()
+        };
+        let local = SocketAddr::from(([127, 0, 0, 1], 5000));
+        let mapping = PortMapping::request(MappedProtocol::Udp, local, &options)
+            .await
+            .unwrap();
+        let external = SocketAddr::from(([203, 0, 113, 8], 4343));
+        assert_eq!(mapping.external(), external);
+        router.abort();
+    }
+
+    /// The library trusts no router on a loopback address.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn upnp_gives_a_port_where_nothing_else_is_spoken() {
+        crate::namespace::alone(async || {
+            let any = (Ipv4Addr::new(10, 77, 0, 1), 0);
+            let search = UdpSocket::bind(any).await.unwrap();
+            let options = PortMapOptions {
+                gateway: Some(any.0),
+                upnp_search: Some(search.local_addr().unwrap()),
+                ..PortMapOptions::default()
+            };
+            let pages = TcpListener::bind(any).await.unwrap();
+            let router = tokio::spawn(upnp_router(search, pages));
+            let local = SocketAddr::from((any.0, 5000));
+            let mapping = PortMapping::request(MappedProtocol::Tcp, local, &options)
+                .await
+                .unwrap();
+            let external = SocketAddr::from(([203, 0, 113, 9], 4444));
+            assert_eq!(mapping.external(), external);
+            mapping.release().await;
+            router.abort();
+        });
     }
 
     #[tokio::test]

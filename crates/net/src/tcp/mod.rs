@@ -1,5 +1,8 @@
 //! Messages over byte streams: RFC 4571 frames between ICE agents (RFC 6544 section 3), and messages by
-//! their own lengths towards TURN servers (RFC 8656 section 12.5).
+//! their own lengths towards TURN servers (RFC 8656 section 12.5); the port that agents share for connections
+//! of their peers ([`TcpPort`]), and connections from a chosen port ([`connect`]).
+
+mod port;
 
 use std::io;
 use std::ops::Range;
@@ -7,6 +10,8 @@ use std::ops::Range;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use visavis_datagram::Transmit;
 use visavis_stun::{PacketKind, StreamDecoder, StreamFraming, classify, pad_to_word};
+
+pub use port::{AcceptedStream, TcpPort, TcpPortOptions, TcpPortStats, connect};
 
 /// The largest frame in bytes, its length prefix not counted.
 pub const MAX_FRAME: usize = u16::MAX as usize;
