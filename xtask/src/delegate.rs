@@ -5,17 +5,20 @@ use std::process::{Command, ExitCode};
 
 /// Runs an example of a crate of this workspace, in release.
 pub(crate) fn example(package: &str, example: &str, arguments: &[String]) -> ExitCode {
+    run_example(package, example, &["--release"], arguments)
+}
+
+/// Runs an example whose figures are of virtual time: a quick run is spared the building in release.
+pub(crate) fn simulation(package: &str, example: &str, arguments: &[String]) -> ExitCode {
+    let quick = arguments.iter().any(|argument| argument == "--quick");
+    let profile: &[&str] = if quick { &[] } else { &["--release"] };
+    run_example(package, example, profile, arguments)
+}
+
+fn run_example(package: &str, example: &str, profile: &[&str], arguments: &[String]) -> ExitCode {
     let mut command = cargo();
-    command.args([
-        "run",
-        "--quiet",
-        "--release",
-        "--package",
-        package,
-        "--example",
-        example,
-        "--",
-    ]);
+    command.args(["run", "--quiet"]).args(profile);
+    command.args(["--package", package, "--example", example, "--"]);
     run(command.args(arguments))
 }
 

@@ -91,7 +91,7 @@ fn main() -> ExitCode {
         Command::Fuzz { minutes, targets } => fuzz::run(minutes, &targets),
         Command::Interop { peers } => interop::run(&peers),
         Command::NatMatrix { arguments } => {
-            delegate::example("visavis-ice", "nat_matrix", &arguments)
+            delegate::simulation("visavis-ice", "nat_matrix", &arguments)
         }
         Command::HandshakeTable { arguments } => {
             delegate::example("visavis-dtls", "handshake_table", &arguments)
@@ -102,6 +102,10 @@ fn main() -> ExitCode {
             delegate::example("visavis-peer", "setup_table", &arguments)
         }
         Command::AgentCost { arguments } => {
+            delegate::example("visavis-ice", "agent_cost", &arguments)
+        }
+        // Its peers have no idle agents to compare with: a table of its own.
+        Command::Bench { name, arguments } if name == "ice" => {
             delegate::example("visavis-ice", "agent_cost", &arguments)
         }
         Command::Bench { name, arguments } => delegate::bench(&name, &arguments),

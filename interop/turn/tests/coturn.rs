@@ -1,84 +1,16 @@
 //! Our client against coturn's server, over real loopback UDP, TCP and TLS.
 
 use std::net::{SocketAddr, UdpSocket};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use interop_turn::address;
+use interop_turn::coturn::Coturn;
 use interop_turn::link::Link;
-use interop_turn::{address, free_port, program};
 use visavis_datagram::{Protocol, Random, TransmitBuf};
 use visavis_turn::client::{Client, ClientConfig, Event, Failure, Families, Received};
 
-/// A `turnserver` that ends with the test.
-struct Coturn {
-    process: Child,
-    plain: SocketAddr,
-    tls: SocketAddr,
-}
-
-impl Drop for Coturn {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
 fn start(extra: &[&str]) -> Option<Coturn> {
-    let program = program("turnserver")?;
-    let (port, tls_port) = (free_port(), free_port());
-    let folder = std::env::temp_dir().join(format!("visavis-coturn-{port}"));
-    std::fs::create_dir_all(&folder).expect("a folder");
-    let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
-    std::fs::write(folder.join("cert.pem"), key.cert.pem()).expect("write");
-    std::fs::write(folder.join("key.pem"), key.signing_key.serialize_pem()).expect("write");
-    let process = Command::new(program)
-        .current_dir(&folder)
-        .args(["-n", "--no-cli", "--log-file=stdout", "--simple-log"])
-        .args([
-            "-L",
-            "127.0.0.1",
-            "-E",
-            "127.0.0.1",
-            "--allow-loopback-peers",
-        ])
-        .args([
-            "--lt-cred-mech",
-            "-u",
-            "alice:correct horse",
-            "-r",
-            "example.org",
-        ])
-        .args([
-            "--cert",
-            "cert.pem",
-            "--pkey",
-            "key.pem",
-            "--pidfile",
-            "turn.pid",
-        ])
-        .arg(format!("--listening-port={port}"))
-        .arg(format!("--tls-listening-port={tls_port}"))
-        .args(["--userdb", "turn.db"])
-        .args(extra)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("turnserver starts");
-    let coturn = Coturn {
-        process,
-        plain: address(&format!("127.0.0.1:{port}")),
-        tls: address(&format!("127.0.0.1:{tls_port}")),
-    };
-    // It listens when it accepts a connection.
-    let start = Instant::now();
-    while std::net::TcpStream::connect(coturn.tls).is_err() {
-        assert!(
-            start.elapsed() < Duration::from_secs(20),
-            "turnserver does not listen"
-        );
-        std::thread::yield_now();
-    }
-    Some(coturn)
+    Coturn::start([127, 0, 0, 1].into(), extra)
 }
 
 struct Session {
