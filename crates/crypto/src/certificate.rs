@@ -20,6 +20,9 @@ use crate::{
     SigningKey,
 };
 
+/// The curve P-224 (RFC 5480 section 2.1.1.1).
+const SECP224R1: oid::Oid<'static> = oid::asn1_rs::oid!(1.3.132.0.33);
+
 /// What goes into a self-signed certificate.
 #[derive(Debug, Clone)]
 pub struct SelfSigned {
@@ -215,6 +218,8 @@ impl PeerCertificate {
                 KeyAlgorithm::EcdsaP256
             } else if curve == oid::OID_NIST_EC_P384 {
                 KeyAlgorithm::EcdsaP384
+            } else if curve == SECP224R1 {
+                KeyAlgorithm::EcdsaP224
             } else {
                 return Err(Error::Unsupported);
             }
@@ -279,7 +284,8 @@ impl PublicKeyData for Signer<'_> {
             KeyAlgorithm::EcdsaP256 => &rcgen::PKCS_ECDSA_P256_SHA256,
             KeyAlgorithm::EcdsaP384 => &rcgen::PKCS_ECDSA_P384_SHA384,
             KeyAlgorithm::Ed25519 => &rcgen::PKCS_ED25519,
-            KeyAlgorithm::Rsa => &rcgen::PKCS_RSA_SHA256,
+            // P-224 is never our own key's.
+            KeyAlgorithm::Rsa | KeyAlgorithm::EcdsaP224 => &rcgen::PKCS_RSA_SHA256,
         }
     }
 }
@@ -290,7 +296,7 @@ impl rcgen::SigningKey for Signer<'_> {
             KeyAlgorithm::EcdsaP256 => SignatureScheme::EcdsaSecp256r1Sha256,
             KeyAlgorithm::EcdsaP384 => SignatureScheme::EcdsaSecp384r1Sha384,
             KeyAlgorithm::Ed25519 => SignatureScheme::Ed25519,
-            KeyAlgorithm::Rsa => SignatureScheme::RsaPkcs1Sha256,
+            KeyAlgorithm::Rsa | KeyAlgorithm::EcdsaP224 => SignatureScheme::RsaPkcs1Sha256,
         };
         self.0
             .sign(scheme, message)

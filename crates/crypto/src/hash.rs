@@ -98,6 +98,7 @@ pub struct Output {
 }
 
 impl Output {
+    #[inline]
     pub(crate) fn new(value: &[u8]) -> Self {
         let mut bytes = [0; 64];
         bytes[..value.len()].copy_from_slice(value);
@@ -109,6 +110,7 @@ impl Output {
 }
 
 impl AsRef<[u8]> for Output {
+    #[inline]
     fn as_ref(&self) -> &[u8] {
         &self.bytes[..self.len]
     }
@@ -117,6 +119,7 @@ impl AsRef<[u8]> for Output {
 impl std::ops::Deref for Output {
     type Target = [u8];
 
+    #[inline]
     fn deref(&self) -> &[u8] {
         self.as_ref()
     }

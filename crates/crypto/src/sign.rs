@@ -10,10 +10,12 @@ use aws_lc_rs::signature::{
     self, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair as _, RsaEncoding,
     UnparsedPublicKey, VerificationAlgorithm,
 };
+use p224::ecdsa::VerifyingKey;
+use p224::ecdsa::signature::hazmat::PrehashVerifier as _;
 use visavis_datagram::Random;
 use zeroize::Zeroizing;
 
-use crate::Error;
+use crate::{Error, HashAlgorithm};
 
 /// How a signature is made (RFC 8446 section 4.2.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -82,11 +84,14 @@ impl SignatureScheme {
     }
 
     /// Whether TLS 1.2 lets a peer with a key of `algorithm` sign a handshake so: hash and curve
-    /// are independent.
+    /// are independent, so that a key on P-224 can sign too.
     pub const fn is_for_tls12(self, algorithm: KeyAlgorithm) -> bool {
         match self {
             Self::EcdsaSecp256r1Sha256 | Self::EcdsaSecp384r1Sha384 => {
-                matches!(algorithm, KeyAlgorithm::EcdsaP256 | KeyAlgorithm::EcdsaP384)
+                matches!(
+                    algorithm,
+                    KeyAlgorithm::EcdsaP256 | KeyAlgorithm::EcdsaP384 | KeyAlgorithm::EcdsaP224
+                )
             }
             Self::Ed25519 => matches!(algorithm, KeyAlgorithm::Ed25519),
             _ => matches!(algorithm, KeyAlgorithm::Rsa),
@@ -94,8 +99,7 @@ impl SignatureScheme {
     }
 }
 
-/// The kinds of signature keys. P-224 and P-521 are refused: TLS 1.3 has no scheme for the first,
-/// browsers make neither.
+/// The kinds of signature keys. P-521 is refused: nobody in WebRTC makes a certificate with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum KeyAlgorithm {
@@ -103,6 +107,8 @@ pub enum KeyAlgorithm {
     EcdsaP256,
     /// ECDSA on P-384.
     EcdsaP384,
+    /// ECDSA on P-224, of peers only: FFmpeg makes such a certificate where it is built with GnuTLS.
+    EcdsaP224,
     /// Ed25519.
     Ed25519,
     /// RSA of 2048 to 8192 bits.
@@ -126,12 +132,13 @@ impl SigningKey {
     /// the system, because the library takes no other source.
     ///
     /// # Errors
-    /// [`Error::Library`].
+    /// [`Error::Unsupported`] for P-224, which only peers have; [`Error::Library`].
     pub fn generate(algorithm: KeyAlgorithm, random: &mut Random) -> Result<Self, Error> {
         let pair = match algorithm {
             KeyAlgorithm::EcdsaP256 | KeyAlgorithm::EcdsaP384 => {
                 Pair::Ecdsa(generate_ecdsa(algorithm, random)?)
             }
+            KeyAlgorithm::EcdsaP224 => return Err(Error::Unsupported),
             KeyAlgorithm::Ed25519 => {
                 let seed = Zeroizing::new(random.bytes::<32>());
                 Pair::Ed25519(Ed25519KeyPair::from_seed_unchecked(&*seed).map_err(library)?)
@@ -218,6 +225,7 @@ impl SigningKey {
         match self.public.algorithm {
             KeyAlgorithm::EcdsaP256 => &[SignatureScheme::EcdsaSecp256r1Sha256],
             KeyAlgorithm::EcdsaP384 => &[SignatureScheme::EcdsaSecp384r1Sha384],
+            KeyAlgorithm::EcdsaP224 => &[],
             KeyAlgorithm::Ed25519 => &[SignatureScheme::Ed25519],
             KeyAlgorithm::Rsa => &[
                 SignatureScheme::RsaPssRsaeSha256,
@@ -314,6 +322,12 @@ impl PublicKey {
             (K::EcdsaP256, S::EcdsaSecp384r1Sha384) => &signature::ECDSA_P256_SHA384_ASN1,
             (K::EcdsaP384, S::EcdsaSecp256r1Sha256) => &signature::ECDSA_P384_SHA256_ASN1,
             (K::EcdsaP384, S::EcdsaSecp384r1Sha384) => &signature::ECDSA_P384_SHA384_ASN1,
+            (K::EcdsaP224, S::EcdsaSecp256r1Sha256) => {
+                return verify_p224(&self.bytes, HashAlgorithm::Sha256, message, signature);
+            }
+            (K::EcdsaP224, S::EcdsaSecp384r1Sha384) => {
+                return verify_p224(&self.bytes, HashAlgorithm::Sha384, message, signature);
+            }
             (K::Ed25519, S::Ed25519) => &signature::ED25519,
             (K::Rsa, S::RsaPkcs1Sha256) => &signature::RSA_PKCS1_2048_8192_SHA256,
             (K::Rsa, S::RsaPkcs1Sha384) => &signature::RSA_PKCS1_2048_8192_SHA384,
@@ -327,6 +341,20 @@ impl PublicKey {
             .verify(message, signature)
             .map_err(|_| Error::Authentication)
     }
+}
+
+/// P-224 is RustCrypto's: AWS-LC's interface for Rust has none.
+fn verify_p224(
+    public: &[u8],
+    hash: HashAlgorithm,
+    message: &[u8],
+    signature: &[u8],
+) -> Result<(), Error> {
+    let key = VerifyingKey::from_sec1_bytes(public).map_err(|_| Error::Authentication)?;
+    let signature =
+        p224::ecdsa::Signature::from_der(signature).map_err(|_| Error::Authentication)?;
+    key.verify_prehash(&hash.hash(message), &signature)
+        .map_err(|_| Error::Authentication)
 }
 
 fn generate_ecdsa(algorithm: KeyAlgorithm, random: &mut Random) -> Result<EcdsaKeyPair, Error> {

@@ -183,12 +183,48 @@ fn signatures_of_openssl_verify() {
     check!("rsa2048", 0x0401 "0401", 0x0501 "0501", 0x0601 "0601", 0x0804 "0804", 0x0805 "0805", 0x0806 "0806");
 }
 
+/// FFmpeg that is built with GnuTLS makes such certificates, and speaks DTLS 1.2 with them.
+#[test]
+fn a_peer_may_have_a_key_on_p_224_under_tls_1_2() {
+    let pem = include_str!("fixtures/p224.pem");
+    let der = x509_parser::pem::parse_x509_pem(pem.as_bytes()).unwrap().1;
+    let peer = PeerCertificate::parse(&der.contents).unwrap();
+    assert_eq!(peer.public_key().algorithm(), KeyAlgorithm::EcdsaP224);
+    for (scheme, signature) in [
+        (
+            SignatureScheme::EcdsaSecp256r1Sha256,
+            &include_bytes!("fixtures/p224.0403.sig")[..],
+        ),
+        (
+            SignatureScheme::EcdsaSecp384r1Sha384,
+            &include_bytes!("fixtures/p224.0503.sig")[..],
+        ),
+    ] {
+        assert!(scheme.is_for_tls12(KeyAlgorithm::EcdsaP224));
+        assert!(!scheme.is_for_tls13(KeyAlgorithm::EcdsaP224));
+        peer.verify(scheme, MESSAGE, signature).unwrap();
+        for byte in 0..signature.len() {
+            let mut forged = signature.to_vec();
+            forged[byte] ^= 1;
+            assert!(peer.verify(scheme, MESSAGE, &forged).is_err());
+        }
+        assert!(peer.verify(scheme, MESSAGE, &[]).is_err());
+    }
+    assert_eq!(
+        peer.verify(SignatureScheme::Ed25519, MESSAGE, &[]),
+        Err(Error::UnsuitableScheme)
+    );
+    // Ours may not.
+    let generated = SigningKey::generate(KeyAlgorithm::EcdsaP224, &mut Random::from_u64(1));
+    assert_eq!(generated.err(), Some(Error::Unsupported));
+}
+
 #[test]
 fn weak_and_unknown_keys_are_refused() {
-    // P-224 has no scheme in TLS 1.3.
+    // Not our own.
     assert_eq!(
         Certificate::from_pem(include_str!("fixtures/p224.pem")).unwrap_err(),
-        Error::Unsupported
+        Error::InvalidKey
     );
     // RSA below 2048 bits.
     let text = include_str!("fixtures/rsa1024.pem");
