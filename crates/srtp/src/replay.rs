@@ -24,6 +24,7 @@ const INLINE: usize = 16;
 const MAX: u32 = 1 << 15;
 
 impl Words {
+    #[inline]
     fn as_slice(&self) -> &[u64] {
         match self {
             Self::Inline { words, len } => &words[..*len],
@@ -31,6 +32,7 @@ impl Words {
         }
     }
 
+    #[inline]
     fn as_mut_slice(&mut self) -> &mut [u64] {
         match self {
             Self::Inline { words, len } => &mut words[..*len],
@@ -99,6 +101,7 @@ impl ReplayWindow {
 }
 
 /// The word of an index.
+#[inline]
 fn place(words: &[u64], index: u64) -> usize {
     (index / 64) as usize & (words.len() - 1)
 }

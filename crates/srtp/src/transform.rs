@@ -114,8 +114,7 @@ impl Transform {
                 let iv = salt.block(ssrc, index);
                 covered(packet, cover, |_, text| cipher.apply(&iv, text));
                 let rollover = ((index >> 16) as u32).to_be_bytes();
-                let tag = mac.sign(&[packet, &rollover]);
-                tail[..*tag_len].copy_from_slice(&tag[..*tag_len]);
+                write_tag(tail, &mac.sign(&[packet, &rollover]), *tag_len);
                 len + tag_len
             }
             Self::Gcm { key, salt } => {
@@ -190,7 +189,7 @@ impl Transform {
                 }
                 buf[len..len + RTCP_TRAILER].copy_from_slice(&trailer);
                 let (packet, tail) = buf.split_at_mut(len + RTCP_TRAILER);
-                tail[..*tag_len].copy_from_slice(&mac.sign(&[packet])[..*tag_len]);
+                write_tag(tail, &mac.sign(&[packet]), *tag_len);
                 len + RTCP_TRAILER + tag_len
             }
             Self::Gcm { key, salt } => {
@@ -281,6 +280,17 @@ impl fmt::Debug for Transform {
             Self::Counter { .. } => "Counter",
             Self::Gcm { .. } => "Gcm",
         })
+    }
+}
+
+/// Writes the first `len` bytes of a MAC.
+#[inline]
+fn write_tag(out: &mut [u8], mac: &[u8], len: usize) {
+    // A copy of known length is an instruction or two, one of unknown length a call.
+    if len == 10 {
+        out[..10].copy_from_slice(&mac[..10]);
+    } else {
+        out[..len].copy_from_slice(&mac[..len]);
     }
 }
 
