@@ -30,20 +30,30 @@ pub enum SchedulerKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PacketSizes {
     /// The size that every path is expected to carry, used from the start. Default 1188: with a
-    /// DTLS record, UDP, a TURN channel header and IPv6 it stays below the 1280 of RFC 8200.
+    /// DTLS record, a TURN channel header, UDP and IPv6 it stays below the 1280 of RFC 8200.
     pub base: usize,
-    /// The largest size to probe for (RFC 8899). Default equal to `base`, which turns probing off:
-    /// a chunk that has been sent cannot be cut smaller (its TSN is one), so that a path that
-    /// narrows under way (a handover) would need IP fragmentation to get it across. Where the layer
-    /// below allows that, 1412 fits an Ethernet path.
+    /// The largest size to probe for (RFC 8899). Default equal to `base`, which turns probing off.
+    /// A chunk that was sent cannot be cut smaller, because it has one TSN (RFC 9260 section 6.9):
+    /// when a path narrows under way (a handover, another candidate pair), what was in flight in
+    /// larger packets never arrives unless IP fragments it, and the association is given up. The
+    /// gain does not pay for that: on an Ethernet path, 1412 bytes are 16 % fewer packets and 1 %
+    /// fewer bytes. Raise it to 1412 where the path is known, or where the layer below lets IP fragment.
     pub max: usize,
 }
+
+/// The most that stands around a packet of [`PacketSizes::base`]: a DTLS 1.2 record with AES-GCM (37
+/// bytes; one of 1.3 has 22), a TURN channel header, UDP and IPv6.
+const MOST_AROUND: usize = 37 + 4 + 8 + 40;
+/// What every path of IPv6 carries (RFC 8200 section 5).
+const IPV6_LEAST_MTU: usize = 1280;
+const BASE: usize = 1188;
+const _: () = assert!(BASE + MOST_AROUND <= IPV6_LEAST_MTU);
 
 impl Default for PacketSizes {
     fn default() -> Self {
         Self {
-            base: 1188,
-            max: 1188,
+            base: BASE,
+            max: BASE,
         }
     }
 }

@@ -198,6 +198,38 @@ fn a_slow_reader_closes_the_window_and_opens_it_again() {
 }
 
 #[test]
+fn a_reader_may_sleep_for_an_hour_and_is_asked_now_and_then() {
+    let small = Config {
+        receive_window: 100_000,
+        ..Config::default()
+    };
+    let mut pair = Pair::connected(Config::default(), small);
+    pair.reading = false;
+    for index in 0..100 {
+        send(&mut pair, 1, pattern(10_000, index));
+    }
+    pair.run_for(Duration::from_secs(20));
+    assert_eq!(pair.a.stats().peer_window, 0);
+    let waiting = pair.b.received_waiting();
+    assert!(waiting < 110_000, "{waiting} bytes in a window of 100,000");
+    let packets = pair.a.stats().packets_sent;
+    pair.run_for(Duration::from_secs(3600));
+    // One zero window probe (RFC 9260 section 6.1 A) in the longest retransmission timeout, which is
+    // 3 s, and heartbeats, which measure the round trip and start the backing off again.
+    let packets = pair.a.stats().packets_sent - packets;
+    assert!((1000..2000).contains(&packets), "{packets} packets");
+    assert_eq!(pair.b.received_waiting(), waiting);
+    assert_eq!(pair.a.state(), State::Established);
+    // The news that there is room again is lost, and found out nevertheless.
+    pair.pass = Box::new(|from, _| from == End::A);
+    pair.reading = true;
+    pair.flush();
+    pair.pass = Box::new(|_, _| true);
+    pair.run_for(Duration::from_secs(10));
+    assert_eq!(pair.received_b.len(), 100);
+}
+
+#[test]
 fn shutdown_delivers_everything_first() {
     let mut pair = Pair::connected(Config::default(), Config::default());
     for index in 0..50 {

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use visavis_datagram::{Ecn, Random, Segments, TransmitBuf};
-use visavis_netsim::{CoDelConfig, Limit, LinkConfig, Pipe, PipeEnd, Queue};
+use visavis_netsim::{CoDelConfig, Limit, LinkConfig, Pipe, PipeEnd, Queue, Side};
 use visavis_sctp::{
-    Association, Config, ControllerKind, Error, Event, PacketSizes, Ppid, Reliability,
+    Association, CloseReason, Config, ControllerKind, Error, Event, PacketSizes, Ppid, Reliability,
     SchedulerKind, SendOptions, State, StreamId,
 };
 
@@ -330,6 +330,68 @@ fn path_mtu_is_found_and_used() {
     });
     let size = a.association.stats().packet_size;
     assert!((1248..=1272).contains(&size), "{size}");
+}
+
+/// Sends over an Ethernet path that becomes a tunnel's under way and does not say so. Answers the
+/// sender when everything has arrived or the association is over.
+fn over_a_narrowing_path(packet_sizes: PacketSizes) -> End {
+    let start = Instant::now();
+    let wide = LinkConfig::new()
+        .delay(Duration::from_millis(10))
+        .rate(20_000_000);
+    let mut pipe = Pipe::new(start, 1, wide.clone());
+    let config = Config {
+        packet_sizes,
+        ..Config::default()
+    };
+    let (mut a, mut b) = (End::new(config, 1, 0), End::new(Config::default(), 2, 0));
+    a.association.connect(start).unwrap();
+    let probed = start + Duration::from_secs(1);
+    pipe.run(&mut a, &mut b, probed, |_, _, _| false);
+    a.left = 400;
+    let deadline = start + Duration::from_secs(120);
+    let is_amid = pipe.run(&mut a, &mut b, deadline, |now, a, b| {
+        a.act(now);
+        b.act(now);
+        a.left < 200 && a.association.stats().in_flight > 20_000
+    });
+    assert!(is_amid);
+    let mut narrow = wide;
+    narrow.mtu = 1280;
+    narrow.icmp = false;
+    pipe.set_link(Side::A, narrow);
+    let is_over = pipe.run(&mut a, &mut b, deadline, |now, a, b| {
+        a.act(now);
+        b.act(now);
+        let stats = a.association.stats();
+        a.association.state() == State::Closed
+            || (a.left == 0
+                && a.waiting.is_none()
+                && a.association.send_buffered() == 0
+                && stats.in_flight == 0)
+    });
+    assert!(is_over);
+    a.events
+        .extend(std::iter::from_fn(|| a.association.poll_event()));
+    a
+}
+
+/// Why the default does not probe: what was sent in large packets can never be sent in smaller
+/// ones, because a chunk has one TSN.
+#[test]
+fn a_path_that_narrows_under_way_is_survived_by_the_default_size_alone() {
+    let a = over_a_narrowing_path(PacketSizes::default());
+    assert_eq!(a.association.state(), State::Established);
+    assert_eq!(a.association.stats().packet_size, 1188);
+
+    let a = over_a_narrowing_path(PacketSizes {
+        max: 1412,
+        ..PacketSizes::default()
+    });
+    assert_eq!(a.association.state(), State::Closed);
+    assert!(a.events.contains(&Event::Closed(CloseReason::TimedOut)));
+    // New data would have gone in small packets again.
+    assert_eq!(a.association.stats().packet_size, 1188);
 }
 
 #[test]

@@ -293,7 +293,9 @@ impl Association {
         let Some(smoothed) = self.rtt.smoothed() else {
             return;
         };
-        if self.loss.tail_probed || self.outstanding.in_flight() == 0 {
+        // A zero window probe waits for the retransmission timeout.
+        let probes_window = self.peer_window == 0 && self.outstanding.len() == 1;
+        if self.loss.tail_probed || self.outstanding.in_flight() == 0 || probes_window {
             self.timers.stop(Timer::Tail);
             return;
         }

@@ -243,8 +243,8 @@ impl Association {
         }
     }
 
-    /// Whether the receive window and the limits leave room for a chunk. What fills the first gap is
-    /// taken longer than the rest, because it lets others go.
+    /// Whether the receive window and the limits leave room for a chunk. What fills a gap is taken
+    /// longer than the rest, because it lets others go; and so is what the peer was promised room for.
     fn has_room(&mut self, now: Time, chunk: &DataChunk<'_>, in_order: bool) -> bool {
         let window = self.config.receive_window;
         let charged = self.reassembly.charged() + chunk.payload.len();
@@ -256,7 +256,9 @@ impl Association {
         if !self.reassembly.is_ready() {
             self.reassembly.hand_out_partial();
         }
-        let fills = in_order || !after(chunk.tsn, self.tracker.highest());
+        let payload = self.stats.bytes_received + chunk.payload.len() as u64;
+        let fills =
+            !after(chunk.tsn, self.tracker.highest()) || (in_order && self.debt.covers(payload));
         if fills && charged <= window * WINDOW_SLACK {
             return true;
         }

@@ -114,6 +114,9 @@ pub(super) struct AckDebt {
     pub(super) packets: u32,
     pub(super) immediate: bool,
     advertised: usize,
+    /// The payload that the peer may send in all, by the most generous window that it was told: it
+    /// does not know what a chunk costs here beside its payload.
+    promised: u64,
     /// The lowest TSN that came with a congestion mark, until the peer has reacted.
     pub(super) ecn_echo: Option<u32>,
 }
@@ -124,8 +127,14 @@ impl AckDebt {
             packets: 0,
             immediate: false,
             advertised: window,
+            promised: window as u64,
             ecn_echo: None,
         }
+    }
+
+    /// Whether the peer may have sent so much payload without breaking its word.
+    pub(super) fn covers(&self, payload: u64) -> bool {
+        payload <= self.promised
     }
 
     /// The delayed SACK is due.
@@ -144,8 +153,10 @@ impl AckDebt {
 #[derive(Debug, Default)]
 pub(super) struct Limited {
     by: Limit,
-    /// One packet may leave whatever the window says: a tail loss probe.
+    /// One packet may leave whatever the congestion window says: a tail loss probe.
     pub(super) probe: bool,
+    /// One chunk may leave whatever the peer's window says: a zero window probe.
+    pub(super) window_probe: bool,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -428,6 +439,8 @@ impl Association {
         self.debt.packets = 0;
         self.debt.immediate = false;
         self.debt.advertised = window;
+        let promised = self.stats.bytes_received + window as u64;
+        self.debt.promised = self.debt.promised.max(promised);
         self.timers.stop(Timer::Sack);
         self.stats.sacks_sent += 1;
     }
@@ -503,8 +516,8 @@ impl Association {
 
     pub(super) fn peer_has_room(&self) -> bool {
         let flying = self.outstanding.payload_in_flight();
-        // Section 6.1 A: one chunk may always be under way.
-        self.outstanding.len() < MAX_OUTSTANDING && (flying < self.peer_window || flying == 0)
+        self.outstanding.len() < MAX_OUTSTANDING
+            && (flying < self.peer_window || (flying == 0 && self.limited.window_probe))
     }
 
     /// Whether a data chunk could leave now; notes what stops it otherwise.
@@ -534,6 +547,10 @@ impl Association {
         }
         if !self.peer_has_room() {
             self.limited.by = Limit::Peer;
+            if self.outstanding.is_empty() && !self.timers.is_set(Timer::Retransmit) {
+                // Section 6.1 A: the first zero window probe waits for one RTO.
+                self.timers.set(Timer::Retransmit, now + self.rtt.rto());
+            }
             return false;
         }
         if self.queue.head(now).is_none() {
@@ -672,6 +689,7 @@ impl Association {
         self.stats.chunks_sent += 1;
         self.pacer.sent(size);
         self.limited.probe = false;
+        self.limited.window_probe = false;
         if !self.timers.is_set(Timer::Retransmit) {
             self.timers.set(Timer::Retransmit, now + self.rtt.rto());
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Association;
 use crate::clock::Time;
-use crate::wire::cause_code;
+use crate::wire::{HEADER, cause_code, padded};
 use crate::{CloseReason, Event, State};
 
 /// The timers.
@@ -135,6 +135,10 @@ impl Association {
 
     fn retransmit_timeout(&mut self, now: Time) {
         if self.outstanding.is_empty() {
+            if self.peer_window == 0 && self.queue.buffered() != 0 {
+                self.rtt.back_off();
+                self.limited.window_probe = true;
+            }
             return;
         }
         self.stats.timeouts += 1;
@@ -150,6 +154,10 @@ impl Association {
         if self.errors == 3 && self.mtu.black_hole(now) {
             self.apply_packet_size();
         }
+        if self.is_stuck() {
+            self.abort_with(now, cause_code::USER_ABORT, CloseReason::TimedOut);
+            return;
+        }
         if !probing_window {
             self.controller.on_timeout(now);
         }
@@ -162,6 +170,20 @@ impl Association {
         }
         // Sending starts it again; but nothing may be sendable.
         self.timers.set(Timer::Retransmit, now + self.rtt.rto());
+    }
+
+    /// Whether what comes next went out in a packet that the path no longer carries, again and again.
+    /// Heartbeats, which are small, may be answered all the while.
+    fn is_stuck(&self) -> bool {
+        let (Some(max), Some(sent)) = (
+            self.config.max_retransmissions,
+            self.outstanding.get(self.outstanding.base()),
+        ) else {
+            return false;
+        };
+        let header = if self.interleaving() { 20 } else { 16 };
+        let packet = HEADER + header + padded(sent.payload.len());
+        packet > self.mtu.current() && u32::from(sent.retransmits) > max
     }
 
     fn tail_timeout(&mut self, now: Time) {
