@@ -110,7 +110,8 @@ pub fn machine() -> String {
     )
 }
 
-fn cpu_nanoseconds() -> f64 {
+/// The CPU time of this thread so far.
+pub fn cpu_nanoseconds() -> f64 {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     time.tv_sec as f64 * 1e9 + time.tv_nsec as f64
 }

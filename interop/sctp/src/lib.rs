@@ -1,6 +1,7 @@
 //! SCTP stacks behind one trait, so that any two can be joined: by a simulated network, or by
 //! nothing at all in a benchmark.
 
+mod digest;
 mod foreign;
 mod ours;
 pub mod usrsctp;
@@ -11,6 +12,7 @@ use bytes::Bytes;
 use visavis_datagram::{Ecn, Segments, TransmitBuf};
 use visavis_netsim::PipeEnd;
 
+pub use digest::Digest;
 pub use foreign::{Dcsctp, SctpProto, browser_options};
 pub use ours::Ours;
 

@@ -54,10 +54,11 @@ pub fn build(folder: &Path) -> Option<PathBuf> {
 }
 
 impl Usrsctp {
-    /// Starts the program, with or without I-DATA.
-    pub fn start(program: &Path, interleaving: bool) -> Self {
+    /// Starts the program, with or without I-DATA, and with that least retransmission timeout.
+    pub fn start(program: &Path, interleaving: bool, rto_min: Duration) -> Self {
         let mut child = Command::new(program)
             .arg(if interleaving { "1" } else { "0" })
+            .arg(rto_min.as_millis().to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

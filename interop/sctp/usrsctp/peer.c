@@ -3,7 +3,7 @@
  * In:  0 packet, 1 message: stream (16), unordered (8), retransmissions (16, 65535 unlimited), data,
  *      2 connect, 3 reset: stream (16), 4 shutdown.
  * Out: 0 packet, 1 message: stream (16), data, 2 association is up, 3 stream was reset by the peer: stream (16).
- * Argument 1: 1 for I-DATA. */
+ * Argument 1: 1 for I-DATA. Argument 2: the least retransmission timeout in milliseconds. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <pthread.h>
@@ -210,7 +210,7 @@ int main(int argc, char **argv)
 	usrsctp_init(0, output, NULL);
 	usrsctp_sysctl_set_sctp_blackhole(2);
 	usrsctp_sysctl_set_sctp_ecn_enable(0);
-	usrsctp_sysctl_set_sctp_rto_min_default(300);
+	usrsctp_sysctl_set_sctp_rto_min_default(argc > 2 ? (uint32_t)atoi(argv[2]) : 300);
 	usrsctp_sysctl_set_sctp_sendspace(8 << 20);
 	usrsctp_sysctl_set_sctp_recvspace(8 << 20);
 	usrsctp_register_address(&self);
