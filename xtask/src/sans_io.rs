@@ -23,6 +23,9 @@ const SANS_IO: &[&str] = &[
     "crates/netsim",
 ];
 
+/// Folders of other crates under the same rule.
+const PARTS: &[&str] = &["crates/sfu/src/worker"];
+
 /// What no sans-IO source may name.
 const FORBIDDEN: &[(&str, &str)] = &[
     ("Instant::now", "a clock: take `now` as an argument"),
@@ -54,6 +57,9 @@ pub(crate) fn run() -> ExitCode {
     let mut faults = Vec::new();
     for krate in SANS_IO {
         search(&root.join(krate).join("src"), &mut files, &mut faults);
+    }
+    for part in PARTS {
+        search(&root.join(part), &mut files, &mut faults);
     }
     for fault in &faults {
         println!("{fault}");

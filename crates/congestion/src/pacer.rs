@@ -17,6 +17,8 @@ pub struct PacerConfig {
     pub burst: Duration,
     /// The size of padding packets in bytes. Default 1200.
     pub padding_size: usize,
+    /// Packets of each kind that the queues have memory for from the start. Default 256.
+    pub reserve: usize,
 }
 
 impl Default for PacerConfig {
@@ -26,6 +28,7 @@ impl Default for PacerConfig {
             max_wait: Duration::from_secs(2),
             burst: Duration::from_millis(5),
             padding_size: 1200,
+            reserve: 256,
         }
     }
 }
@@ -123,11 +126,11 @@ pub struct Pacer<T> {
 }
 
 impl<T: Copy> Pacer<T> {
-    /// An empty pacer. Its queues get their memory here, for 256 packets each.
+    /// An empty pacer. Its queues get their memory here ([`PacerConfig::reserve`]).
     pub fn new(config: PacerConfig) -> Self {
         Self {
+            queues: std::array::from_fn(|_| VecDeque::with_capacity(config.reserve)),
             config,
-            queues: std::array::from_fn(|_| VecDeque::with_capacity(256)),
             bytes: 0,
             packets: 0,
             epoch: None,

@@ -28,6 +28,18 @@ impl<C: Controller, T: Copy> Sender<C, T> {
         sender
     }
 
+    /// The same, remembering `history` packets at most (rounded up to a power of two) rather than the
+    /// 8192 of [`new`](Self::new): for who has thousands of transports at modest rates.
+    pub fn with_history(controller: C, pacer: PacerConfig, history: usize) -> Self {
+        let mut sender = Self {
+            pacer: Pacer::new(pacer),
+            history: SentPackets::new(history),
+            controller,
+        };
+        sender.follow();
+        sender
+    }
+
     /// Takes a packet to send; gives it back where the queue is full.
     pub fn push(&mut self, now: Instant, packet: Queued<T>) -> Result<(), Queued<T>> {
         self.pacer.push(now, packet)

@@ -64,6 +64,14 @@ local_id! {
     SubscriptionId
 }
 
+impl ConnectionId {
+    /// An id for [`Worker::create_connection`](crate::worker::Worker::create_connection), for who drives workers
+    /// himself.
+    pub const fn from_parts(worker: u16, number: u64) -> Self {
+        Self::new(worker, number)
+    }
+}
+
 impl TrackId {
     /// The lowest bit of a track's number tells sound from pictures: a worker that never heard of the
     /// track can still offer a section for it.

@@ -25,8 +25,6 @@
 //! [`worker::Worker`] is the same without threads and sockets: a state machine with five doors, which
 //! simulations drive.
 
-#![allow(dead_code)]
-
 mod config;
 mod error;
 mod events;

@@ -162,6 +162,12 @@ impl Forwarder {
         self.announced = true;
     }
 
+    /// The sequence number that the next packet goes on under, for who continues the stream by another
+    /// forwarder (the sender changed its codec).
+    pub const fn next_sequence(&self) -> SequenceNumber {
+        SequenceNumber(self.next as u16)
+    }
+
     /// What the forwarder did.
     pub const fn stats(&self) -> &ForwardStats {
         &self.stats

@@ -1,5 +1,6 @@
 //! Worker threads: sockets, clocks and queues around [`Worker`].
 
+mod streams;
 mod thread;
 
 use std::collections::HashMap;
@@ -36,6 +37,8 @@ pub(crate) struct WorkerHandle {
 
 /// What one worker has another one do, and what the front listener gives.
 pub(crate) enum FromPeer {
+    /// What its state machine says.
+    Message(crate::worker::Message),
     /// A stream that was accepted.
     Stream {
         stream: Box<dyn Stream>,
@@ -235,12 +238,16 @@ pub(crate) fn start(config: Config) -> io::Result<(Shared, mpsc::Receiver<Event>
 
     let (events, receiver) = mpsc::channel(config.limits.events.max(1));
     let mut workers = Vec::new();
-    for (index, sockets) in sockets.into_iter().enumerate() {
+    let (peers, peer_queues): (Vec<_>, Vec<_>) = (0..count)
+        .map(|_| mpsc::channel(config.limits.handover.max(1)))
+        .unzip();
+    let queues = sockets.into_iter().zip(peer_queues);
+    for (index, (sockets, peer_queue)) in queues.enumerate() {
         let (commands, command_queue) = mpsc::channel(config.limits.commands.max(1));
         let (last_words, last_queue) = mpsc::unbounded_channel();
-        let (peers, peer_queue) = mpsc::channel(config.limits.handover.max(1));
         let settings = Settings {
             index: index as u16,
+            workers: count as u16,
             addresses: addresses.clone(),
             rewrites: rewrites.clone(),
             certificate: certificate.clone(),
@@ -255,14 +262,15 @@ pub(crate) fn start(config: Config) -> io::Result<(Shared, mpsc::Receiver<Event>
             random: random.fork(),
             commands: command_queue,
             last_words: last_queue,
-            peers: peer_queue,
+            from_peers: peer_queue,
+            peers: peers.clone(),
             events: events.clone(),
         };
         thread::spawn(start)?;
         workers.push(WorkerHandle {
             commands,
             last_words,
-            peers,
+            peers: peers[index].clone(),
             connections: AtomicUsize::new(0),
         });
     }

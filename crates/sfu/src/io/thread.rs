@@ -1,5 +1,6 @@
 //! One worker's thread: a loop over sockets, commands and time.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -7,12 +8,13 @@ use std::task::Poll;
 use std::time::Instant;
 
 use tokio::sync::mpsc;
-use visavis_datagram::{Random, Transmit, TransmitBuf};
+use visavis_datagram::{Path, Random, Transmit, TransmitBuf};
 use visavis_net::udp::{ReceiveBatch, UdpOptions, UdpSocket};
 
+use super::streams::{FromStream, Streams};
 use super::{Command, FromPeer};
 use crate::events::Event;
-use crate::worker::{Settings, Worker};
+use crate::worker::{Message, Settings, Worker};
 
 /// Runs that leave in one system call.
 const RUNS: usize = 32;
@@ -23,6 +25,9 @@ const MTU: usize = 1500;
 /// Buffers for runs that arrive in one system call.
 const RECEIVE_BUFFERS: usize = 16;
 
+/// When what found no room in another queue is tried again.
+const RETRY: std::time::Duration = std::time::Duration::from_millis(5);
+
 /// What a thread begins with.
 pub(super) struct Start {
     pub(super) settings: Settings,
@@ -30,7 +35,9 @@ pub(super) struct Start {
     pub(super) random: Random,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) last_words: mpsc::UnboundedReceiver<Command>,
-    pub(super) peers: mpsc::Receiver<FromPeer>,
+    pub(super) from_peers: mpsc::Receiver<FromPeer>,
+    /// The queues of all workers, this one's own among them.
+    pub(super) peers: Vec<mpsc::Sender<FromPeer>>,
     pub(super) events: mpsc::Sender<Event>,
 }
 
@@ -63,9 +70,10 @@ pub(super) fn spawn(start: Start) -> io::Result<()> {
 
 /// Why the loop goes round.
 enum Woken {
-    Datagrams(usize),
+    Datagrams,
     Command(Command),
     Peer(FromPeer),
+    Stream(FromStream),
     Time,
     Over,
 }
@@ -76,13 +84,22 @@ async fn run(mut start: Start) -> io::Result<()> {
         .drain(..)
         .map(|socket| UdpSocket::from_std(socket, &udp_options()))
         .collect::<io::Result<Vec<_>>>()?;
+    let limits = start.settings.limits;
     let mut worker = Worker::new(start.settings, start.random, Instant::now());
     let mut batch = ReceiveBatch::new(RECEIVE_BUFFERS);
     let mut outbox = Outbox::new();
     let mut timer = pin!(tokio::time::sleep(std::time::Duration::ZERO));
+    let mut streams = Streams::new(limits.tcp_streams);
+    // What other workers had no room for and must hear.
+    let mut unsaid: VecDeque<(u16, Message)> = VecDeque::new();
+    let mut told: VecDeque<Event> = VecDeque::new();
     let mut turn = 0;
     loop {
-        let deadline = worker.poll_timeout();
+        let mut deadline = worker.poll_timeout();
+        if !unsaid.is_empty() || !told.is_empty() {
+            let soon = Instant::now() + RETRY;
+            deadline = Some(deadline.map_or(soon, |deadline| deadline.min(soon)));
+        }
         if let Some(deadline) = deadline {
             timer.as_mut().reset(deadline.into());
         }
@@ -96,8 +113,11 @@ async fn run(mut start: Start) -> io::Result<()> {
             if let Poll::Ready(Some(command)) = start.commands.poll_recv(cx) {
                 return Poll::Ready(Woken::Command(command));
             }
-            if let Poll::Ready(Some(message)) = start.peers.poll_recv(cx) {
+            if let Poll::Ready(Some(message)) = start.from_peers.poll_recv(cx) {
                 return Poll::Ready(Woken::Peer(message));
+            }
+            if let Poll::Ready(message) = streams.poll(cx) {
+                return Poll::Ready(Woken::Stream(message));
             }
             if deadline.is_some() && timer.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Woken::Time);
@@ -107,7 +127,7 @@ async fn run(mut start: Start) -> io::Result<()> {
                 if let Poll::Ready(received) = sockets[index].poll_recv(cx, &mut batch) {
                     turn = index + 1;
                     return Poll::Ready(match received {
-                        Ok(_) => Woken::Datagrams(index),
+                        Ok(_) => Woken::Datagrams,
                         Err(_) => Woken::Over,
                     });
                 }
@@ -129,8 +149,31 @@ async fn run(mut start: Start) -> io::Result<()> {
                     }
                 }
             }
-            Woken::Peer(message) => drop(message),
-            Woken::Datagrams(_) => {
+            Woken::Peer(message) => {
+                take(now, &mut worker, &mut streams, message);
+                for _ in 0..64 {
+                    match start.from_peers.try_recv() {
+                        Ok(message) => take(now, &mut worker, &mut streams, message),
+                        Err(_) => break,
+                    }
+                }
+            }
+            Woken::Stream(FromStream::Message(path, mut message)) => {
+                if !streams.is_accepted(path) {
+                    if worker.accept_stream(now, path, &message) {
+                        streams.accept(path);
+                    } else {
+                        streams.close(path);
+                        continue;
+                    }
+                }
+                worker.handle_datagram(now, path, visavis_datagram::Ecn::NotEct, &mut message);
+            }
+            Woken::Stream(FromStream::Ended(path)) => {
+                streams.close(path);
+                worker.stream_ended(now, path);
+            }
+            Woken::Datagrams => {
                 for mut run in batch.runs() {
                     let (path, ecn) = (run.path, run.ecn);
                     for datagram in run.datagrams() {
@@ -142,12 +185,48 @@ async fn run(mut start: Start) -> io::Result<()> {
         if worker.poll_timeout().is_some_and(|due| due <= now) {
             worker.handle_timeout(now);
         }
-        outbox.flush(now, &mut worker, &sockets).await?;
-        while let Some(event) = worker.poll_event() {
-            if start.events.try_send(event).is_err() {
+        outbox
+            .flush(now, &mut worker, &sockets, &mut streams)
+            .await?;
+        while let Some(path) = worker.poll_closed_stream() {
+            streams.close(path);
+        }
+        while let Some(message) = unsaid.pop_front().or_else(|| worker.poll_message()) {
+            let (to, message) = message;
+            let Some(peer) = start.peers.get(usize::from(to)) else {
+                continue;
+            };
+            let sent = peer.try_send(FromPeer::Message(message));
+            let Err(mpsc::error::TrySendError::Full(FromPeer::Message(message))) = sent else {
+                continue;
+            };
+            if message.may_be_lost() {
+                worker.message_refused();
+            } else {
+                unsaid.push_back((to, message));
                 break;
             }
         }
+        while let Some(event) = told.pop_front().or_else(|| worker.poll_event()) {
+            if let Err(mpsc::error::TrySendError::Full(event)) = start.events.try_send(event) {
+                // The control plane is slow: what must not be lost waits here.
+                told.push_front(event);
+                break;
+            }
+        }
+    }
+}
+
+/// Takes what another worker or the front listener gives.
+fn take(now: Instant, worker: &mut Worker, streams: &mut Streams, message: FromPeer) {
+    match message {
+        FromPeer::Message(message) => worker.handle_message(now, message),
+        FromPeer::Stream {
+            stream,
+            first,
+            local,
+            remote,
+        } => streams.add(stream, first, Path::tcp(local, remote)),
     }
 }
 
@@ -171,12 +250,16 @@ impl Outbox {
         now: Instant,
         worker: &mut Worker,
         sockets: &[UdpSocket],
+        streams: &mut Streams,
     ) -> io::Result<()> {
         loop {
             self.transmits.clear();
             while self.transmits.len() < RUNS {
                 let buffer = &mut self.buffers[self.transmits.len()];
                 match worker.poll_transmit(now, buffer) {
+                    Some(transmit) if transmit.protocol.is_stream() => {
+                        streams.send(&transmit, buffer.as_slice());
+                    }
                     Some(transmit) => self.transmits.push(transmit),
                     None => break,
                 }

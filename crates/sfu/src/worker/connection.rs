@@ -4,21 +4,30 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use slab::Slab;
+use smallvec::SmallVec;
 use visavis_datagram::{Ecn, Path, Random, Transmit, TransmitBuf};
 use visavis_ice as ice;
 use visavis_peer::{
     ChannelId, Configuration, ConnectionState, MediaSettings, PeerConnection, Received,
+    TransceiverId,
 };
 
+use super::egress::{Egress, Source};
+use super::negotiate::msid;
+use super::subscription::Subscription;
 use super::timers::{Alarm, Due};
 use super::{Settings, Worker, ufrag_prefix};
 use crate::error::Result;
 use crate::events::Event;
-use crate::ids::{ConnectionId, ParticipantId, RoomId};
+use crate::ids::{ConnectionId, ParticipantId, RoomId, WorkerIndex};
 use crate::options::ConnectionConfig;
 
 /// How long a closed connection may still say goodbye.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Paths of one connection that other workers hand over.
+const MAX_PATHS: usize = 8;
 
 /// One peer connection.
 #[derive(Debug)]
@@ -30,6 +39,28 @@ pub(super) struct Connection {
     /// Whether this end makes the offers that subscriptions need.
     pub(super) offers: bool,
     pub(super) labels: HashMap<ChannelId, Arc<str>>,
+    /// Slots of track and variant that each transceiver's packets are for, by its number.
+    pub(super) inputs: Vec<Option<(usize, usize)>>,
+    pub(super) subscriptions: Slab<Subscription>,
+    /// The subscription of each source that is sent.
+    pub(super) sources: HashMap<u32, usize>,
+    pub(super) egress: Egress,
+    /// When layers are looked at next, and the estimate for which they were last.
+    pub(super) allocate_at: Option<Instant>,
+    pub(super) allocated_for: u64,
+    pub(super) quality_at: Option<Instant>,
+    pub(super) quality: u8,
+    pub(super) round_trip: Option<Duration>,
+    pub(super) loss: f64,
+    /// Packets received and lost at the last look.
+    pub(super) inbound: (u64, u64),
+    /// Subscriptions wait for sections, or for the peer's next offer.
+    pub(super) lacks_sections: bool,
+    /// Paths whose datagrams another worker hands over.
+    by_others: SmallVec<[(Path, WorkerIndex); 2]>,
+    /// Streams that it has sent on.
+    streams: SmallVec<[Path; 1]>,
+    born: Instant,
     /// Username fragments that checks may name.
     ufrags: Vec<Box<str>>,
     /// The path that the multiplexer knows as this connection's.
@@ -82,6 +113,21 @@ impl Connection {
             peer,
             offers: config.offers,
             labels: HashMap::new(),
+            inputs: Vec::new(),
+            subscriptions: Slab::new(),
+            sources: HashMap::new(),
+            egress: Egress::new(&settings.limits),
+            allocate_at: None,
+            allocated_for: 0,
+            quality_at: None,
+            quality: 5,
+            round_trip: None,
+            loss: 0.0,
+            inbound: (0, 0),
+            lacks_sections: false,
+            by_others: SmallVec::new(),
+            streams: SmallVec::new(),
+            born: now,
             ufrags: Vec::new(),
             claimed: None,
             ends: None,
@@ -90,6 +136,17 @@ impl Connection {
             is_sending: false,
             needs_schedule: true,
         })
+    }
+
+    /// A datagram on this path came by another worker.
+    pub(super) fn came_by(&mut self, path: Path, worker: WorkerIndex) {
+        if self.by_others.iter().all(|(known, _)| *known != path) {
+            if self.by_others.len() >= MAX_PATHS {
+                self.by_others.remove(0);
+            }
+            self.by_others.push((path, worker));
+            self.claimed = None;
+        }
     }
 }
 
@@ -110,10 +167,17 @@ impl Worker {
             .peer
             .handle_datagram_with_ecn(now, from, ecn, datagram);
         match received {
-            Received::Rtp(_) | Received::Rtcp(_) => {}
-            _ => {}
+            Received::Rtp(rtp) => {
+                self.receive_rtp(now, slot, &rtp, datagram);
+                // Its feedback is due some time later.
+                self.touch(slot);
+            }
+            Received::Rtcp(range) => {
+                self.receive_rtcp(now, slot, &datagram[range]);
+                self.touch(slot);
+            }
+            _ => self.touch(slot),
         }
-        self.touch(slot);
     }
 
     /// Writes the next run of a connection.
@@ -124,15 +188,30 @@ impl Worker {
         out: &mut TransmitBuf,
     ) -> Option<Transmit> {
         let connection = self.connections.get_mut(slot)?;
-        let transmit = connection.peer.poll_transmit(now, out)?;
+        let mut source = Source {
+            egress: &mut connection.egress,
+            subscriptions: &mut connection.subscriptions,
+            tracks: &self.tracks,
+            since_birth: now.saturating_duration_since(connection.born),
+            stats: &mut self.stats,
+        };
+        let transmit = connection.peer.poll_transmit_with(now, out, &mut source)?;
         let path = transmit.path();
         // Checks are told apart by their transactions; anything else only claims its path.
         let is_stun = matches!(out.as_slice().first(), Some(0..=3));
         if is_stun || connection.claimed != Some(path) {
             let end = transmit.segment_size.min(out.as_slice().len());
             self.mux.sent(path, &out.as_slice()[..end], slot);
+            let by_others = &mut connection.by_others;
+            if let Some(at) = by_others.iter().position(|(known, _)| *known == path) {
+                let (_, worker) = by_others[at];
+                self.links.claim(worker, path);
+            }
             if !is_stun {
                 connection.claimed = Some(path);
+            }
+            if path.protocol.is_stream() && !connection.streams.contains(&path) {
+                connection.streams.push(path);
             }
         }
         Some(transmit)
@@ -153,6 +232,20 @@ impl Worker {
         if connection.peer.poll_timeout().is_some_and(|due| due <= now) {
             connection.peer.handle_timeout(now);
         }
+        if connection
+            .egress
+            .poll_timeout()
+            .is_some_and(|due| due <= now)
+        {
+            connection.egress.handle_timeout(now);
+        }
+        let (allocate_at, quality_at) = (connection.allocate_at, connection.quality_at);
+        if allocate_at.is_some_and(|at| at <= now) {
+            self.allocate(now, slot);
+        }
+        if quality_at.is_some_and(|at| at <= now) {
+            self.judge_quality(now, slot);
+        }
         self.touch(slot);
     }
 
@@ -161,13 +254,21 @@ impl Worker {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
-        if !std::mem::take(&mut connection.needs_schedule) {
-            return;
-        }
-        let due = [connection.peer.poll_timeout(), connection.ends]
-            .into_iter()
-            .flatten()
-            .min();
+        let due = if std::mem::take(&mut connection.needs_schedule) {
+            connection.peer.poll_timeout()
+        } else {
+            None
+        };
+        let due = [
+            due,
+            connection.egress.poll_timeout(),
+            connection.allocate_at,
+            connection.quality_at,
+            connection.ends,
+        ]
+        .into_iter()
+        .flatten()
+        .min();
         if let Some(due) = due {
             self.timers
                 .set(&mut connection.alarm, due, Due::Connection(slot));
@@ -214,11 +315,16 @@ impl Worker {
                         self.connected(now, slot);
                     }
                 }
-                Peer::SelectedPair(pair) => self.tell(Event::SelectedPair {
-                    connection: id,
-                    local: pair.local.to_string(),
-                    remote: pair.remote.to_string(),
-                }),
+                Peer::SelectedPair(pair) => {
+                    connection.egress.path_changed(now);
+                    self.tell(Event::SelectedPair {
+                        connection: id,
+                        local: pair.local.to_string(),
+                        remote: pair.remote.to_string(),
+                    });
+                }
+                Peer::IceDisconnect(path) => self.closed_streams.push(path),
+                Peer::Track { transceiver, .. } => self.section_arrived(slot, transceiver),
                 Peer::IceCandidate(candidate) => {
                     let end = candidate
                         .as_ref()
@@ -245,7 +351,52 @@ impl Worker {
         }
     }
 
-    fn connected(&mut self, _now: Instant, _slot: usize) {}
+    fn connected(&mut self, now: Instant, slot: usize) {
+        let interval = self.settings.forwarding.quality_interval;
+        if let Some(connection) = self.connections.get_mut(slot) {
+            connection.quality_at.get_or_insert(now + interval);
+            connection.needs_schedule = true;
+        }
+    }
+
+    /// The peer says that it sends on a section.
+    fn section_arrived(&mut self, slot: usize, transceiver: TransceiverId) {
+        let Some(connection) = self.connections.get(slot) else {
+            return;
+        };
+        let Some(found) = connection.peer.transceiver(transceiver) else {
+            return;
+        };
+        let Some(mid) = found.mid.clone() else {
+            return;
+        };
+        let (stream, track) = connection
+            .remote_section(&mid)
+            .map(msid)
+            .unwrap_or_default();
+        let event = Event::SectionArrived {
+            connection: connection.id,
+            kind: found.kind,
+            mid,
+            stream,
+            track,
+        };
+        self.tell(event);
+    }
+
+    /// A connection cannot go on: it is closed, and the control plane hears of it.
+    pub(super) fn fail_slot(&mut self, now: Instant, slot: usize) {
+        let Some(connection) = self.connections.get(slot) else {
+            return;
+        };
+        let event = Event::ConnectionState {
+            connection: connection.id,
+            participant: connection.participant,
+            state: ConnectionState::Failed,
+        };
+        self.tell(event);
+        self.close_slot(now, slot);
+    }
 
     /// Begins to end a connection.
     pub(super) fn close_slot(&mut self, now: Instant, slot: usize) {
@@ -257,13 +408,36 @@ impl Worker {
         }
         connection.ends = Some(now + LAST_WORDS);
         connection.peer.close(now);
-        self.by_id.remove(&connection.id);
+        connection.allocate_at = None;
+        connection.quality_at = None;
+        let (id, participant) = (connection.id, connection.participant);
+        let keys: Vec<usize> = connection
+            .subscriptions
+            .iter()
+            .map(|(key, _)| key)
+            .collect();
+        let inputs: Vec<_> = connection.inputs.iter().flatten().copied().collect();
+        self.by_id.remove(&id);
+        self.part(participant, slot);
+        for (track, variant) in inputs {
+            if variant == 0 {
+                self.end_track(now, track);
+            }
+        }
+        for key in keys {
+            self.drop_subscription(now, slot, key);
+        }
+        if let Some(connection) = self.connections.get_mut(slot) {
+            connection.allocate_at = None;
+            connection.egress = Egress::default();
+        }
         self.touch(slot);
     }
 
     /// Ends a connection for good.
     fn forget(&mut self, slot: usize) {
-        if self.connections.try_remove(slot).is_some() {
+        if let Some(connection) = self.connections.try_remove(slot) {
+            self.closed_streams.extend(connection.streams);
             self.mux.remove(slot);
             self.latest_route = None;
             self.sending.retain(|&other| other != slot);

@@ -4,11 +4,24 @@
 //! ([`Worker::poll_message`]); datagrams that reach the wrong worker travel likewise. The owner passes
 //! datagrams, messages and the time in, and polls datagrams, messages and events out.
 
+mod allocate;
 mod connection;
 mod data;
+mod egress;
+mod feedback;
+mod forward;
+mod history;
+mod inspect;
+mod links;
 mod negotiate;
-mod stubs;
+mod publish;
+mod rates;
+mod room;
+mod speakers;
+mod subscribe;
+mod subscription;
 mod timers;
+mod track;
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -21,11 +34,15 @@ use visavis_peer::{Certificate, CodecTable};
 use visavis_stun::PacketKind;
 
 use self::connection::Connection;
+use self::links::Links;
+pub use self::links::Message;
+use self::room::{Participants, Room};
 use self::timers::{Due, Timers};
+use self::track::Track;
 use crate::config::{Forwarding, Limits};
 use crate::error::{Error, Result};
 use crate::events::Event;
-use crate::ids::{ConnectionId, ParticipantId, RoomId, WorkerIndex};
+use crate::ids::{ConnectionId, ParticipantId, RoomId, SubscriptionId, TrackId, WorkerIndex};
 use crate::options::ConnectionConfig;
 use crate::stats::WorkerStats;
 
@@ -34,6 +51,8 @@ use crate::stats::WorkerStats;
 pub struct Settings {
     /// Which of the workers it is.
     pub index: u16,
+    /// How many workers there are.
+    pub workers: u16,
     /// The addresses whose datagrams it gets.
     pub addresses: Vec<LocalAddress>,
     /// Addresses behind 1:1 NATs.
@@ -58,6 +77,16 @@ pub struct Worker {
     born: Instant,
     connections: Slab<Connection>,
     by_id: HashMap<ConnectionId, usize>,
+    tracks: Slab<Track>,
+    track_slots: HashMap<TrackId, usize>,
+    /// Connection and place of each subscription.
+    subscriptions: HashMap<SubscriptionId, (usize, usize)>,
+    rooms: HashMap<RoomId, Room>,
+    participants: Participants,
+    links: Links,
+    closed_streams: Vec<Path>,
+    /// Numbers of tracks, subscriptions and generations.
+    numbers: u64,
     mux: Mux<usize>,
     /// Where the latest datagram went: runs of one flow are looked up once.
     latest_route: Option<(Path, usize)>,
@@ -74,11 +103,19 @@ impl Worker {
     /// A worker with nothing to do.
     pub fn new(settings: Settings, random: Random, now: Instant) -> Self {
         Self {
+            links: Links::new(settings.index, settings.workers),
             settings,
             random,
             born: now,
             connections: Slab::new(),
             by_id: HashMap::new(),
+            tracks: Slab::new(),
+            track_slots: HashMap::new(),
+            subscriptions: HashMap::new(),
+            rooms: HashMap::new(),
+            participants: Participants::new(),
+            numbers: 0,
+            closed_streams: Vec::new(),
             mux: Mux::new(MuxLimits::default()),
             latest_route: None,
             timers: Timers::default(),
@@ -122,6 +159,7 @@ impl Worker {
         )?;
         entry.insert(connection);
         self.by_id.insert(id, slot);
+        self.join(participant, slot);
         self.touch(slot);
         Ok(())
     }
@@ -149,7 +187,7 @@ impl Worker {
 
     // ---- doors
 
-    /// Takes a datagram (or a message of a stream); false if it belongs to nobody here. `datagram` is
+    /// Takes a datagram (or a message of a stream); false if it belongs to nobody. `datagram` is
     /// decrypted in place.
     pub fn handle_datagram(
         &mut self,
@@ -159,11 +197,37 @@ impl Worker {
         datagram: &mut [u8],
     ) -> bool {
         let Some(slot) = self.route(from, datagram) else {
-            self.stats.unrouted += 1;
-            return false;
+            let is_stray = self.stray(from, ecn, datagram);
+            self.stats.unrouted += u64::from(!is_stray);
+            return is_stray;
         };
         self.receive(now, slot, from, ecn, datagram);
         true
+    }
+
+    /// A stream was accepted for the connection that its first message, a connectivity check, names.
+    /// False: close it.
+    pub fn accept_stream(&mut self, now: Instant, path: Path, first: &[u8]) -> bool {
+        let Some(slot) = self.mux.route(path, first) else {
+            return false;
+        };
+        let connection = self.connections.get_mut(slot);
+        connection.is_some_and(|connection| connection.peer.ice_accepted(now, path))
+    }
+
+    /// A stream ended.
+    pub fn stream_ended(&mut self, now: Instant, path: Path) {
+        if let Some(slot) = self.mux.owner_of(path)
+            && let Some(connection) = self.connections.get_mut(slot)
+        {
+            connection.peer.ice_disconnected(now, path);
+            self.touch(slot);
+        }
+    }
+
+    /// A stream that is of no use any more: close it.
+    pub fn poll_closed_stream(&mut self) -> Option<Path> {
+        self.closed_streams.pop()
     }
 
     fn route(&mut self, from: Path, datagram: &[u8]) -> Option<usize> {
@@ -186,6 +250,8 @@ impl Worker {
         while let Some(due) = self.timers.pop(now) {
             match due {
                 Due::Connection(slot) => self.connection_timeout(now, slot),
+                Due::Track(slot) => self.track_timeout(now, slot),
+                Due::Room(room) => self.room_timeout(now, room),
             }
         }
     }
@@ -221,6 +287,8 @@ impl Worker {
     pub fn stats(&self) -> WorkerStats {
         WorkerStats {
             connections: self.connections.len() as u64,
+            tracks: self.tracks.len() as u64,
+            subscriptions: self.subscriptions.len() as u64,
             ..self.stats
         }
     }
@@ -266,6 +334,7 @@ impl Worker {
                 connection.is_touched = false;
                 connection.needs_schedule = true;
                 self.follow_events(now, slot);
+                self.tell_lack(slot);
             }
         }
     }

@@ -4,11 +4,17 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Instant;
 
+use crate::ids::RoomId;
+
 /// Whose time has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Due {
     /// A connection's.
     Connection(usize),
+    /// A track's.
+    Track(usize),
+    /// A room's.
+    Room(RoomId),
 }
 
 /// The times. Whoever waits remembers the earliest time under which he stands here

@@ -1,0 +1,361 @@
+//! Subscriptions begin, find their sections, and end.
+
+use std::time::Instant;
+
+use visavis_peer::{Kind, Transceiver, TransceiverDirection, TransceiverId, TransceiverInit};
+use visavis_rtp::{ExtensionKind, SequenceNumber};
+use visavis_sdp::Direction;
+
+use super::Worker;
+use super::connection::Connection;
+use super::subscription::{LOWEST, Subscription};
+use crate::error::{Error, Result};
+use crate::events::Event;
+use crate::ids::{ConnectionId, SubscriptionId, TrackId};
+use crate::options::{SubscribeOptions, Wish};
+
+impl Worker {
+    /// Forwards a track to a connection.
+    ///
+    /// # Errors
+    /// [`Error::NoConnection`], [`Error::NoTrack`], [`Error::Limit`], [`Error::Peer`] for names that SDP cannot carry.
+    pub fn subscribe(
+        &mut self,
+        now: Instant,
+        track: TrackId,
+        id: ConnectionId,
+        options: SubscribeOptions,
+    ) -> Result<SubscriptionId> {
+        let limit = self.settings.limits.subscriptions_per_connection;
+        let (slot, connection) = self.connection(id)?;
+        if connection.subscriptions.len() >= limit {
+            return Err(Error::Limit {
+                what: "subscriptions_per_connection",
+                limit,
+            });
+        }
+        let (room, participant) = (connection.room, connection.participant);
+        let track_slot = match self.track_slots.get(&track) {
+            Some(&found) => found,
+            None if track.worker() != self.settings.index => {
+                self.follow_remote(track, room, participant)
+            }
+            None => return Err(Error::NoTrack),
+        };
+        self.numbers += 1;
+        let subscription_id = SubscriptionId::new(self.settings.index, self.numbers);
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return Err(Error::NoConnection);
+        };
+        let mut subscription = Subscription::new(
+            subscription_id,
+            track_slot,
+            track,
+            (options.stream, options.track),
+            options.wish,
+        );
+        subscription.cname = connection.peer.cname().into();
+        let key = connection.subscriptions.insert(subscription);
+        if let Some(found) = self.tracks.get_mut(track_slot) {
+            found.subscribers.push((slot, key));
+        }
+        self.subscriptions.insert(subscription_id, (slot, key));
+        if let Err(error) = self.place(now, slot, key) {
+            self.drop_subscription(now, slot, key);
+            return Err(error);
+        }
+        self.judge_wants(now, track_slot);
+        self.touch(slot);
+        Ok(subscription_id)
+    }
+
+    /// What the subscriber wants from now on.
+    pub fn set_subscription(&mut self, now: Instant, subscription: SubscriptionId, wish: Wish) {
+        let Some(&(slot, key)) = self.subscriptions.get(&subscription) else {
+            return;
+        };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
+        let Some(found) = connection.subscriptions.get_mut(key) else {
+            return;
+        };
+        found.wish = wish;
+        let track = found.track;
+        if found.kind == Kind::Audio
+            && let Some(forwarder) = &mut found.forwarder
+        {
+            forwarder.set_target(Some(LOWEST).filter(|_| wish.enabled));
+        }
+        connection.allocate_at = Some(now);
+        self.judge_wants(now, track);
+        self.touch(slot);
+    }
+
+    /// Ends a subscription.
+    pub fn unsubscribe(&mut self, now: Instant, subscription: SubscriptionId) {
+        if let Some(&(slot, key)) = self.subscriptions.get(&subscription) {
+            self.drop_subscription(now, slot, key);
+        }
+    }
+
+    /// Ends a subscription, whatever the reason.
+    pub(super) fn drop_subscription(&mut self, now: Instant, slot: usize, key: usize) {
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
+        let Some(subscription) = connection.subscriptions.try_remove(key) else {
+            return;
+        };
+        self.subscriptions.remove(&subscription.id);
+        connection.sources.retain(|_, found| *found != key);
+        if let Some(transceiver) = subscription.transceiver
+            && !connection.peer.is_closed()
+        {
+            // It fails only for a transceiver that is over.
+            let _ = connection.peer.remove_track(transceiver);
+        }
+        connection.allocate_at = Some(now);
+        if let Some(track) = self.tracks.get_mut(subscription.track) {
+            track.subscribers.retain(|&found| found != (slot, key));
+            self.judge_wants(now, subscription.track);
+            self.unfollow_if_idle(subscription.track);
+        }
+        self.touch(slot);
+    }
+
+    /// Finds a section for a subscription, or makes one, or lets it wait for the peer's next offer.
+    fn place(&mut self, now: Instant, slot: usize, key: usize) -> Result<()> {
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return Ok(());
+        };
+        let Some(subscription) = connection.subscriptions.get(key) else {
+            return Ok(());
+        };
+        let kind = subscription.kind;
+        let (stream, track) = subscription.names.clone();
+        let streams: Vec<String> = Some(stream).filter(|s| !s.is_empty()).into_iter().collect();
+        let placed = match connection.free_transceiver(kind) {
+            Some(transceiver) => {
+                connection.peer.send_on(transceiver, &track, &streams)?;
+                Some(transceiver)
+            }
+            None if connection.offers => Some(connection.peer.add_transceiver(
+                kind,
+                TransceiverInit {
+                    direction: Direction::SendOnly,
+                    streams,
+                    track: Some(track),
+                    ..TransceiverInit::default()
+                },
+            )?),
+            None => None,
+        };
+        let Some(transceiver) = placed else {
+            connection.lacks_sections = true;
+            return Ok(());
+        };
+        let mid = connection
+            .peer
+            .transceiver(transceiver)
+            .and_then(|transceiver| transceiver.mid.clone());
+        // In an offer that waits for the answer it will be told; else the peer has to offer again.
+        connection.lacks_sections |= !connection.offers && !connection.must_answer();
+        let id = connection.id;
+        let Some(subscription) = connection.subscriptions.get_mut(key) else {
+            return Ok(());
+        };
+        subscription.transceiver = Some(transceiver);
+        subscription.mid.clone_from(&mid);
+        let subscription = subscription.id;
+        self.tell(Event::SubscriptionPlaced {
+            subscription,
+            connection: id,
+            mid,
+        });
+        self.follow_subscription(now, slot, key);
+        Ok(())
+    }
+
+    /// Follows what a description that was set means.
+    pub(super) fn negotiated(&mut self, now: Instant, slot: usize) {
+        self.follow_inputs(now, slot);
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
+        let keys: Vec<usize> = connection
+            .subscriptions
+            .iter()
+            .map(|(key, _)| key)
+            .collect();
+        connection.lacks_sections = false;
+        for &key in &keys {
+            let waits = self
+                .connections
+                .get(slot)
+                .and_then(|connection| connection.subscriptions.get(key))
+                .is_some_and(|subscription| subscription.transceiver.is_none());
+            if waits {
+                // Names were judged when it began.
+                let _ = self.place(now, slot, key);
+            }
+        }
+        for key in keys {
+            self.follow_subscription(now, slot, key);
+        }
+        self.touch(slot);
+    }
+
+    /// Says that the peer has to offer sections, or to offer anew.
+    pub(super) fn tell_lack(&mut self, slot: usize) {
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
+        if !std::mem::take(&mut connection.lacks_sections) {
+            return;
+        }
+        let (audio, video) = connection.waiting();
+        let connection = connection.id;
+        self.tell(Event::NeedSections {
+            connection,
+            audio,
+            video,
+        });
+    }
+
+    /// Follows what a track brings on all its subscriptions: another codec, or other numbers.
+    pub(super) fn follow_variant(&mut self, now: Instant, track: usize) {
+        let Some(track) = self.tracks.get_mut(track) else {
+            return;
+        };
+        for (slot, key) in track.subscribers.clone() {
+            self.follow_subscription(now, slot, key);
+        }
+    }
+
+    /// Follows what a subscription's section and track say.
+    pub(super) fn follow_subscription(&mut self, now: Instant, slot: usize, key: usize) {
+        let first = SequenceNumber(self.random.u32() as u16 >> 1);
+        self.numbers += 1;
+        let generation = self.numbers as u32;
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
+        let Connection {
+            peer,
+            subscriptions,
+            sources,
+            egress,
+            ..
+        } = connection;
+        let Some(subscription) = subscriptions.get_mut(key) else {
+            return;
+        };
+        let Some(transceiver) = subscription
+            .transceiver
+            .and_then(|transceiver| peer.transceiver(transceiver))
+        else {
+            return;
+        };
+        if subscription.mid.is_none() {
+            subscription.mid.clone_from(&transceiver.mid);
+        }
+        let Some(track) = self.tracks.get(subscription.track) else {
+            return;
+        };
+        if !subscription.follow(transceiver, &track.variants, first, generation) {
+            return;
+        }
+        sources.retain(|_, found| *found != key);
+        sources.insert(subscription.ssrc, key);
+        if let Some(ssrc) = subscription.rtx_ssrc() {
+            sources.insert(ssrc, key);
+        }
+        let gives_feedback = subscription
+            .extensions
+            .id(ExtensionKind::TransportSequence)
+            .is_some();
+        if gives_feedback {
+            egress.start_control(now, self.settings.forwarding.bitrate);
+        }
+        connection.allocate_at = Some(now);
+        connection.needs_schedule = true;
+        self.touch(slot);
+    }
+}
+
+impl Connection {
+    /// A transceiver of which nothing is sent and on which the peer would receive.
+    fn free_transceiver(&self, kind: Kind) -> Option<TransceiverId> {
+        let free = |transceiver: &&Transceiver| {
+            transceiver.kind == kind
+                && !transceiver.is_stopped()
+                && self.subscription_on(transceiver.id).is_none()
+        };
+        let transceivers = self.peer.transceivers().iter().filter(free);
+        if self.offers {
+            // One that an ended subscription left behind.
+            let idle = |transceiver: &&Transceiver| {
+                transceiver.direction == TransceiverDirection::Inactive
+                    && transceiver.current_direction == Some(TransceiverDirection::Inactive)
+            };
+            return transceivers
+                .filter(idle)
+                .map(|transceiver| transceiver.id)
+                .next();
+        }
+        let mut two_way = None;
+        for transceiver in transceivers {
+            let mid = transceiver.mid.as_deref();
+            let Some(remote) = mid.and_then(|mid| self.remote_section(mid)) else {
+                continue;
+            };
+            if remote.is_rejected() || !remote.direction().receives() {
+                continue;
+            }
+            if !remote.direction().sends() {
+                return Some(transceiver.id);
+            }
+            two_way = two_way.or(Some(transceiver.id));
+        }
+        two_way
+    }
+
+    /// What is sent on a transceiver.
+    pub(super) fn subscription_on(&self, transceiver: TransceiverId) -> Option<SubscriptionId> {
+        let mut found = self
+            .subscriptions
+            .iter()
+            .filter(|(_, subscription)| subscription.transceiver == Some(transceiver));
+        found.next().map(|(_, subscription)| subscription.id)
+    }
+
+    /// How many subscriptions wait for a section: of sound, and of pictures.
+    pub(super) fn waiting(&self) -> (usize, usize) {
+        let waits = |kind: Kind| {
+            let all = self.subscriptions.iter();
+            all.filter(|(_, found)| found.kind == kind && found.transceiver.is_none())
+                .count()
+        };
+        (waits(Kind::Audio), waits(Kind::Video))
+    }
+
+    /// What a received section is published as: slots of track and variant.
+    pub(super) fn input(&self, transceiver: TransceiverId) -> Option<(usize, usize)> {
+        *self.inputs.get(transceiver.get() as usize)?
+    }
+
+    pub(super) fn feed(&mut self, transceiver: TransceiverId, track: usize, variant: usize) {
+        let number = transceiver.get() as usize;
+        if self.inputs.len() <= number {
+            self.inputs.resize(number + 1, None);
+        }
+        self.inputs[number] = Some((track, variant));
+    }
+
+    pub(super) fn unfeed(&mut self, transceiver: TransceiverId) {
+        if let Some(input) = self.inputs.get_mut(transceiver.get() as usize) {
+            *input = None;
+        }
+    }
+}
