@@ -1,0 +1,47 @@
+// The server's own HTTP interface.
+import { ApiError } from './errors';
+import type { Inspection } from '../pages/inspection';
+
+export interface Joined {
+  url: string;
+  token: string;
+  room: string;
+  identity: string;
+}
+
+export interface ServerConfig {
+  version?: string;
+  joinOpen?: boolean;
+  iceServers?: RTCIceServer[];
+  udpPort?: number;
+  tcpPort?: number;
+  maxFileBytes?: number | null;
+}
+
+async function answer<T>(response: Response): Promise<T> {
+  if (!response.ok) {
+    const body = (await response.json().catch(() => ({}))) as { error?: string; code?: string };
+    throw new ApiError(response.status, body.code ?? '', body.error ?? `The server answered ${response.status}.`);
+  }
+  return (await response.json()) as T;
+}
+
+/** Asks for a place in a room. Throws `ApiError`, or `TypeError` where the server cannot be reached. */
+export async function join(room: string, name: string): Promise<Joined> {
+  const joined = await answer<Joined>(
+    await fetch('/api/join', {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ room, name }),
+    }),
+  );
+  // An empty address is this one's.
+  return { ...joined, url: joined.url || location.origin.replace(/^http/, 'ws') };
+}
+
+export const config = async (): Promise<ServerConfig> => answer(await fetch('/api/config'));
+
+export async function inspect(operator?: string): Promise<Inspection> {
+  const headers: Record<string, string> = operator ? { authorization: `Bearer ${operator}` } : {};
+  return answer(await fetch('/api/inspect', { headers }));
+}

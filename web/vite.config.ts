@@ -1,0 +1,24 @@
+import { defineConfig } from 'vite';
+import { api } from './dev/api.mjs';
+
+export default defineConfig({
+  oxc: { jsx: { runtime: 'automatic', importSource: 'preact' } },
+  build: {
+    target: 'es2022',
+    modulePreload: { polyfill: false },
+    // The notices of what is bundled travel with it.
+    license: { fileName: 'licences.md' },
+    assetsInlineLimit: 1024,
+    chunkSizeWarningLimit: 800,
+    rolldownOptions: { output: { codeSplitting: { groups: [{ name: 'livekit', test: /node_modules[\\/](livekit-client|@livekit)/ }] } } },
+  },
+  worker: { format: 'es' },
+  plugins: [
+    {
+      name: 'development-api',
+      configureServer(server) {
+        server.middlewares.use(api(process.env));
+      },
+    },
+  ],
+});
