@@ -173,5 +173,6 @@ export const CAST = {
   'Katherine Johnson': { skin: ['#9b6a4b', '#835638'], hair: '#241c1a', shirt: '#d2904a', wall: ['#f1d9b8', '#c79a68'], style: 7, speaks: false },
   'Mae Jemison': { skin: ['#7c5138', '#68422c'], hair: '#1d1716', shirt: '#c34f5e', wall: ['#cfdcec', '#7f9cc0'], style: 5, speaks: false },
   'Chien-Shiung Wu': { skin: ['#efcda5', '#d9b288'], hair: '#17161a', shirt: '#3f7d57', wall: ['#e3e9d6', '#a3b38a'], style: 3, speaks: false },
+  'Lynn Conway': { skin: ['#f1cdb0', '#dab091'], hair: '#b07a45', shirt: '#477a8f', wall: ['#e9e2d8', '#b9ab9c'], style: 5, speaks: true },
   'Annie Easley': { skin: ['#8d5f43', '#764c33'], hair: '#2b211e', shirt: '#6a6f7a', wall: ['#ecd3d3', '#b88a8f'], style: 11, speaks: false },
 };

@@ -16,8 +16,8 @@ const PREFS = {
   'media.gmp-manager.updateEnabled': false,
 };
 
-/** Joins as `name`, runs `during` with what one may do there, and leaves. */
-export async function meetFirefox(base, address, name, during) {
+/** Joins as `name`, with `init` run in the page first, runs `during` with what one may do there, and leaves. */
+export async function meetFirefox(base, address, name, init, during) {
   const browser = await puppeteer.launch({
     browser: 'firefox', executablePath: process.env.FIREFOX || '/usr/bin/firefox-esr', headless: true, protocol: 'webDriverBiDi', extraPrefsFirefox: PREFS,
     timeout: 120000, protocolTimeout: 300000,
@@ -36,6 +36,8 @@ export async function meetFirefox(base, address, name, during) {
         }
       };
     }, name);
+    // Its own pretended camera shows one colour, from which nothing can be told.
+    await page.evaluateOnNewDocument(...init);
     await page.goto(new URL(address, base).href);
     await page.waitForSelector('.lobby-form button[type=submit]:not(:disabled)', { timeout: 60000 });
     await page.click('.lobby-form button[type=submit]');

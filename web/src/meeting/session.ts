@@ -11,6 +11,7 @@ import { cameraOptions, microphoneOptions } from '../lib/devices';
 import { explainDevice, explainEnd, explainJoin, type Explanation } from '../lib/errors';
 import { chosen, displayName } from '../lib/storage';
 import { FILE_TOPIC, Files, type SharedFile } from './files';
+import { Hush } from './hush';
 import { Peer } from './peer';
 import { Watch } from './watch';
 
@@ -78,6 +79,7 @@ export class Session {
   readonly watch: Watch;
   /** The chat is on screen: new messages are not counted. */
   chatOpen = false;
+  private readonly hush = new Hush(() => this.notify('info', 'You are talking, but your microphone is off: press M, or hold the space bar.'));
   private readonly peers = new Map<string, Peer>();
   private readonly audio: HTMLElement;
   private serial = 0;
@@ -249,6 +251,7 @@ export class Session {
       this.phase.value = 'ended';
     });
     this.watch.stop();
+    this.hush.follow(undefined);
     this.files.close();
     this.audio.remove();
     this.worker?.terminate();
@@ -262,6 +265,11 @@ export class Session {
     this.others.value = [...this.others.value, peer];
     for (const publication of participant.trackPublications.values()) this.checkKey(publication, peer);
     return peer;
+  }
+
+  private listenWhileMuted(): void {
+    const track = this.room.localParticipant.getTrackPublication(Track.Source.Microphone)?.track;
+    this.hush.follow(track && !this.self.microphoneOn.value && !this.room.localParticipant.isMicrophoneEnabled ? track.mediaStreamTrack : undefined);
   }
 
   private refresh(participant: Participant): void {
@@ -340,8 +348,14 @@ export class Session {
         this.checkKey(publication, this.peers.get(participant.identity));
       })
       .on(RoomEvent.TrackUnpublished, again)
-      .on(RoomEvent.TrackMuted, again)
-      .on(RoomEvent.TrackUnmuted, again)
+      .on(RoomEvent.TrackMuted, (publication, participant) => {
+        this.refresh(participant);
+        if (participant.isLocal && publication.source === Track.Source.Microphone) this.listenWhileMuted();
+      })
+      .on(RoomEvent.TrackUnmuted, (publication, participant) => {
+        this.refresh(participant);
+        if (participant.isLocal && publication.source === Track.Source.Microphone) this.listenWhileMuted();
+      })
       .on(RoomEvent.LocalTrackPublished, again)
       .on(RoomEvent.LocalTrackUnpublished, again)
       .on(RoomEvent.TrackStreamStateChanged, (_, __, participant) => this.refresh(participant))

@@ -75,6 +75,28 @@ function useKeys(session: Session): void {
   }, [session]);
 }
 
+/** A phone's screen stays on while one meets. */
+function useAwake(): void {
+  useEffect(() => {
+    let lock: WakeLockSentinel | undefined;
+    let gone = false;
+    const ask = async () => {
+      if (document.hidden || !('wakeLock' in navigator)) return;
+      const got = await navigator.wakeLock.request('screen').catch(() => undefined);
+      if (gone) void got?.release();
+      else lock = got;
+    };
+    void ask();
+    // The system takes it away from a hidden page.
+    document.addEventListener('visibilitychange', ask);
+    return () => {
+      gone = true;
+      document.removeEventListener('visibilitychange', ask);
+      void lock?.release();
+    };
+  }, []);
+}
+
 /** Files dropped anywhere are offered to all. */
 function useDrop(session: Session): boolean {
   const [over, setOver] = useState(false);
@@ -123,6 +145,11 @@ export function Meeting({ session }: { session: Session }) {
     document.body.classList.add('in-meeting');
     return () => document.body.classList.remove('in-meeting');
   }, [session]);
+  useAwake();
+  const unread = session.unread.value;
+  useEffect(() => {
+    document.title = `${unread > 0 ? `(${unread}) ` : ''}${session.roomName} · Visavis`;
+  }, [unread]);
   const open = panel.value;
   return (
     <div class={`meeting ${open ? 'with-panel' : ''} ${compact ? 'compact' : ''}`}>

@@ -1,5 +1,5 @@
 // Before the meeting: who one is, how one looks and sounds.
-import { useEffect, useRef } from 'preact/hooks';
+import { useEffect, useRef, useState } from 'preact/hooks';
 import {
   asking, cameraProblem, cameras, cameraTrack, microphoneProblem, microphones, microphoneTrack, prepare, speakers, watchLevel,
 } from '../lib/devices';
@@ -30,6 +30,7 @@ interface LobbyProps {
 
 export function Lobby({ room, joining, problem, onJoin }: LobbyProps) {
   const video = useRef<HTMLVideoElement>(null);
+  const [slow, setSlow] = useState(false);
   const meter = useRef<HTMLDivElement>(null);
 
   useEffect(() => {
@@ -42,6 +43,13 @@ export function Lobby({ room, joining, problem, onJoin }: LobbyProps) {
   useEffect(() => {
     if (!joining) void prepare();
   }, [joining, cameraWanted.value, microphoneWanted.value]);
+
+  useEffect(() => {
+    setSlow(false);
+    if (!joining) return;
+    const timer = setTimeout(() => setSlow(true), 6000);
+    return () => clearTimeout(timer);
+  }, [joining]);
 
   const camera = cameraTrack.value;
   useEffect(() => {
@@ -151,6 +159,9 @@ export function Lobby({ room, joining, problem, onJoin }: LobbyProps) {
                 <a href="/doctor" onClick={follow}>Test the connection</a>
               </div>
             </div>
+          )}
+          {joining && slow && (
+            <p class="small" role="status">This takes longer than usual. The network may block the direct way to the server; other ways are being tried.</p>
           )}
           <button class="primary large" type="submit" disabled={joining || !displayName.value.trim()}>
             {joining ? <><Icon sign="busy" /> Joining…</> : problem ? 'Try again' : 'Join now'}
