@@ -424,7 +424,8 @@ try {
   }
 } catch (error) {
   failed = true;
-  console.log(`failed: ${error?.stack ?? error}`);
+  // Without the browser's own log, which a driver's error may carry.
+  console.log(`failed: ${String(error?.stack ?? error).replace(/Browser logs:[^]*?Call log:/, '').split('\n').slice(0, 12).join('\n')}`);
   for (const person of people) {
     console.log(`${person.name}: ${person.errors.join(' / ')}`);
     await shot(person, `failed-${scenario}-${person.name}`).catch(() => {});

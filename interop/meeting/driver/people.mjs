@@ -60,7 +60,9 @@ export class Person {
     const outside = [];
     page.on('request', (request) => {
       const url = new URL(request.url());
-      if (!['blob:', 'data:'].includes(url.protocol) && url.origin !== new URL(base).origin) outside.push(request.url());
+      // The server may name itself by its address.
+      const here = ['localhost', '127.0.0.1'].includes(url.hostname) || url.origin === new URL(base).origin;
+      if (!['blob:', 'data:'].includes(url.protocol) && !here) outside.push(request.url());
     });
     const person = new Person(page, name, base, errors);
     person.outside = outside;
