@@ -76,7 +76,7 @@ pub struct Stats {
 }
 
 /// A congestion controller of media. Calls may come in any order; time may stand still.
-pub trait Controller {
+pub trait Controller: std::fmt::Debug {
     /// A packet leaves now.
     fn packet_sent(&mut self, now: Instant, packet: &SentPacket);
     /// Feedback has come.
@@ -103,4 +103,54 @@ pub trait Controller {
     fn path_changed(&mut self, now: Instant);
     /// What it sees and does.
     fn stats(&self) -> Stats;
+}
+
+impl<C: Controller + ?Sized> Controller for Box<C> {
+    fn packet_sent(&mut self, now: Instant, packet: &SentPacket) {
+        (**self).packet_sent(now, packet);
+    }
+
+    fn feedback(&mut self, now: Instant, feedback: &Feedback<'_>) {
+        (**self).feedback(now, feedback);
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        (**self).handle_timeout(now);
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        (**self).poll_timeout()
+    }
+
+    fn poll_probe(&mut self) -> Option<ProbeCluster> {
+        (**self).poll_probe()
+    }
+
+    fn target(&self) -> Target {
+        (**self).target()
+    }
+
+    fn set_limits(&mut self, now: Instant, limits: Limits) {
+        (**self).set_limits(now, limits);
+    }
+
+    fn set_demand(&mut self, now: Instant, bitrate: u64) {
+        (**self).set_demand(now, bitrate);
+    }
+
+    fn remb(&mut self, now: Instant, bitrate: u64) {
+        (**self).remb(now, bitrate);
+    }
+
+    fn receiver_report(&mut self, now: Instant, loss: f64, rtt: Option<Duration>) {
+        (**self).receiver_report(now, loss, rtt);
+    }
+
+    fn path_changed(&mut self, now: Instant) {
+        (**self).path_changed(now);
+    }
+
+    fn stats(&self) -> Stats {
+        (**self).stats()
+    }
 }

@@ -19,7 +19,7 @@ mod send;
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use visavis_datagram::{Ecn, Framing, Path, Protocol, Random, Transmit, TransmitBuf};
 use visavis_stun::IntegrityKey;
@@ -510,6 +510,11 @@ impl Agent {
     /// The pair that data takes: the nominated one, or the best that works so far.
     pub fn selected_pair(&self) -> Option<SelectedPair> {
         self.describe_pair(self.selected?)
+    }
+
+    /// The latest round-trip time on the selected pair, once a check or a consent request was answered.
+    pub fn round_trip_time(&self) -> Option<Duration> {
+        self.pair(self.selected?)?.counters.current_round_trip_time
     }
 
     /// Room that [`send`](Self::send) needs around each datagram on the selected pair.

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 /// One packet of a [`PacketRing`].
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Stored<M> {
     sequence: u64,
     time: Option<Instant>,
@@ -43,30 +43,29 @@ impl<M> Stored<M> {
 /// Buffers are allocated when they are first used, and then stay.
 #[derive(Debug)]
 pub struct PacketRing<M> {
+    /// Empty until the first packet: a stream that never flows takes no memory.
     slots: Vec<Stored<M>>,
+    capacity: usize,
     highest: Option<u64>,
 }
 
 impl<M: Default> PacketRing<M> {
     /// A ring for the packets of the last `capacity` sequence numbers, at least 1.
     pub fn new(capacity: usize) -> Self {
-        let empty = || Stored {
-            sequence: 0,
-            time: None,
-            bytes: Vec::new(),
-            meta: M::default(),
-        };
         Self {
-            slots: std::iter::repeat_with(empty)
-                .take(capacity.max(1))
-                .collect(),
+            slots: Vec::new(),
+            capacity: capacity.max(1),
             highest: None,
         }
     }
 
     /// How many sequence numbers the ring spans.
     pub fn capacity(&self) -> usize {
-        self.slots.len()
+        self.capacity
+    }
+
+    fn index(&self, sequence: u64) -> usize {
+        (sequence % self.capacity as u64) as usize
     }
 
     /// The highest sequence number that was stored.
@@ -77,7 +76,7 @@ impl<M: Default> PacketRing<M> {
     /// The lowest sequence number that can still be stored or found.
     pub fn lowest(&self) -> u64 {
         self.highest.map_or(0, |highest| {
-            highest.saturating_sub(self.slots.len() as u64 - 1)
+            highest.saturating_sub(self.capacity as u64 - 1)
         })
     }
 
@@ -88,7 +87,10 @@ impl<M: Default> PacketRing<M> {
             return None;
         }
         self.highest = self.highest.max(Some(sequence));
-        let index = (sequence % self.slots.len() as u64) as usize;
+        if self.slots.is_empty() {
+            self.slots.resize_with(self.capacity, Stored::default);
+        }
+        let index = self.index(sequence);
         let slot = &mut self.slots[index];
         slot.sequence = sequence;
         slot.time = Some(now);
@@ -111,14 +113,14 @@ impl<M: Default> PacketRing<M> {
 
     /// The packet with this number.
     pub fn get(&self, sequence: u64) -> Option<&Stored<M>> {
-        let slot = &self.slots[(sequence % self.slots.len() as u64) as usize];
+        let slot = self.slots.get(self.index(sequence))?;
         (slot.time.is_some() && slot.sequence == sequence).then_some(slot)
     }
 
     /// The packet with this number.
     pub fn get_mut(&mut self, sequence: u64) -> Option<&mut Stored<M>> {
-        let index = (sequence % self.slots.len() as u64) as usize;
-        let slot = &mut self.slots[index];
+        let index = self.index(sequence);
+        let slot = self.slots.get_mut(index)?;
         (slot.time.is_some() && slot.sequence == sequence).then_some(slot)
     }
 

@@ -1,6 +1,7 @@
 //! What a connection is told at its birth.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use visavis_crypto::Certificate;
 
@@ -100,6 +101,8 @@ pub struct Configuration {
     pub receive_simulcast: bool,
     /// What is done for media.
     pub media: MediaSettings,
+    /// What decides the bit rate of media.
+    pub congestion: CongestionControl,
     /// Whether the SCTP handshake rides in descriptions (`a=sctp-init`, draft-hancke-tsvwg-snap): saves
     /// two round trips where the peer does it too. Default false.
     pub snap: bool,
@@ -128,15 +131,43 @@ pub struct MediaSettings {
     pub congestion_control: bool,
     /// Bounds of the bit rate.
     pub bitrate: visavis_congestion::Limits,
-    /// The least time between two NACKs for one packet. Default 30 ms; the round-trip time if that
-    /// is longer.
-    pub nack_interval: Duration,
-    /// NACKs for one packet. Default 10.
-    pub nack_attempts: u32,
+    /// NACKs for one packet; the round-trip time decides how far apart. Default 10.
+    pub nack_attempts: u8,
     /// Missing packets of one stream that are asked for; beyond, a key frame is. Default 500.
     pub max_missing: usize,
-    /// Sent packets of one stream that are kept for retransmission. Default 1024.
+    /// Sent packets of one video stream that are kept for retransmission; a frame may have half as
+    /// many. Default 1024.
     pub history_packets: usize,
+    /// The longest packet that a frame is cut into, in bytes, header and all, before encryption.
+    /// Default 1150, which leaves room for SRTP and a TURN channel in 1200.
+    pub max_packet: usize,
+    /// The least delay of jitter buffers, where frames are received. Default 0.
+    pub min_delay: Duration,
+    /// The largest delay of jitter buffers. Default 2 s.
+    pub max_delay: Duration,
+}
+
+/// What decides the bit rate of media.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub enum CongestionControl {
+    /// Google Congestion Control, as browsers have it.
+    #[default]
+    GoogCc,
+    /// SCReAM (RFC 8298), for L4S.
+    Scream,
+    /// One of the application's.
+    Custom(Arc<dyn ControllerFactory>),
+}
+
+/// Makes the congestion controller of a connection.
+pub trait ControllerFactory: std::fmt::Debug + Send + Sync {
+    /// A controller for a path of which nothing is known yet.
+    fn controller(
+        &self,
+        now: Instant,
+        limits: visavis_congestion::Limits,
+    ) -> Box<dyn visavis_congestion::Controller + Send>;
 }
 
 impl Default for MediaSettings {
@@ -148,10 +179,12 @@ impl Default for MediaSettings {
             pacing: true,
             congestion_control: true,
             bitrate: visavis_congestion::Limits::default(),
-            nack_interval: Duration::from_millis(30),
             nack_attempts: 10,
             max_missing: 500,
             history_packets: 1024,
+            max_packet: 1150,
+            min_delay: Duration::ZERO,
+            max_delay: Duration::from_secs(2),
         }
     }
 }
@@ -207,6 +240,7 @@ impl Default for Configuration {
             video_extensions: default_extensions(Kind::Video),
             receive_simulcast: true,
             media: MediaSettings::default(),
+            congestion: CongestionControl::default(),
             snap: false,
             sped: false,
             limits: Limits::default(),

@@ -181,6 +181,13 @@ pub enum Event {
         /// Index of the encoding.
         encoding: usize,
     },
+    /// Congestion control lets so many bits per second through, for everything that is sent. Told when
+    /// it has changed by 5 % or more; [`encoding_target`](crate::PeerConnection::encoding_target) says
+    /// what each encoding may use of it.
+    TargetBitrate(u64),
+    /// A frame of a transceiver is due: to be fetched by
+    /// [`poll_frame`](crate::PeerConnection::poll_frame) until there is none. Told once until then.
+    FrameReady(TransceiverId),
     /// W3C `tonechange`; the empty text when all tones were sent.
     ToneChange {
         /// Whose sender.

@@ -41,7 +41,8 @@ mod transport;
 
 pub use codecs::{Codec, CodecTable, Kind};
 pub use config::{
-    BundlePolicy, Configuration, DtlsRolePreference, DtlsSettings, Limits, MediaSettings,
+    BundlePolicy, Configuration, CongestionControl, ControllerFactory, DtlsRolePreference,
+    DtlsSettings, Limits, MediaSettings,
 };
 pub use connection::{
     CertificateKind, DirectData, DirectMedia, DirectParameters, DirectRemote, OfferOptions,
@@ -52,7 +53,10 @@ pub use events::{ConnectionState, DtlsState, Event, IceCandidate, SctpState};
 pub use extensions::{HeaderExtension, NegotiatedExtension};
 pub use jsep::{Description, SdpType, SignalingState};
 pub use log::{Decision, LogEntry};
-pub use media::{InboundStats, OutboundStats, OutgoingRtp, PacketSource, SourcePoll};
+pub use media::{
+    EncodedFrame, FrameKind, InboundStats, OutboundStats, OutgoingFrame, OutgoingRtp, PacketSource,
+    ReceiveMode, SourcePoll,
+};
 pub use parameters::{Encoding, Priority, SendParameters, is_scalability_mode};
 pub use stats::{Stats, StatsKind, StatsReport, StatsValue};
 pub use transceiver::{
@@ -60,9 +64,14 @@ pub use transceiver::{
     TransceiverInit,
 };
 pub use transport::TransportStats;
+pub use visavis_congestion::{self as congestion, Limits as BitrateLimits};
 pub use visavis_crypto::Certificate;
 pub use visavis_ice::{
     ConnectionState as IceConnectionState, GatheringState as IceGatheringState, LocalAddress,
     Server as IceServer,
 };
+pub use visavis_media::send::FrameMeta;
+pub use visavis_rtp::extension::ExtensionKind;
+pub use visavis_rtp::payload::FrameParams;
 pub use visavis_sctp::datachannel::{ChannelId, ChannelOptions, ChannelState, MessageKind};
+pub use visavis_sdp::Direction;

@@ -18,6 +18,18 @@ pub enum Priority {
     High,
 }
 
+impl Priority {
+    /// Its weight when rates are shared (RFC 8831 section 6.4, webrtc-priority section 4).
+    pub(crate) const fn weight(self) -> f64 {
+        match self {
+            Self::VeryLow => 0.5,
+            Self::Low => 1.0,
+            Self::Medium => 2.0,
+            Self::High => 4.0,
+        }
+    }
+}
+
 /// One encoding of a sent track (W3C `RTCRtpEncodingParameters`).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Encoding {

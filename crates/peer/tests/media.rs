@@ -138,7 +138,7 @@ fn lost_packets_are_sent_again() {
         assert!(recovered > 5, "seed {seed}: {recovered}");
         let stats = bob.pc.inbound_stats().next().unwrap();
         assert!(
-            stats.nack_count > 0 && stats.packets_lost == 0,
+            stats.nack_count > 0 && stats.packets_lost > 0,
             "seed {seed}: {stats:?}"
         );
         let sent = call.pc(ALICE).outbound_stats().next().unwrap();

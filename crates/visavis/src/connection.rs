@@ -8,10 +8,12 @@ use std::task::Waker;
 use std::time::Instant;
 
 use bytes::Bytes;
-use visavis_peer::{ChannelId, Event as PeerEvent, MessageKind};
+use visavis_datagram::{Ecn, Path};
+use visavis_peer::{ChannelId, Event as PeerEvent, MessageKind, Received, TransceiverId};
 
 use crate::driver::{Key, Request};
 use crate::endpoint::Shared;
+use crate::incoming::Incoming;
 
 /// Events that wait for a user who does not read them; beyond that the newest are dropped.
 const EVENTS: usize = 4096;
@@ -34,6 +36,8 @@ pub(crate) struct State {
     events: VecDeque<PeerEvent>,
     events_dropped: u64,
     channels: HashMap<ChannelId, Channel>,
+    /// Tracks that somebody reads.
+    pub(crate) incoming: HashMap<TransceiverId, Incoming>,
     /// Bytes of messages that wait for their readers.
     waiting_bytes: usize,
     requests: Vec<Request>,
@@ -41,7 +45,7 @@ pub(crate) struct State {
     ufrag_changes: Vec<(Box<str>, bool)>,
     event_wakers: Vec<Waker>,
     /// The driver has let go of the connection.
-    finished: bool,
+    pub(crate) finished: bool,
     is_local_ready: bool,
 }
 
@@ -76,6 +80,7 @@ impl Connection {
                 events: VecDeque::new(),
                 events_dropped: 0,
                 channels: HashMap::new(),
+                incoming: HashMap::new(),
                 waiting_bytes: 0,
                 requests: Vec::new(),
                 ufrags: VecDeque::new(),
@@ -133,11 +138,13 @@ impl Connection {
         let mut state = self.lock();
         state.finished = true;
         state.wake_events();
-        let wakers: Vec<Waker> = state
+        let mut wakers: Vec<Waker> = state
             .channels
             .values_mut()
             .flat_map(|channel| channel.take_wakers())
             .collect();
+        let incoming = state.incoming.values_mut();
+        wakers.extend(incoming.flat_map(|incoming| incoming.readers.drain(..)));
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
     }
@@ -174,6 +181,16 @@ impl State {
     /// Whether the driver has told its addresses.
     pub(crate) fn is_local_ready(&self) -> bool {
         self.is_local_ready
+    }
+
+    /// Takes a datagram.
+    pub(crate) fn receive(&mut self, now: Instant, path: Path, ecn: Ecn, datagram: &mut [u8]) {
+        let received = self.core.handle_datagram_with_ecn(now, path, ecn, datagram);
+        if let Received::Rtp(rtp) = received
+            && let Some(incoming) = self.incoming.get_mut(&rtp.transceiver)
+        {
+            incoming.push(&rtp, &datagram[rtp.packet.clone()]);
+        }
     }
 
     /// Takes in what the core has to tell, as long as readers keep up. Answers what is asked of the
@@ -240,7 +257,17 @@ impl State {
                 channel.wake_readers();
                 channel.wake_watchers();
             }
+            PeerEvent::FrameReady(id) => {
+                if let Some(incoming) = self.incoming.get_mut(&id) {
+                    incoming.wake();
+                }
+            }
             event => {
+                if let PeerEvent::TrackEnded(id) = event {
+                    let incoming = self.incoming.entry(id).or_default();
+                    incoming.ended = true;
+                    incoming.wake();
+                }
                 if let PeerEvent::DataChannel(channel) = event {
                     self.channel(channel);
                 }

@@ -1,4 +1,4 @@
-//! WebRTC for Rust programs: [`PeerConnection`] and [`DataChannel`] with the W3C's names, on tokio.
+//! WebRTC for Rust programs: [`PeerConnection`], [`DataChannel`], [`RtpSender`] and [`RtpReceiver`] with the W3C's names, on tokio.
 //!
 //! ```no_run
 //! use visavis::{ChannelOptions, Configuration, Description, PeerConnection};
@@ -34,6 +34,8 @@ mod driver;
 mod endpoint;
 mod error;
 mod ice_server;
+mod incoming;
+mod media;
 mod peer_connection;
 mod settings;
 mod stream;
@@ -42,10 +44,15 @@ pub use data_channel::{DataChannel, DataChannelStream, Message};
 pub use endpoint::Endpoint;
 pub use error::Error;
 pub use ice_server::IceServer;
+pub use incoming::{RtpBatch, RtpPacket};
+pub use media::{Frame, RtpReceiver, RtpSender, RtpTransceiver};
 pub use peer_connection::{Configuration, Event, PeerConnection};
 pub use settings::{Binding, Settings};
 pub use visavis_ice::TransportPolicy;
+pub use visavis_peer::sframe;
 pub use visavis_peer::{
-    ChannelOptions, ChannelState, ConnectionState, Description, IceCandidate, IceConnectionState,
-    IceGatheringState, OfferOptions, SdpType, SignalingState,
+    BitrateLimits, ChannelOptions, ChannelState, Codec, ConnectionState, Description, Direction,
+    Encoding, FrameKind, FrameMeta, FrameParams, IceCandidate, IceConnectionState,
+    IceGatheringState, Kind, OfferOptions, OutgoingFrame, OutgoingRtp, SdpType, SendParameters,
+    SignalingState, StatsReport, TransceiverDirection, TransceiverInit,
 };

@@ -6,14 +6,16 @@ use std::task::Poll;
 
 use visavis_ice::TransportPolicy;
 use visavis_peer::{
-    ChannelOptions, ConnectionState, Description, Event as PeerEvent, IceCandidate,
-    IceConnectionState, IceGatheringState, OfferOptions, SignalingState,
+    BitrateLimits, ChannelOptions, ConnectionState, Description, Event as PeerEvent, IceCandidate,
+    IceConnectionState, IceGatheringState, Kind, OfferOptions, SignalingState, StatsReport,
+    TransceiverInit,
 };
 
 use crate::connection::Connection;
 use crate::data_channel::DataChannel;
 use crate::endpoint::Endpoint;
 use crate::ice_server::IceServer;
+use crate::media::{RtpSender, RtpTransceiver};
 use crate::{Error, Settings};
 
 /// What a connection is configured with (W3C `RTCConfiguration`).
@@ -49,6 +51,25 @@ pub enum Event {
     NegotiationNeeded,
     /// The peer opened a channel.
     DataChannel(DataChannel),
+    /// The peer sends a track, or will (W3C `track`).
+    Track {
+        /// Where it is received.
+        transceiver: RtpTransceiver,
+        /// The streams that it belongs to.
+        streams: Vec<String>,
+    },
+    /// A received track stopped for good (W3C `ended`).
+    TrackEnded(RtpTransceiver),
+    /// The peer needs a key frame of an encoding.
+    KeyFrameRequested {
+        /// Whose.
+        sender: RtpSender,
+        /// Index of the encoding.
+        encoding: usize,
+    },
+    /// So many bits per second may be sent in all; [`RtpSender::target_bitrate`] says which share of it
+    /// an encoding has.
+    TargetBitrate(u64),
     /// The state of the connection as a whole.
     ConnectionState(ConnectionState),
     /// The state of ICE.
@@ -126,6 +147,74 @@ impl PeerConnection {
             Ok::<_, Error>(id)
         })?;
         Ok(DataChannel::new(Arc::clone(&self.handle), id))
+    }
+
+    /// Makes a transceiver.
+    ///
+    /// # Errors
+    /// As W3C `addTransceiver`.
+    pub fn add_transceiver(
+        &self,
+        kind: Kind,
+        init: TransceiverInit,
+    ) -> Result<RtpTransceiver, Error> {
+        let connection = &self.handle.connection;
+        let id = connection.with(|state, _| state.core.add_transceiver(kind, init))?;
+        Ok(RtpTransceiver::new(Arc::clone(&self.handle), id))
+    }
+
+    /// Sends a track: on a sender that never sent, or on a new transceiver. The ids are what the peer
+    /// sees.
+    ///
+    /// # Errors
+    /// As W3C `addTrack`.
+    pub fn add_track(
+        &self,
+        kind: Kind,
+        track: &str,
+        streams: &[String],
+    ) -> Result<RtpSender, Error> {
+        let connection = &self.handle.connection;
+        let id = connection.with(|state, _| state.core.add_track(kind, track, streams))?;
+        Ok(RtpTransceiver::new(Arc::clone(&self.handle), id).sender())
+    }
+
+    /// Stops sending a track, with the next negotiation.
+    ///
+    /// # Errors
+    /// As W3C `removeTrack`.
+    pub fn remove_track(&self, sender: &RtpSender) -> Result<(), Error> {
+        let id = sender.transceiver().id();
+        let connection = &self.handle.connection;
+        Ok(connection.with(|state, _| state.core.remove_track(id))?)
+    }
+
+    /// The transceivers, in order of creation.
+    pub fn transceivers(&self) -> Vec<RtpTransceiver> {
+        let state = self.handle.connection.lock();
+        let transceivers = state.core.transceivers().iter();
+        transceivers
+            .map(|transceiver| RtpTransceiver::new(Arc::clone(&self.handle), transceiver.id))
+            .collect()
+    }
+
+    /// Statistics of everything (W3C `getStats`); those of one track by
+    /// [`RtpSender::stats`] and [`RtpReceiver::stats`](crate::RtpReceiver::stats).
+    pub fn stats(&self) -> StatsReport {
+        let state = self.handle.connection.lock();
+        state.core.stats(std::time::Instant::now())
+    }
+
+    /// What may be sent in all, in bits per second, as congestion control sees it.
+    pub fn target_bitrate(&self) -> u64 {
+        self.handle.connection.lock().core.target().bitrate
+    }
+
+    /// Sets other bounds of the bit rate of media.
+    pub fn set_bitrate_limits(&self, limits: BitrateLimits) {
+        self.handle
+            .connection
+            .with(|state, now| state.core.set_bitrate_limits(now, limits));
     }
 
     /// Makes an offer.
@@ -258,6 +347,24 @@ impl PeerConnection {
             PeerEvent::DataChannel(id) => {
                 Event::DataChannel(DataChannel::new(Arc::clone(&self.handle), id))
             }
+            PeerEvent::Track {
+                transceiver,
+                streams,
+            } => Event::Track {
+                transceiver: RtpTransceiver::new(Arc::clone(&self.handle), transceiver),
+                streams,
+            },
+            PeerEvent::TrackEnded(id) => {
+                Event::TrackEnded(RtpTransceiver::new(Arc::clone(&self.handle), id))
+            }
+            PeerEvent::KeyFrameRequested {
+                transceiver,
+                encoding,
+            } => Event::KeyFrameRequested {
+                sender: RtpTransceiver::new(Arc::clone(&self.handle), transceiver).sender(),
+                encoding,
+            },
+            PeerEvent::TargetBitrate(bitrate) => Event::TargetBitrate(bitrate),
             PeerEvent::ConnectionState(state) => Event::ConnectionState(state),
             PeerEvent::IceConnectionState(state) => Event::IceConnectionState(state),
             PeerEvent::IceGatheringState(state) => Event::IceGatheringState(state),

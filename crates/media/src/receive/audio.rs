@@ -189,6 +189,11 @@ impl AudioReceiver {
         &self.stats
     }
 
+    /// Reception statistics, to look at.
+    pub const fn statistics(&self) -> &ReceptionStats {
+        &self.reception
+    }
+
     /// Reception statistics, for reports.
     pub fn reception(&mut self) -> &mut ReceptionStats {
         &mut self.reception

@@ -70,7 +70,7 @@ impl NackScheduler {
     /// A scheduler that has seen nothing.
     pub fn new(config: NackConfig) -> Self {
         Self {
-            missing: VecDeque::with_capacity(config.max_tracked),
+            missing: VecDeque::new(),
             config,
             highest: None,
             round_trip: Duration::from_millis(100),

@@ -160,6 +160,24 @@ impl ReceptionStats {
         Freshness::New(extended)
     }
 
+    /// A packet came by retransmission on a source of its own: it counts neither as received nor for
+    /// jitter (RFC 4588 section 6.2), and the original is a duplicate from now on. False if it was
+    /// seen before, or is too old to tell.
+    pub fn mark_recovered(&mut self, sequence: SequenceNumber) -> bool {
+        let (Some(highest), Some(extended)) = (self.extender.highest(), self.extend(sequence))
+        else {
+            return false;
+        };
+        if extended > highest || extended + WINDOW <= highest {
+            return false;
+        }
+        let bit = extended % WINDOW;
+        let word = &mut self.seen[(bit / 64) as usize];
+        let is_new = *word >> (bit % 64) & 1 == 0;
+        *word |= 1 << (bit % 64);
+        is_new
+    }
+
     fn restart(
         &mut self,
         now: Instant,
@@ -283,6 +301,20 @@ mod tests {
         let block = stats.report_block(now).unwrap();
         assert_eq!((block.cumulative_lost, block.fraction_lost), (0, 0));
         assert_eq!(stats.counters().duplicates, 1);
+    }
+
+    #[test]
+    fn what_came_by_retransmission_stays_lost_and_is_not_taken_twice() {
+        let now = Instant::now();
+        let mut stats = ReceptionStats::new(Ssrc(1), 8000);
+        assert!(!stats.mark_recovered(SequenceNumber(10)));
+        run(&mut stats, now, 10);
+        run(&mut stats, now, 13);
+        assert!(stats.mark_recovered(SequenceNumber(12)));
+        assert!(!stats.mark_recovered(SequenceNumber(12)));
+        assert!(!stats.mark_recovered(SequenceNumber(14)));
+        assert_eq!(run(&mut stats, now, 12), Freshness::Duplicate);
+        assert_eq!(stats.cumulative_lost(), 2);
     }
 
     #[test]

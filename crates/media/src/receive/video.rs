@@ -287,6 +287,11 @@ impl VideoReceiver {
         self.keyframe.requests()
     }
 
+    /// Reception statistics, to look at.
+    pub const fn statistics(&self) -> &ReceptionStats {
+        &self.reception
+    }
+
     /// Reception statistics, for reports.
     pub fn reception(&mut self) -> &mut ReceptionStats {
         &mut self.reception
@@ -558,8 +563,20 @@ impl VideoReceiver {
 
     /// When something is due: a frame, a request, a packet to give up.
     pub fn poll_timeout(&self) -> Option<Instant> {
+        [self.next_frame(), self.next_request()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// When [`poll_frame`](Self::poll_frame) has a frame; `None` while none waits.
+    pub fn next_frame(&self) -> Option<Instant> {
+        self.waiting.front().and_then(|front| self.decode_at(front))
+    }
+
+    /// When something else than a frame is due: a request, a packet to give up.
+    pub fn next_request(&self) -> Option<Instant> {
         let nack = self.nack.as_ref().and_then(NackScheduler::poll_timeout);
-        let frame = self.waiting.front().and_then(|front| self.decode_at(front));
         let patience = match self.references.is_alive() {
             true => self.config.max_wait,
             false => self.config.max_wait.min(Self::BEGINNING),
@@ -569,7 +586,7 @@ impl VideoReceiver {
             .blocked
             .filter(|_| !self.keyframe.is_wanted())
             .map(|since| since + patience);
-        [nack, self.keyframe.poll_timeout(), frame, blocked]
+        [nack, self.keyframe.poll_timeout(), blocked]
             .into_iter()
             .flatten()
             .min()

@@ -13,6 +13,7 @@ pub use keyframe::KeyframeGate;
 pub use red::{MAX_REDUNDANCY, RedSender, wrap_in_red};
 pub use report::{ReportSchedule, RoundTrip};
 pub use stream::{
-    FrameMeta, PacketSpan, RtxConfig, SendError, SendStats, SendStream, SendStreamConfig, stamp,
+    FrameMeta, OutgoingPacket, PacketSpan, RtxConfig, SendError, SendStats, SendStream,
+    SendStreamConfig, stamp,
 };
 pub use svc::{ScalabilityMode, SvcDescriptor};

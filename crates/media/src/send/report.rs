@@ -22,6 +22,11 @@ impl ReportSchedule {
         }
     }
 
+    /// Another interval, from the next report on.
+    pub const fn set_interval(&mut self, interval: Duration) {
+        self.interval = interval;
+    }
+
     /// Begins: the first report is due half an interval from now, spread likewise.
     pub fn start(&mut self, now: Instant, random: &mut Random) {
         self.next = Some(now + self.spread(random) / 2);

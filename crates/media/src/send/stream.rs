@@ -97,6 +97,27 @@ pub struct FrameMeta<'a> {
     pub extensions: &'a [(ExtensionKind, &'a [u8])],
 }
 
+/// A packet whose payload others made: a forwarder, or a packetizer of the caller's. The source, the
+/// names and what is stamped when it leaves are the stream's.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OutgoingPacket<'a> {
+    /// The payload type.
+    pub payload_type: PayloadType,
+    /// The marker bit.
+    pub marker: bool,
+    /// The sequence number.
+    pub sequence: SequenceNumber,
+    /// The RTP timestamp.
+    pub timestamp: u32,
+    /// Contributing sources, at most 15.
+    pub csrcs: &'a [u32],
+    /// Elements, written as they are if negotiated; the stream's own (mid, rid, transport-wide
+    /// number, send time) are left out.
+    pub extensions: &'a [(ExtensionKind, &'a [u8])],
+    /// The payload.
+    pub payload: &'a [u8],
+}
+
 /// The packets of a frame: extended sequence numbers, one after the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PacketSpan {
@@ -120,6 +141,8 @@ pub struct SendStats {
     pub packets: u64,
     /// Their payload bytes.
     pub octets: u64,
+    /// Bytes of their headers.
+    pub header_octets: u64,
     /// Frames.
     pub frames: u64,
     /// Retransmitted packets.
@@ -199,6 +222,32 @@ impl SendStream {
         self.packetizer = Some(packetizer);
     }
 
+    /// What the stream is, to be changed: a renegotiation may bring other names, numbers and sources
+    /// of retransmissions. The codec is changed by [`set_codec`](Self::set_codec).
+    pub fn config_mut(&mut self) -> &mut SendStreamConfig {
+        &mut self.config
+    }
+
+    /// Another codec from the next frame on.
+    pub fn set_codec(&mut self, codec: Codec, payload_type: PayloadType, clock_rate: u32) {
+        if self.config.codec != codec {
+            self.packetizer = codec.packetizer();
+        }
+        self.config.codec = codec;
+        self.config.payload_type = payload_type;
+        self.config.clock_rate = clock_rate;
+    }
+
+    /// The sequence number of the next packet.
+    pub const fn next_sequence(&self) -> SequenceNumber {
+        SequenceNumber(self.next as u16)
+    }
+
+    /// When the latest frame came, and its timestamp.
+    pub const fn latest(&self) -> Option<(u32, Instant)> {
+        self.latest
+    }
+
     /// Changes the payload type, as a renegotiation may.
     pub fn set_payload_type(&mut self, payload_type: PayloadType, rtx: Option<RtxConfig>) {
         self.config.payload_type = payload_type;
@@ -246,6 +295,96 @@ impl SendStream {
             self.stats.frames += 1;
         }
         result
+    }
+
+    /// Stores a packet under the caller's sequence number; its extended number. Numbers may come out of
+    /// order and with gaps.
+    ///
+    /// # Errors
+    /// A packet that is too large, or too old for the history.
+    pub fn send_packet(
+        &mut self,
+        now: Instant,
+        packet: &OutgoingPacket<'_>,
+    ) -> Result<u64, SendError> {
+        if self.stats.packets == 0 {
+            // The first one decides where the stream begins.
+            self.extender = SequenceExtender::new();
+            self.next = self.extender.extend(packet.sequence);
+        }
+        let sequence = self.extender.extend(packet.sequence);
+        let Some((buffer, _)) = self.history.store(now, sequence) else {
+            return Err(Error::Limit("packet history"));
+        };
+        let mut buffer = std::mem::take(buffer);
+        let written = self.write_outgoing(packet, &mut buffer);
+        self.restore(sequence, buffer, written.is_ok());
+        let header = written?;
+        self.next = self.next.max(sequence + 1);
+        self.latest = Some((packet.timestamp, now));
+        self.stats.packets += 1;
+        self.stats.octets += packet.payload.len() as u64;
+        self.stats.header_octets += header as u64;
+        Ok(sequence)
+    }
+
+    /// Writes a packet; the length of its header.
+    fn write_outgoing(
+        &self,
+        packet: &OutgoingPacket<'_>,
+        buffer: &mut Vec<u8>,
+    ) -> Result<usize, Error> {
+        let map = &self.config.extensions;
+        // An element takes two bytes of form at most, and the whole is padded to four.
+        let elements: usize = packet
+            .extensions
+            .iter()
+            .map(|(_, data)| data.len() + 2)
+            .sum();
+        let room = FIXED_HEADER + 4 * packet.csrcs.len() + 4 + OWN_ELEMENTS + elements + 3;
+        buffer.resize(room + packet.payload.len(), 0);
+        let header = Header {
+            marker: packet.marker,
+            payload_type: packet.payload_type,
+            sequence: packet.sequence,
+            timestamp: packet.timestamp,
+            ssrc: self.config.ssrc,
+        };
+        let mut writer = PacketWriter::new(buffer, header)?;
+        let mut csrcs = [Ssrc(0); 15];
+        let named = csrcs.iter_mut().zip(packet.csrcs);
+        let count = named.map(|(slot, &csrc)| *slot = Ssrc(csrc)).count();
+        writer.csrcs(&csrcs[..count])?;
+        self.write_own(&mut writer)?;
+        for &(kind, data) in packet.extensions {
+            if let Some(id) = map.id(kind).filter(|_| !is_own(kind)) {
+                writer.extension(id, data)?;
+            }
+        }
+        let header = writer.header_len();
+        let len = writer.finish_with(packet.payload)?;
+        if len > MAX_OUTGOING {
+            return Err(Error::Limit("packet size"));
+        }
+        buffer.truncate(len);
+        Ok(header)
+    }
+
+    /// Writes the elements that are the stream's own.
+    fn write_own(&self, writer: &mut PacketWriter<'_>) -> Result<(), Error> {
+        let map = &self.config.extensions;
+        // These two are filled in when the packet leaves.
+        writer.typed(map, &TransportSequence(SequenceNumber(0)))?;
+        writer.typed(map, &AbsSendTime(0))?;
+        if !self.announced {
+            if let Some(mid) = self.config.mid {
+                writer.typed(map, &MidExtension(mid))?;
+            }
+            if let Some(rid) = self.config.rid {
+                writer.typed(map, &RidExtension(rid))?;
+            }
+        }
+        Ok(())
     }
 
     fn packetize(
@@ -320,7 +459,9 @@ impl SendStream {
                 data[0] |= 0x40;
             }
             self.stats.packets += 1;
-            self.stats.octets += packet.as_packet().payload().len() as u64;
+            let view = packet.as_packet();
+            self.stats.octets += view.payload().len() as u64;
+            self.stats.header_octets += view.header_len() as u64;
             self.restore(sequence, buffer, true);
             self.next += 1;
             span.count += 1;
@@ -366,18 +507,8 @@ impl SendStream {
         start: bool,
         probe: bool,
     ) -> Result<(), Error> {
+        self.write_own(writer)?;
         let map = &self.config.extensions;
-        // These two are filled in when the packet leaves.
-        writer.typed(map, &TransportSequence(SequenceNumber(0)))?;
-        writer.typed(map, &AbsSendTime(0))?;
-        if !self.announced {
-            if let Some(mid) = self.config.mid {
-                writer.typed(map, &MidExtension(mid))?;
-            }
-            if let Some(rid) = self.config.rid {
-                writer.typed(map, &RidExtension(rid))?;
-            }
-        }
         if let Some(level) = &meta.audio_level {
             writer.typed(map, level)?;
         }
@@ -544,26 +675,45 @@ impl SendStream {
     }
 }
 
+/// Bytes of the largest packet that others made: what fits Ethernet.
+const MAX_OUTGOING: usize = 1500;
+/// Room for the elements that are the stream's own: numbers, time, mid and rid.
+const OWN_ELEMENTS: usize = 4 + 5 + 18 + 18;
+
+/// Elements that the stream writes itself.
+const fn is_own(kind: ExtensionKind) -> bool {
+    matches!(
+        kind,
+        ExtensionKind::Mid
+            | ExtensionKind::Rid
+            | ExtensionKind::RepairedRid
+            | ExtensionKind::TransportSequence
+            | ExtensionKind::AbsSendTime
+    )
+}
+
 /// Writes the transport-wide number and the send time over those of a packet that is about to leave.
-/// What was not negotiated, or is not in the packet, is left out.
+/// What was not negotiated, or is not in the packet, is left out. Whether the number was written.
 pub fn stamp(
     packet: &mut [u8],
     map: &ExtensionMap,
     sequence: Option<SequenceNumber>,
     send_time: Option<AbsSendTime>,
-) {
+) -> bool {
     if packet.len() < FIXED_HEADER {
-        return;
+        return false;
     }
     let Ok(mut packet) = PacketMut::parse(packet) else {
-        return;
+        return false;
     };
+    let mut numbered = false;
     let mut extensions = packet.extensions_mut();
     if let (Some(sequence), Some(id)) = (sequence, map.id(ExtensionKind::TransportSequence))
         && let Some(slot) = extensions.get_mut(id)
         && slot.len() == 2
     {
         TransportSequence(sequence).write(slot);
+        numbered = true;
     }
     if let (Some(time), Some(id)) = (send_time, map.id(ExtensionKind::AbsSendTime))
         && let Some(slot) = extensions.get_mut(id)
@@ -571,4 +721,5 @@ pub fn stamp(
     {
         time.write(slot);
     }
+    numbered
 }

@@ -13,8 +13,12 @@ use super::doors::ReceivedRtp;
 use crate::codecs::{Codec, Kind};
 use crate::error::Error;
 use crate::extensions::{HeaderExtension, NegotiatedExtension};
-use crate::media::{InboundStats, OutboundStats, OutgoingRtp, Route};
+use crate::media::{
+    EncodedFrame, EncodingRoute, InboundStats, OutboundStats, OutgoingFrame, OutgoingRtp,
+    ReceiveMode, Route,
+};
 use crate::parameters::{SendParameters, check_encodings};
+use crate::sframe::FrameTransform;
 use crate::transceiver::{
     Transceiver, TransceiverDirection, TransceiverId, TransceiverInit, check_msid, unique,
 };
@@ -326,6 +330,68 @@ impl PeerConnection {
         self.transport.has_media_keys() && self.media.send_rtcp(compound)
     }
 
+    /// Sends an encoded frame of a transceiver's encoding: cut into packets by the codec's payload
+    /// format, paced, kept for retransmission. A [`FrameTransform`] sees it before.
+    ///
+    /// # Errors
+    /// `InvalidStateError` while the encoding is not being sent, `InvalidAccessError` for a payload type
+    /// that was not negotiated, `RangeError` for a frame that the payload format or the history cannot
+    /// carry, `OperationError` if too much waits or the transform refuses.
+    pub fn send_frame(
+        &mut self,
+        now: Instant,
+        id: TransceiverId,
+        encoding: usize,
+        frame: &OutgoingFrame<'_>,
+    ) -> Result<(), Error> {
+        self.check_open()?;
+        self.now = now;
+        if !self.transport.has_media_keys() {
+            return Err(Error::state("media cannot flow yet"));
+        }
+        self.media.send_frame(now, id, encoding, frame)
+    }
+
+    /// Whether what a transceiver receives is handed out as packets (with
+    /// [`Received::Rtp`](crate::Received)) or as frames (by [`poll_frame`](Self::poll_frame)).
+    pub fn set_receive_mode(&mut self, id: TransceiverId, mode: ReceiveMode) {
+        self.media.set_receive_mode(id, mode);
+    }
+
+    /// The next frame of a transceiver in [`ReceiveMode::Frames`], if one is due. To be asked until
+    /// `None` when [`Event::FrameReady`](crate::Event) has come.
+    pub fn poll_frame(&mut self, now: Instant, id: TransceiverId) -> Option<EncodedFrame<'_>> {
+        self.media.poll_frame(now, id)
+    }
+
+    /// When [`poll_frame`](Self::poll_frame) has the next frame of a transceiver; `None` while none
+    /// waits.
+    pub fn next_frame(&self, id: TransceiverId) -> Option<Instant> {
+        self.media.next_frame_of(id)
+    }
+
+    /// Sets what changes the frames of a transceiver on their way out (webrtc-encoded-transform
+    /// `RTCRtpSender.transform`), between codec and packets. Packet formats that look into frames (H.264,
+    /// H.265, AV1, and VP8's and VP9's key frames) must be left what they look at.
+    pub fn set_sender_transform(
+        &mut self,
+        id: TransceiverId,
+        transform: Option<Box<dyn FrameTransform>>,
+    ) {
+        self.media.set_sender_transform(id, transform);
+    }
+
+    /// Sets what changes the frames of a transceiver on their way in (webrtc-encoded-transform
+    /// `RTCRtpReceiver.transform`). A picture that it
+    /// refuses is given as [`FrameKind::Lost`](crate::FrameKind), sound is as if it had not come.
+    pub fn set_receiver_transform(
+        &mut self,
+        id: TransceiverId,
+        transform: Option<Box<dyn FrameTransform>>,
+    ) {
+        self.media.set_receiver_transform(id, transform);
+    }
+
     /// Asks the peer for a key frame (RTCP PLI) of a received track, of one of its encodings if one
     /// is named. False if nothing was received of it.
     pub fn request_key_frame(
@@ -335,7 +401,7 @@ impl PeerConnection {
         encoding: Option<usize>,
     ) -> bool {
         self.now = now;
-        self.media.request_key_frame(id, encoding)
+        self.media.request_key_frame(now, id, encoding)
     }
 
     /// W3C `insertDTMF` on the sender of a transceiver: replaces what was not played yet. Each tone
@@ -365,6 +431,30 @@ impl PeerConnection {
     /// What may be sent, as congestion control sees it.
     pub fn target(&self) -> visavis_congestion::Target {
         self.media.target()
+    }
+
+    /// What one encoding may use of the target, in bits per second: audio first, then video by
+    /// priority, simulcast encodings from the lowest up; 0 for one that is better paused.
+    pub fn encoding_target(&self, id: TransceiverId, encoding: usize) -> Option<u64> {
+        self.media.encoding_target(id, encoding)
+    }
+
+    /// What congestion control sees and does, once something is sent.
+    pub fn congestion_stats(&self) -> Option<visavis_congestion::Stats> {
+        self.media.congestion_stats()
+    }
+
+    /// Sets other bounds of the bit rate.
+    pub fn set_bitrate_limits(&mut self, now: Instant, limits: visavis_congestion::Limits) {
+        self.now = now;
+        self.media.set_bitrate_limits(now, limits);
+    }
+
+    /// Says how much would be sent if the network bore it, in bits per second, so that probes go no
+    /// further.
+    pub fn set_bitrate_demand(&mut self, now: Instant, bitrate: u64) {
+        self.now = now;
+        self.media.set_demand(now, bitrate);
     }
 
     /// Received streams.
@@ -448,8 +538,9 @@ impl PeerConnection {
 
     pub(super) fn media_timeout(&mut self, now: Instant) {
         let events = &mut self.events;
+        let trip = self.transport.ice.round_trip_time();
         self.media
-            .handle_timeout(now, &mut |event| events.push_back(event));
+            .handle_timeout(now, trip, &mut |event| events.push_back(event));
     }
 
     pub(super) fn media_next_timeout(&self) -> Option<Instant> {
@@ -512,7 +603,14 @@ fn route(
             .encodings
             .iter()
             .zip(&sender.sources)
-            .map(|(encoding, sources)| (encoding.rid.clone(), *sources, encoding.active))
+            .map(|(encoding, sources)| EncodingRoute {
+                rid: encoding.rid.clone(),
+                sources: *sources,
+                active: encoding.active,
+                codec: encoding.codec.clone(),
+                max_bitrate: encoding.max_bitrate,
+                weight: encoding.priority.weight(),
+            })
             .collect(),
         send_extensions: map(&sender.extensions),
     }

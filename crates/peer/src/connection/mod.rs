@@ -163,6 +163,7 @@ impl PeerConnection {
         let lite = configuration.ice.lite;
         let media = Media::new(
             configuration.media,
+            configuration.congestion,
             configuration.limits,
             wall_clock,
             jsep.cname.clone(),

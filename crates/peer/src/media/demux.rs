@@ -26,9 +26,22 @@ pub(crate) struct Route {
     pub(crate) receive_extensions: ExtensionMap,
     /// What may be sent.
     pub(crate) send_codecs: Vec<Codec>,
-    /// The encodings: rid, sources, whether active.
-    pub(crate) encodings: Vec<(String, EncodingSources, bool)>,
+    /// The encodings.
+    pub(crate) encodings: Vec<EncodingRoute>,
     pub(crate) send_extensions: ExtensionMap,
+}
+
+/// One encoding as packets see it.
+#[derive(Debug, Clone)]
+pub(crate) struct EncodingRoute {
+    pub(crate) rid: String,
+    pub(crate) sources: EncodingSources,
+    pub(crate) active: bool,
+    /// The codec that the application chose.
+    pub(crate) codec: Option<Codec>,
+    pub(crate) max_bitrate: Option<u64>,
+    /// Its weight when rates are shared.
+    pub(crate) weight: f64,
 }
 
 impl Route {

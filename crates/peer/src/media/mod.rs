@@ -1,37 +1,46 @@
-//! Media between the transport and the transceivers: whose packet it is, feedback, retransmission,
-//! reports and pacing. Packets only; frames and jitter are `visavis-media`'s.
+//! Media between the transport and the transceivers: whose packet it is, what goes out when, and what
+//! both ends tell each other of it. What remembers packets is `visavis-media`'s, what decides rates
+//! is `visavis-congestion`'s.
 
 mod demux;
 mod dtmf;
 mod feedback;
+mod frames;
 mod inbound;
 mod outbound;
 mod reports;
+mod rtcp_queue;
 mod source;
 
 use std::time::{Duration, Instant};
 
 use visavis_congestion::Target;
 use visavis_datagram::{Ecn, Random};
+use visavis_media::receive::KeyframeRequest;
+use visavis_media::send::ReportSchedule;
 use visavis_rtp::extension::ExtensionKind;
-use visavis_rtp::rtcp::{Compound, Rtcp};
+use visavis_rtp::rtcp::{
+    Compound, FirEntry, NackPair, Pli, ReportBlock, Rtcp, RtcpWriter, SenderInfo,
+};
 use visavis_rtp::{ExtensionMap, NtpTime, Ssrc};
 
 use demux::Demux;
-pub(crate) use demux::Route;
+pub(crate) use demux::{EncodingRoute, Route};
 use feedback::ArrivalLog;
-use inbound::Inbound;
+pub use frames::{EncodedFrame, FrameKind, ReceiveMode};
 pub use inbound::InboundStats;
+use inbound::{Arrived, Inbound, Outcome, Request};
 use outbound::Outbound;
 pub(crate) use outbound::Polled;
-pub use outbound::{OutboundStats, OutgoingRtp};
-use reports::Reports;
-
+pub use outbound::{OutboundStats, OutgoingFrame, OutgoingRtp};
 pub use source::{PacketSource, SourcePoll};
+use reports::Reporter;
 
-use crate::config::{Limits, MediaSettings};
+use crate::codecs::Kind;
+use crate::config::{CongestionControl, Limits, MediaSettings};
 use crate::error::Error;
 use crate::events::Event;
+use crate::sframe::FrameTransform;
 use crate::transceiver::TransceiverId;
 
 /// A received packet, after what the transport added to it was taken away.
@@ -41,9 +50,44 @@ pub(crate) struct Routed {
     pub(crate) encoding: Option<usize>,
     /// The media source.
     pub(crate) ssrc: u32,
-    /// How many bytes the packet's beginning moved: 2 where a retransmission was unwrapped.
+    /// How many bytes the packet's beginning moved, where something was unwrapped.
     pub(crate) moved: usize,
     pub(crate) recovered: bool,
+}
+
+/// What changes the frames of a transceiver.
+#[derive(Debug, Default)]
+struct Transforms {
+    outgoing: Vec<(TransceiverId, Box<dyn FrameTransform>)>,
+    incoming: Vec<(TransceiverId, Box<dyn FrameTransform>)>,
+    sealed: Vec<u8>,
+    opened: Vec<u8>,
+}
+
+impl Transforms {
+    fn incoming(&mut self, id: TransceiverId) -> Option<(&mut dyn FrameTransform, &mut Vec<u8>)> {
+        let (_, transform) = self.incoming.iter_mut().find(|(of, _)| *of == id)?;
+        Some((transform.as_mut(), &mut self.opened))
+    }
+}
+
+/// Opens a packet of sound: the packet with what is inside. `None` if the transform refuses.
+fn open_sound<'a>(
+    transform: &mut dyn FrameTransform,
+    opened: &'a mut Vec<u8>,
+    packet: &visavis_rtp::Packet<'_>,
+) -> Option<&'a mut [u8]> {
+    opened.clear();
+    opened.extend_from_slice(packet.payload());
+    transform.incoming(&[], opened).ok()?;
+    let header = packet.header_len();
+    let len = opened.len();
+    opened.resize(header + len, 0);
+    opened.copy_within(..len, header);
+    opened[..header].copy_from_slice(&packet.as_bytes()[..header]);
+    // Padding was left behind.
+    opened[0] &= !0x20;
+    Some(opened)
 }
 
 /// Everything about media of one connection.
@@ -54,40 +98,58 @@ pub(crate) struct Media {
     inbound: Inbound,
     outbound: Outbound,
     arrivals: ArrivalLog,
-    reports: Reports,
+    reports: ReportSchedule,
+    random: Random,
     /// Who feedback comes from while nothing is sent.
     local_ssrc: Ssrc,
     cname: String,
     reduced_size: bool,
     /// Transceivers whose track is not muted.
     unmuted: Vec<TransceiverId>,
+    /// Transceivers of which the application knows that a frame waits.
+    told_frames: Vec<TransceiverId>,
+    transforms: Transforms,
+    /// What reports are made of; kept for their memory.
+    senders: Vec<SenderInfo>,
+    blocks: Vec<ReportBlock>,
     born: Instant,
     wall_clock: Duration,
+    /// Packets that belong nowhere.
     pub(crate) unroutable: u64,
+    /// Frames that a transform refused.
+    pub(crate) refused_frames: u64,
 }
 
 impl Media {
     pub(crate) fn new(
         settings: MediaSettings,
+        congestion: CongestionControl,
         limits: Limits,
         wall_clock: Duration,
         cname: String,
         mut random: Random,
         now: Instant,
     ) -> Self {
+        let outgoing = limits.outgoing_packets;
         Self {
             demux: Demux::new(limits.incoming_streams),
             inbound: Inbound::new(settings),
-            outbound: Outbound::new(&settings, limits.outgoing_packets, random.fork()),
+            outbound: Outbound::new(&settings, congestion, outgoing, random.fork()),
             arrivals: ArrivalLog::default(),
-            reports: Reports::new(random.fork()),
+            reports: ReportSchedule::new(reports::interval(false)),
             local_ssrc: Ssrc(random.u32().max(1)),
+            random,
             cname,
             reduced_size: false,
             unmuted: Vec::new(),
+            told_frames: Vec::new(),
+            transforms: Transforms::default(),
+            senders: Vec::new(),
+            blocks: Vec::new(),
             born: now,
             wall_clock,
             unroutable: 0,
+            refused_frames: 0,
             settings,
         }
     }
@@ -100,9 +162,17 @@ impl Media {
         self.inbound
             .retain(|id| routes.iter().any(|route| route.id == id && route.receives));
         self.demux.configure(routes);
-        if is_active {
-            self.reports.start(now);
+        let has_video = self.outbound.sends_video();
+        self.reports.set_interval(reports::interval(has_video));
+        if is_active && self.reports.poll_timeout().is_none() {
+            self.reports.start(now, &mut self.random);
         }
+    }
+
+    /// Whether packets or frames are made of what a transceiver receives.
+    pub(crate) fn set_receive_mode(&mut self, id: TransceiverId, mode: ReceiveMode) {
+        self.inbound.set_frames(id, mode == ReceiveMode::Frames);
+        self.told_frames.retain(|&told| told != id);
     }
 
     /// The track is muted until the next packet.
@@ -116,7 +186,8 @@ impl Media {
 
     // ---- in
 
-    /// Finds out whose packet it is, unwraps a retransmission, and counts it.
+    /// Finds out whose packet it is, unwraps what was wrapped, and counts it. `None` for what is not
+    /// to be handed out: it went into frames, came before, or belongs nowhere.
     pub(crate) fn receive_rtp(
         &mut self,
         now: Instant,
@@ -142,48 +213,46 @@ impl Media {
         };
         let route = self.demux.route(found.route)?;
         let id = route.id;
-        let codec = route.codec(parsed.payload_type().value());
-        let (mut moved, mut recovered) = (0, false);
-        let mut ssrc = found.ssrc;
-        if found.is_rtx {
-            let (base, apt) = (found.base?, codec.map(|codec| codec.payload_type)?);
-            // RFC 4588 section 4: two bytes of original sequence number before the payload.
-            let header = parsed.header_len();
-            let original = parsed.payload().first_chunk::<2>().copied();
-            let original = original?;
-            packet.copy_within(0..header, 2);
-            let inner = &mut packet[2..];
-            inner[1] = inner[1] & 0x80 | apt;
-            inner[2..4].copy_from_slice(&original);
-            inner[8..12].copy_from_slice(&base.to_be_bytes());
-            (moved, recovered, ssrc) = (2, true, base);
-        }
-        let parsed = visavis_rtp::Packet::parse(&packet[moved..]).ok()?;
-        let is_new = self.inbound.received(
-            now,
-            inbound::Arrived {
-                transceiver: id,
-                encoding: found.encoding,
-                ssrc,
-                recovered,
-                codec: codec.map(|codec| (codec.clock_rate, codec.has_feedback("nack"))),
-                ecn,
+        let arrived = Arrived {
+            route,
+            encoding: found.encoding,
+            ssrc: if found.is_rtx {
+                found.base?
+            } else {
+                found.ssrc
             },
-            &parsed,
-        );
-        if !is_new {
-            return None;
-        }
-        if !self.unmuted.contains(&id) {
+            is_rtx: found.is_rtx,
+            codec: route.codec(parsed.payload_type().value()),
+            ecn,
+        };
+        let (ssrc, encoding) = (arrived.ssrc, arrived.encoding);
+        // A packet of sound is a frame: its buffer looks at what is inside, so it is opened before.
+        let sealed = route.kind == Kind::Audio && self.inbound.makes_frames(id);
+        let transform = sealed.then(|| self.transforms.incoming(id)).flatten();
+        let outcome = match transform {
+            Some((transform, opened)) => {
+                let plain = open_sound(transform, opened, &parsed);
+                if plain.is_none() {
+                    self.refused_frames += 1;
+                }
+                self.inbound.receive(now, &arrived, plain?)
+            }
+            None => self.inbound.receive(now, &arrived, packet),
+        };
+        let is_new = matches!(outcome, Outcome::Packet { .. } | Outcome::Taken);
+        if is_new && !self.unmuted.contains(&id) {
             self.unmuted.push(id);
             events(Event::TrackUnmuted(id));
         }
+        let Outcome::Packet { moved } = outcome else {
+            return None;
+        };
         Some(Routed {
             transceiver: id,
-            encoding: found.encoding,
+            encoding,
             ssrc,
             moved,
-            recovered,
+            recovered: found.is_rtx,
         })
     }
 
@@ -213,16 +282,21 @@ impl Media {
                         self.outbound.nack(now, nack.media.0, sequence);
                     }
                 }
-                Rtcp::Pli(pli) => self.key_frame(pli.media.0, events),
+                Rtcp::Pli(pli) => self.outbound.key_frame_requested(pli.media.0, None),
                 Rtcp::Fir(fir) => {
                     for entry in fir.entries() {
-                        if self.outbound.is_new_fir(entry.ssrc.0, entry.sequence) {
-                            self.key_frame(entry.ssrc.0, events);
-                        }
+                        self.outbound.key_frame_requested(entry.ssrc.0, Some(entry));
                     }
                 }
-                Rtcp::TransportFeedback(feedback) => self.outbound.feedback(now, &feedback),
-                Rtcp::Remb(remb) => self.outbound.remb(now, remb.bitrate),
+                Rtcp::TransportFeedback(feedback) => {
+                    let control = self.outbound.control_mut();
+                    control.transport_feedback(now, &feedback);
+                }
+                Rtcp::CongestionFeedback(feedback) => {
+                    let control = self.outbound.control_mut();
+                    control.congestion_feedback(now, &feedback);
+                }
+                Rtcp::Remb(remb) => self.outbound.control_mut().remb(now, remb.bitrate),
                 Rtcp::Bye(bye) => {
                     for source in bye.sources() {
                         if let Some(id) = self.inbound.goodbye(source.0)
@@ -236,15 +310,77 @@ impl Media {
                 _ => {}
             }
         }
+        self.tell_sender(now, events);
     }
 
-    fn key_frame(&mut self, ssrc: u32, events: &mut impl FnMut(Event)) {
-        if let Some((transceiver, encoding)) = self.outbound.key_frame_requested(ssrc) {
+    /// Tells the application what concerns its encoders: key frames, and the bit rate.
+    fn tell_sender(&mut self, now: Instant, events: &mut impl FnMut(Event)) {
+        self.outbound.poll_key_frames(now, |transceiver, encoding| {
             events(Event::KeyFrameRequested {
                 transceiver,
                 encoding,
             });
+        });
+        if let Some(bitrate) = self.outbound.control_mut().poll_target() {
+            self.outbound.share();
+            events(Event::TargetBitrate(bitrate));
         }
+    }
+
+    // ---- frames
+
+    /// The next frame of a transceiver that is due.
+    pub(crate) fn poll_frame(
+        &mut self,
+        now: Instant,
+        id: TransceiverId,
+    ) -> Option<EncodedFrame<'_>> {
+        let Some(mut frame) = self.inbound.poll_frame(now, id) else {
+            self.told_frames.retain(|&told| told != id);
+            return None;
+        };
+        let is_picture = matches!(frame.kind, FrameKind::Key | FrameKind::Delta);
+        let transform = is_picture.then(|| self.transforms.incoming(id)).flatten();
+        if let Some((transform, opened)) = transform {
+            opened.clear();
+            opened.extend_from_slice(frame.data);
+            match transform.incoming(&[], opened) {
+                Ok(()) => frame.data = opened,
+                Err(_) => {
+                    self.refused_frames += 1;
+                    (frame.kind, frame.data) = (FrameKind::Lost, &[]);
+                }
+            }
+        }
+        Some(frame)
+    }
+
+    pub(crate) fn next_frame_of(&self, id: TransceiverId) -> Option<Instant> {
+        self.inbound.next_frame_of(id)
+    }
+
+    /// Puts a transform before the packetizer, or takes it away.
+    pub(crate) fn set_sender_transform(
+        &mut self,
+        id: TransceiverId,
+        transform: Option<Box<dyn FrameTransform>>,
+    ) {
+        self.transforms.outgoing.retain(|(of, _)| *of != id);
+        self.transforms
+            .outgoing
+            .extend(transform.map(|transform| (id, transform)));
+    }
+
+    /// Puts a transform behind the depacketizer, or takes it away.
+    pub(crate) fn set_receiver_transform(
+        &mut self,
+        id: TransceiverId,
+        transform: Option<Box<dyn FrameTransform>>,
+    ) {
+        self.transforms.incoming.retain(|(of, _)| *of != id);
+        self.transforms
+            .incoming
+            .extend(transform.map(|transform| (id, transform)));
     }
 
     // ---- out
@@ -260,9 +396,33 @@ impl Media {
         self.outbound.send(now, id, encoding, packet)
     }
 
+    /// Cuts a frame of an encoding into packets and queues them.
+    pub(crate) fn send_frame(
+        &mut self,
+        now: Instant,
+        id: TransceiverId,
+        encoding: usize,
+        frame: &OutgoingFrame<'_>,
+    ) -> Result<(), Error> {
+        let transforms = &mut self.transforms;
+        let transform = transforms.outgoing.iter_mut().find(|(of, _)| *of == id);
+        let data = match transform {
+            Some((_, transform)) => {
+                transforms.sealed.clear();
+                transforms.sealed.extend_from_slice(frame.data);
+                transform
+                    .outgoing(&[], &mut transforms.sealed)
+                    .map_err(|error| Error::Operation(error.to_string().into()))?;
+                transforms.sealed.as_slice()
+            }
+            None => frame.data,
+        };
+        self.outbound.send_frame(now, id, encoding, frame, data)
+    }
+
     /// Queues a compound packet.
     pub(crate) fn send_rtcp(&mut self, compound: &[u8]) -> bool {
-        self.outbound.send_rtcp(compound)
+        self.outbound.rtcp.push(compound)
     }
 
     /// Plays key presses on a sender.
@@ -283,39 +443,35 @@ impl Media {
     }
 
     /// Asks the sender of a stream for a key frame (RTCP PLI).
-    pub(crate) fn request_key_frame(&mut self, id: TransceiverId, encoding: Option<usize>) -> bool {
-        let Some(media) = self.inbound.stream_of(id, encoding) else {
-            return false;
-        };
-        let sender = self.sender_ssrc();
-        self.compound(|writer| {
-            let media = Ssrc(media);
-            writer.pli(visavis_rtp::rtcp::Pli { sender, media }).is_ok()
-        })
-    }
-
-    /// Who feedback comes from.
-    fn sender_ssrc(&self) -> Ssrc {
-        self.outbound.first_ssrc().unwrap_or(self.local_ssrc)
-    }
-
-    /// Writes feedback, behind a report where RTCP of reduced size was not agreed on (RFC 5506).
-    fn compound(
+    pub(crate) fn request_key_frame(
         &mut self,
-        write: impl FnOnce(&mut visavis_rtp::rtcp::RtcpWriter<'_>) -> bool,
+        now: Instant,
+        id: TransceiverId,
+        encoding: Option<usize>,
     ) -> bool {
-        let mut buffer = [0; reports::COMPOUND];
-        let sender = self.sender_ssrc();
-        let mut writer = visavis_rtp::rtcp::RtcpWriter::new(&mut buffer);
-        if !self.reduced_size {
-            let head = writer
-                .receiver_report(sender, &[])
-                .and_then(|()| writer.cname(sender, self.cname.as_bytes()));
-            if head.is_err() {
-                return false;
+        match self.inbound.want_key_frame(id, encoding) {
+            Ok(Some(media)) => {
+                let sender = self.reporter().sender;
+                self.compound(|writer| writer.pli(Pli { sender, media }).is_ok())
             }
+            Ok(None) => {
+                self.send_requests(now);
+                true
+            }
+            Err(()) => false,
         }
-        write(&mut writer) && self.outbound.send_rtcp(writer.as_slice())
+    }
+
+    fn reporter(&self) -> Reporter {
+        Reporter {
+            sender: self.outbound.first_ssrc().unwrap_or(self.local_ssrc),
+            reduced_size: self.reduced_size,
+        }
+    }
+
+    fn compound(&mut self, write: impl FnOnce(&mut RtcpWriter<'_>) -> bool) -> bool {
+        self.reporter()
+            .write(&self.cname, &mut self.outbound.rtcp, write)
     }
 
     /// Writes the next plain packet into `slot`, if it fits with `overhead`. See
@@ -339,29 +495,49 @@ impl Media {
 
     // ---- time
 
-    pub(crate) fn handle_timeout(&mut self, now: Instant, events: &mut impl FnMut(Event)) {
+    /// `path_trip`: the round-trip time that ICE measured, for who only receives.
+    pub(crate) fn handle_timeout(
+        &mut self,
+        now: Instant,
+        path_trip: Option<Duration>,
+        events: &mut impl FnMut(Event),
+    ) {
         self.outbound.handle_timeout(now);
         self.outbound.play_tones(now, &mut |transceiver, tone| {
             events(Event::ToneChange { transceiver, tone });
         });
-        if self.settings.send_feedback && self.arrivals.is_due(now) {
-            self.send_transport_feedback();
+        self.tell_sender(now, events);
+        if let Some(trip) = self.outbound.round_trip().or(path_trip) {
+            self.inbound.set_round_trip(trip);
         }
+        self.inbound.handle_timeout(now);
+        let told = &mut self.told_frames;
+        self.inbound.due_frames(now, |id| {
+            if !told.contains(&id) {
+                told.push(id);
+                events(Event::FrameReady(id));
+            }
+        });
         if self.settings.send_feedback {
-            self.send_nacks(now);
+            if self.arrivals.is_due(now) {
+                self.send_transport_feedback();
+            }
+            self.send_requests(now);
         }
-        if self.settings.send_reports && self.reports.is_due(now) {
+        if self.settings.send_reports && self.reports.poll(now, &mut self.random) {
             self.send_reports(now);
         }
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let feedback = self.settings.send_feedback;
+        let reports = self.reports.poll_timeout();
         [
             self.outbound.poll_timeout(),
             self.arrivals.due().filter(|_| feedback),
-            self.inbound.next_nack().filter(|_| feedback),
-            self.reports.due().filter(|_| self.settings.send_reports),
+            self.inbound.next_request().filter(|_| feedback),
+            self.inbound.next_frame(&self.told_frames),
+            reports.filter(|_| self.settings.send_reports),
         ]
         .into_iter()
         .flatten()
@@ -369,13 +545,13 @@ impl Media {
     }
 
     fn send_transport_feedback(&mut self) {
-        let sender = self.sender_ssrc();
-        let mut arrivals = std::mem::take(&mut self.arrivals);
-        while let Some(feedback) = arrivals.next_feedback() {
+        let reporter = self.reporter();
+        while let Some(feedback) = self.arrivals.next_feedback() {
             let mut written = 0;
-            let sent = self.compound(|writer| {
+            let queue = &mut self.outbound.rtcp;
+            let sent = reporter.write(&self.cname, queue, |writer| {
                 let result = writer.transport_feedback(
-                    sender,
+                    reporter.sender,
                     feedback.media,
                     feedback.base,
                     feedback.count,
@@ -387,42 +563,53 @@ impl Media {
             if !sent {
                 break;
             }
-            arrivals.sent(written);
+            self.arrivals.sent(written);
         }
-        self.arrivals = arrivals;
     }
 
-    fn send_nacks(&mut self, now: Instant) {
-        let sender = self.sender_ssrc();
-        let mut inbound = std::mem::replace(&mut self.inbound, Inbound::new(self.settings));
-        inbound.take_nacks(now, self.outbound.round_trip(), |media, lost| {
-            self.compound(|writer| {
-                let pairs = visavis_rtp::rtcp::NackPair::fold(lost.iter().copied());
-                writer.nack(sender, media, pairs).is_ok()
+    /// Asks for what is missing.
+    fn send_requests(&mut self, now: Instant) {
+        let reporter = self.reporter();
+        let sender = reporter.sender;
+        let (cname, queue) = (&self.cname, &mut self.outbound.rtcp);
+        self.inbound.take_requests(now, |media, request| {
+            reporter.write(cname, queue, |writer| match request {
+                Request::Nack(lost) => {
+                    let pairs = NackPair::fold(lost.iter().copied());
+                    writer.nack(sender, media, pairs).is_ok()
+                }
+                Request::KeyFrame(KeyframeRequest::Pli) => {
+                    writer.pli(Pli { sender, media }).is_ok()
+                }
+                Request::KeyFrame(KeyframeRequest::Fir(sequence)) => {
+                    let ssrc = media;
+                    writer.fir(sender, &[FirEntry { ssrc, sequence }]).is_ok()
+                }
             });
         });
-        inbound.take_overruns(|media| {
-            self.compound(|writer| writer.pli(visavis_rtp::rtcp::Pli { sender, media }).is_ok());
-        });
-        self.inbound = inbound;
     }
 
     fn send_reports(&mut self, now: Instant) {
-        let blocks = self.inbound.report_blocks(now);
-        let senders = self.outbound.sender_infos(now, self.ntp(now));
-        for compound in reports::compounds(&senders, &blocks, self.local_ssrc, &self.cname) {
-            self.outbound.send_rtcp(&compound);
-        }
-        self.reports.sent(now, self.outbound.sends_video());
+        let ntp = self.ntp(now);
+        self.senders.clear();
+        self.senders.extend(self.outbound.sender_infos(now, ntp));
+        self.blocks.clear();
+        self.blocks.extend(self.inbound.report_blocks(now));
+        reports::write_reports(
+            &self.senders,
+            &self.blocks,
+            self.local_ssrc,
+            &self.cname,
+            &mut self.outbound.rtcp,
+        );
     }
 
     /// Says goodbye for all sources (RFC 3550 section 6.6).
     pub(crate) fn goodbye(&mut self) {
         let sources = self.outbound.ssrcs();
-        if sources.is_empty() {
-            return;
+        if !sources.is_empty() {
+            self.compound(|writer| writer.bye(&sources, None).is_ok());
         }
-        self.compound(|writer| writer.bye(&sources, None).is_ok());
     }
 
     // ---- what can be seen
@@ -430,6 +617,27 @@ impl Media {
     /// What may be sent, as congestion control sees it.
     pub(crate) fn target(&self) -> Target {
         self.outbound.target()
+    }
+
+    /// What an encoding may use of it, in bits per second.
+    pub(crate) fn encoding_target(&self, id: TransceiverId, encoding: usize) -> Option<u64> {
+        self.outbound.share_of(id, encoding)
+    }
+
+    /// What congestion control sees and does, once something is sent.
+    pub(crate) fn congestion_stats(&self) -> Option<visavis_congestion::Stats> {
+        self.outbound.control().stats()
+    }
+
+    /// Other bounds of the bit rate.
+    pub(crate) fn set_bitrate_limits(&mut self, now: Instant, limits: visavis_congestion::Limits) {
+        self.outbound.control_mut().set_limits(now, limits);
+        self.outbound.share();
+    }
+
+    /// How much the application would send if it might, in bits per second.
+    pub(crate) fn set_demand(&mut self, now: Instant, bitrate: u64) {
+        self.outbound.control_mut().set_demand(now, bitrate);
     }
 
     pub(crate) fn inbound_stats(&self) -> impl Iterator<Item = InboundStats> + '_ {
@@ -447,6 +655,6 @@ impl Media {
 
     /// Another candidate pair was selected.
     pub(crate) fn path_changed(&mut self, now: Instant) {
-        self.outbound.path_changed(now);
+        self.outbound.control_mut().path_changed(now);
     }
 }

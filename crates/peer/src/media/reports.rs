@@ -1,66 +1,37 @@
 //! Sender and receiver reports (RFC 3550 section 6).
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use visavis_datagram::Random;
 use visavis_rtp::Ssrc;
 use visavis_rtp::rtcp::{ReportBlock, RtcpWriter, SenderInfo};
 
+use super::rtcp_queue::RtcpQueue;
+
 /// The largest compound packet in bytes, before protection.
-pub(super) const COMPOUND: usize = 1150;
+const COMPOUND: usize = 1150;
 /// Report blocks in one report (RFC 3550 section 6.4.1 has five bits of count).
 const BLOCKS: usize = 31;
 
-/// When reports are sent: each second with video and each five with audio alone, as browsers do,
-/// spread by half both ways (RFC 3550 section 6.2).
-#[derive(Debug)]
-pub(super) struct Reports {
-    due: Option<Instant>,
-    random: Random,
+/// How often reports are sent: each second with video and each five with audio alone, as browsers do.
+pub(super) const fn interval(has_video: bool) -> Duration {
+    Duration::from_secs(if has_video { 1 } else { 5 })
 }
 
-impl Reports {
-    pub(super) fn new(random: Random) -> Self {
-        Self { due: None, random }
-    }
-
-    pub(super) fn start(&mut self, now: Instant) {
-        if self.due.is_none() {
-            // RFC 3550 section 6.2: half the interval for the first one.
-            self.due = Some(now + Duration::from_millis(500));
-        }
-    }
-
-    pub(super) fn due(&self) -> Option<Instant> {
-        self.due
-    }
-
-    pub(super) fn is_due(&self, now: Instant) -> bool {
-        self.due.is_some_and(|due| due <= now)
-    }
-
-    pub(super) fn sent(&mut self, now: Instant, has_video: bool) {
-        let interval = if has_video { 1.0 } else { 5.0 };
-        let spread = 0.5 + self.random.unit();
-        self.due = Some(now + Duration::from_secs_f64(interval * spread));
-    }
-}
-
-/// The compound packets of one interval: the blocks stand in the first sender's report, or in
-/// receiver reports where nothing is sent or more sources are heard than one report holds.
-pub(super) fn compounds(
+/// Writes the compound packets of one interval: the blocks stand in the first senders' reports, or in
+/// receiver reports where nothing is sent or more sources are heard than those hold.
+pub(super) fn write_reports(
     senders: &[SenderInfo],
     blocks: &[ReportBlock],
     receiver: Ssrc,
     cname: &str,
-) -> Vec<Vec<u8>> {
-    let mut packets = Vec::new();
+    queue: &mut RtcpQueue,
+) {
     let mut blocks = blocks.chunks(BLOCKS);
     let mut push = |write: &dyn Fn(&mut RtcpWriter<'_>) -> visavis_rtp::Result<()>| {
         let mut buffer = [0; COMPOUND];
         let mut writer = RtcpWriter::new(&mut buffer);
         if write(&mut writer).is_ok() {
-            packets.push(writer.as_slice().to_vec());
+            queue.push(writer.as_slice());
         }
     };
     for info in senders {
@@ -77,5 +48,34 @@ pub(super) fn compounds(
             writer.cname(reporter, cname.as_bytes())
         });
     }
-    packets
+}
+
+/// Who feedback comes from, and in what form.
+#[derive(Debug)]
+pub(super) struct Reporter {
+    pub(super) sender: Ssrc,
+    /// Whether feedback may stand alone (RFC 5506); else it stands behind a report.
+    pub(super) reduced_size: bool,
+}
+
+impl Reporter {
+    /// Writes feedback into the queue; false if there is no room.
+    pub(super) fn write(
+        &self,
+        cname: &str,
+        queue: &mut RtcpQueue,
+        write: impl FnOnce(&mut RtcpWriter<'_>) -> bool,
+    ) -> bool {
+        let mut buffer = [0; COMPOUND];
+        let mut writer = RtcpWriter::new(&mut buffer);
+        if !self.reduced_size {
+            let head = writer
+                .receiver_report(self.sender, &[])
+                .and_then(|()| writer.cname(self.sender, cname.as_bytes()));
+            if head.is_err() {
+                return false;
+            }
+        }
+        write(&mut writer) && queue.push(writer.as_slice())
+    }
 }

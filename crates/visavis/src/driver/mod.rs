@@ -3,8 +3,10 @@
 //! Each turn it reads what the sockets hold, hands it to the connections that it belongs to, and then
 //! looks only at connections to which something happened: a datagram, a timer, a call of their user.
 
+mod sockets;
+
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -14,16 +16,17 @@ use std::time::Instant;
 
 use slab::Slab;
 use tokio::sync::mpsc;
-use visavis_datagram::{Path, Protocol, Random, Transmit, TransmitBuf};
+use visavis_datagram::{Ecn, Path, Protocol, Random, Transmit, TransmitBuf};
 use visavis_ice::{ConnectionId, LocalAddress, Network};
 use visavis_net::interface::{InterfaceAddress, InterfaceKind};
 use visavis_net::mdns::{Mdns, MdnsOptions, PublishedName};
 use visavis_net::mux::{Mux, MuxLimits};
-use visavis_net::udp::{ReceiveBatch, UdpSocket};
+use visavis_net::udp::{ReceiveBatch, Received, UdpSocket};
 use visavis_stun::{PacketKind, classify};
 
+use self::sockets::Sockets;
 use crate::connection::Connection;
-use crate::endpoint::Shared;
+use crate::endpoint::{Shared, Work};
 use crate::settings::Settings;
 use crate::stream;
 
@@ -71,18 +74,6 @@ pub(crate) enum Note {
     },
 }
 
-/// One UDP socket.
-struct Socket {
-    udp: Arc<UdpSocket>,
-    local: LocalAddress,
-    /// The one connection that it serves; all if `None`.
-    owner: Option<Key>,
-    /// A run that the kernel had no room for.
-    blocked: VecDeque<(Transmit, Vec<u8>)>,
-    /// The name that stands in for the address, answered for as long as this lives.
-    _name: Option<PublishedName>,
-}
-
 struct Entry {
     connection: Arc<Connection>,
     /// When the connection's timer is due, as the heap knows it.
@@ -94,7 +85,7 @@ struct Entry {
 pub(crate) struct Driver {
     settings: Settings,
     shared: Arc<Shared>,
-    sockets: Vec<Socket>,
+    sockets: Sockets,
     addresses: Vec<InterfaceAddress>,
     mux: Mux<Key>,
     connections: Slab<Entry>,
@@ -104,6 +95,10 @@ pub(crate) struct Driver {
     queue: VecDeque<Key>,
     /// Taken while it is read from.
     batch: Option<ReceiveBatch>,
+    /// Connections that waited for a socket which has room again.
+    freed: Vec<Key>,
+    /// Empty; kept for its memory.
+    work: Work,
     out: TransmitBuf,
     notes: mpsc::Receiver<Note>,
     notes_sender: mpsc::Sender<Note>,
@@ -130,8 +125,8 @@ impl Driver {
         };
         let mut driver = Self {
             out: TransmitBuf::new(RUN, settings.mtu),
+            sockets: Sockets::new(Arc::clone(&shared)),
             shared,
-            sockets: Vec::new(),
             addresses: Vec::new(),
             mux: Mux::new(MuxLimits::default()),
             connections: Slab::new(),
@@ -139,6 +134,8 @@ impl Driver {
             sleep: Box::pin(tokio::time::sleep_until(tokio::time::Instant::now())),
             queue: VecDeque::new(),
             batch: Some(ReceiveBatch::new(8)),
+            freed: Vec::new(),
+            work: Work::default(),
             notes,
             notes_sender,
             mdns,
@@ -155,7 +152,7 @@ impl Driver {
             driver.addresses.push(address);
         }
         match refused {
-            Some(error) if driver.sockets.is_empty() => Err(error),
+            Some(error) if driver.sockets.iter().next().is_none() => Err(error),
             _ => Ok(driver),
         }
     }
@@ -167,7 +164,7 @@ impl Driver {
     pub(crate) fn local_addresses(&self) -> Vec<SocketAddr> {
         self.sockets
             .iter()
-            .map(|socket| socket.udp.local_addr())
+            .map(sockets::Socket::local_addr)
             .collect()
     }
 
@@ -190,13 +187,7 @@ impl Driver {
             match UdpSocket::bind_with(wanted, &self.settings.udp) {
                 Ok(udp) => {
                     let (name, local) = self.describe(address, udp.local_addr());
-                    self.sockets.push(Socket {
-                        udp: Arc::new(udp),
-                        local,
-                        owner,
-                        blocked: VecDeque::new(),
-                        _name: name,
-                    });
+                    self.sockets.add(udp, local, owner, name);
                     return Ok(());
                 }
                 Err(error) => refused = error,
@@ -226,13 +217,16 @@ impl Driver {
 
     /// Takes in what users of the endpoint have put down: new connections, and calls that changed one.
     fn take_work(&mut self) {
-        let work = std::mem::take(&mut *self.shared.work());
-        for connection in work.new {
+        // The buffers change places, for their memory.
+        let mut work = std::mem::take(&mut self.work);
+        std::mem::swap(&mut work, &mut *self.shared.work());
+        for connection in work.new.drain(..) {
             self.add_connection(connection);
         }
-        for key in work.touched {
+        for key in work.touched.drain(..) {
             self.enqueue(key);
         }
+        self.work = work;
     }
 
     fn add_connection(&mut self, connection: Arc<Connection>) {
@@ -291,53 +285,69 @@ impl Driver {
         }
     }
 
-    /// Reads the sockets. True if something arrived.
-    fn receive(&mut self, cx: &mut Context<'_>) -> bool {
+    /// Looks at the sockets that are ready: sends what they had no room for, and reads them. True if
+    /// something arrived.
+    fn receive(&mut self) -> bool {
         let mut any = false;
-        let now = Instant::now();
         let Some(mut batch) = self.batch.take() else {
             return false;
         };
-        for index in 0..self.sockets.len() {
-            let (udp, owner) = (
-                Arc::clone(&self.sockets[index].udp),
-                self.sockets[index].owner,
-            );
-            for _ in 0..RECEIVES_PER_TURN {
-                match udp.poll_recv(cx, &mut batch) {
-                    Poll::Ready(Ok(_)) => {
-                        any = true;
-                        for mut run in batch.runs() {
-                            let path = run.path;
-                            for datagram in run.datagrams() {
-                                let key = owner.or_else(|| self.mux.route(path, datagram));
-                                self.deliver(now, key, path, datagram);
-                            }
-                        }
-                    }
-                    Poll::Ready(Err(error)) => {
-                        tracing::debug!(%error, "receive failed");
-                        break;
-                    }
-                    Poll::Pending => break,
+        for number in 0..self.sockets.begin() {
+            let Some(socket) = self.sockets.ready(number) else {
+                continue;
+            };
+            let owner = socket.owner;
+            let freed = &mut self.freed;
+            socket.unblock(|key| freed.push(key));
+            for count in 0.. {
+                let Some(socket) = self.sockets.looked_at(number) else {
+                    break;
+                };
+                if count == RECEIVES_PER_TURN {
+                    socket.again();
+                    break;
+                }
+                if !socket.receive(&mut batch) {
+                    break;
+                }
+                any = true;
+                let now = Instant::now();
+                for run in batch.runs() {
+                    self.deliver_run(now, owner, run);
                 }
             }
+        }
+        while let Some(key) = self.freed.pop() {
+            self.enqueue(key);
         }
         self.batch = Some(batch);
         any
     }
 
-    fn deliver(&mut self, now: Instant, key: Option<Key>, path: Path, datagram: &mut [u8]) {
-        let Some(key) = key else { return };
-        let Some(entry) = self.connections.get(key) else {
-            return;
-        };
-        entry
-            .connection
-            .lock()
-            .core
-            .handle_datagram(now, path, datagram);
-        self.enqueue(key);
+    /// Hands a run of datagrams of one flow to the connections that they belong to: all to one, but for
+    /// checks of several that share a path. The lock is taken once for as long as the owner stays.
+    fn deliver_run(&mut self, now: Instant, owner: Option<Key>, mut run: Received<'_>) {
+        let (path, ecn) = (run.path, run.ecn);
+        let mut datagrams = run.datagrams().peekable();
+        while let Some(first) = datagrams.next() {
+            let key = owner.or_else(|| self.mux.route(path, first));
+            let Some(entry) = key.and_then(|key| self.connections.get(key)) else {
+                continue;
+            };
+            let mut state = entry.connection.lock();
+            state.receive(now, path, ecn, first);
+            // Whatever is not STUN goes by its 5-tuple.
+            while let Some(next) = datagrams.next_if(|next| {
+                owner.is_some()
+                    || classify(next) != PacketKind::Stun && self.mux.owner_of(path) == key
+            }) {
+                state.receive(now, path, ecn, next);
+            }
+            drop(state);
+            if let Some(key) = key {
+                self.enqueue(key);
+            }
+        }
     }
 
     /// Takes in what helper tasks tell. True if there was something.
@@ -375,7 +385,13 @@ impl Driver {
                     path,
                     mut frame,
                 } => {
-                    self.deliver(now, Some(key), path, &mut frame);
+                    let Some(entry) = self.connections.get(key) else {
+                        continue;
+                    };
+                    let mut state = entry.connection.lock();
+                    state.receive(now, path, Ecn::NotEct, &mut frame);
+                    drop(state);
+                    self.enqueue(key);
                 }
                 Note::Disconnected { key, path } => {
                     let Some(entry) = self.connections.get_mut(key) else {
@@ -408,21 +424,22 @@ impl Driver {
     ) {
         for gone in removed {
             self.addresses.retain(|address| address != gone);
-            let (lost, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.sockets)
-                .into_iter()
-                .partition(|socket| socket.udp.local_addr().ip() == gone.ip);
-            self.sockets = kept;
-            for socket in lost {
+            let lost = self
+                .sockets
+                .retain(|socket| socket.local_addr().ip() != gone.ip);
+            for local in lost {
                 for (_, entry) in &self.connections {
                     let mut state = entry.connection.lock();
-                    state
-                        .core
-                        .remove_local_address(now, socket.udp.local_addr(), Protocol::Udp);
+                    state.core.remove_local_address(now, local, Protocol::Udp);
                 }
             }
         }
         for address in added {
-            let before = self.sockets.len();
+            let before: HashSet<SocketAddr> = self
+                .sockets
+                .iter()
+                .map(sockets::Socket::local_addr)
+                .collect();
             let owners: Vec<Option<Key>> = std::iter::once(None)
                 .chain(
                     self.connections
@@ -436,7 +453,8 @@ impl Driver {
                     tracing::debug!(%error, ip = %address.ip, "address not used");
                 }
             }
-            for socket in &self.sockets[before..] {
+            let is_new = |socket: &&sockets::Socket| !before.contains(&socket.local_addr());
+            for socket in self.sockets.iter().filter(is_new) {
                 for (key, entry) in &self.connections {
                     let own = entry.connection.needs_own_sockets();
                     if socket.owner == own.then_some(key) {
@@ -480,35 +498,8 @@ impl Driver {
         }
     }
 
-    /// Sends what sockets had no room for.
-    fn unblock(&mut self, cx: &mut Context<'_>) {
-        let mut freed = false;
-        for socket in &mut self.sockets {
-            while let Some((transmit, bytes)) = socket.blocked.front_mut() {
-                let done = socket.udp.try_send(transmit, bytes);
-                if done < bytes.len() {
-                    bytes.drain(..done);
-                    transmit.len = bytes.len();
-                    // Nothing to do on error: the next turn tries again.
-                    if socket.udp.poll_send_ready(cx).is_pending() {
-                        break;
-                    }
-                } else {
-                    socket.blocked.pop_front();
-                    freed = true;
-                }
-            }
-        }
-        if freed {
-            let keys: Vec<Key> = self.connections.iter().map(|(key, _)| key).collect();
-            for key in keys {
-                self.enqueue(key);
-            }
-        }
-    }
-
     /// Looks at the connections to which something happened. True if some of them want more.
-    fn serve(&mut self, cx: &mut Context<'_>) -> bool {
+    fn serve(&mut self) -> bool {
         let mut again = false;
         for _ in 0..self.queue.len() {
             let Some(key) = self.queue.pop_front() else {
@@ -519,7 +510,7 @@ impl Driver {
             };
             entry.queued = false;
             let connection = Arc::clone(&entry.connection);
-            if self.serve_one(cx, key, &connection) {
+            if self.serve_one(key, &connection) {
                 self.enqueue(key);
                 again = true;
             }
@@ -527,7 +518,7 @@ impl Driver {
         again
     }
 
-    fn serve_one(&mut self, cx: &mut Context<'_>, key: Key, connection: &Arc<Connection>) -> bool {
+    fn serve_one(&mut self, key: Key, connection: &Arc<Connection>) -> bool {
         let now = Instant::now();
         connection.untouch();
         let mut state = connection.lock();
@@ -542,7 +533,7 @@ impl Driver {
             let Some(transmit) = state.core.poll_transmit(now, &mut self.out) else {
                 break;
             };
-            if !self.send(cx, key, &transmit) {
+            if !self.send(key, &transmit) {
                 // The socket is full: the rest waits for it.
                 blocked = true;
                 break;
@@ -579,7 +570,7 @@ impl Driver {
     }
 
     /// Sends a run that stands in the buffer. False if its socket is full.
-    fn send(&mut self, cx: &mut Context<'_>, key: Key, transmit: &Transmit) -> bool {
+    fn send(&mut self, key: Key, transmit: &Transmit) -> bool {
         let bytes = &self.out.as_slice()[..transmit.len];
         if transmit.protocol != Protocol::Udp {
             if let Some(stream) = self
@@ -591,11 +582,9 @@ impl Driver {
             }
             return true;
         }
-        let socket = self.sockets.iter_mut().find(|socket| {
-            socket.udp.local_addr() == transmit.source
-                && (socket.owner.is_none() || socket.owner == Some(key))
-        });
-        let Some(socket) = socket else { return true };
+        let Some(socket) = self.sockets.from(transmit.source, key) else {
+            return true;
+        };
         if socket.owner.is_none() {
             if classify(bytes) == PacketKind::Stun {
                 for datagram in bytes.chunks(transmit.segment_size.max(1)) {
@@ -605,22 +594,7 @@ impl Driver {
                 self.mux.sent(transmit.path(), bytes, key);
             }
         }
-        if socket.blocked.is_empty() {
-            let done = socket.udp.try_send(transmit, bytes);
-            if done == bytes.len() {
-                return true;
-            }
-            let mut rest = *transmit;
-            rest.len = bytes.len() - done;
-            socket.blocked.push_back((rest, bytes[done..].to_vec()));
-        } else {
-            socket.blocked.push_back((*transmit, bytes.to_vec()));
-        }
-        // Registers the wake-up; readiness itself is seen next turn.
-        if socket.udp.poll_send_ready(cx).is_ready() {
-            cx.waker().wake_by_ref();
-        }
-        false
+        socket.send(transmit, bytes, key)
     }
 
     /// Starts what a connection asks of the outside world.
@@ -667,10 +641,17 @@ impl Driver {
 
     fn remove_connection(&mut self, key: Key) {
         self.mux.remove(key);
-        self.sockets.retain(|socket| socket.owner != Some(key));
+        if self.has_own_sockets(key) {
+            self.sockets.retain(|socket| socket.owner != Some(key));
+        }
         if self.connections.contains(key) {
             self.connections.remove(key).connection.finished();
         }
+    }
+
+    fn has_own_sockets(&self, key: Key) -> bool {
+        let entry = self.connections.get(key);
+        entry.is_some_and(|entry| entry.connection.needs_own_sockets())
     }
 
     /// Whether nobody can ask anything of this driver any more.
@@ -693,12 +674,11 @@ impl Future for Driver {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
         this.shared.register(cx.waker());
-        let mut busy = this.receive(cx);
+        let mut busy = this.receive();
         busy |= this.take_notes(cx);
         this.take_work();
-        this.unblock(cx);
         this.expire();
-        busy |= this.serve(cx);
+        busy |= this.serve();
         if this.is_done() {
             return Poll::Ready(());
         }
