@@ -190,12 +190,16 @@ impl Transport {
     }
 
     fn start_dtls(&mut self, now: Instant) {
+        // This is asked with each datagram.
+        if self.dtls.is_some() || self.dtls_state != DtlsState::New {
+            return;
+        }
         let Some(remote) = self.remote.clone() else {
             return;
         };
         let carried = self.sped.as_ref().is_some_and(|sped| sped.is_on());
         let has_path = self.has_path() || carried || !self.early.is_empty();
-        if self.dtls.is_some() || self.dtls_state != DtlsState::New || !has_path {
+        if !has_path {
             return;
         }
         let config = Arc::clone(&self.dtls_config);

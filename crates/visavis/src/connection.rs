@@ -9,7 +9,9 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use visavis_datagram::{Ecn, Path};
-use visavis_peer::{ChannelId, Event as PeerEvent, MessageKind, Received, TransceiverId};
+use visavis_peer::{
+    ChannelId, DtlsState, Event as PeerEvent, MessageKind, Received, TransceiverId,
+};
 
 use crate::driver::{Key, Request};
 use crate::endpoint::Shared;
@@ -44,6 +46,8 @@ pub(crate) struct State {
     ufrags: VecDeque<Box<str>>,
     ufrag_changes: Vec<(Box<str>, bool)>,
     event_wakers: Vec<Waker>,
+    /// DTLS is over: no media will come.
+    pub(crate) media_over: bool,
     /// The driver has let go of the connection.
     pub(crate) finished: bool,
     is_local_ready: bool,
@@ -86,6 +90,7 @@ impl Connection {
                 ufrags: VecDeque::new(),
                 ufrag_changes: Vec::new(),
                 event_wakers: Vec::new(),
+                media_over: false,
                 finished: false,
                 is_local_ready: false,
             }),
@@ -263,6 +268,10 @@ impl State {
                 }
             }
             event => {
+                if let PeerEvent::DtlsState(state) = event {
+                    self.media_over = matches!(state, DtlsState::Closed | DtlsState::Failed);
+                    self.incoming.values_mut().for_each(Incoming::wake);
+                }
                 if let PeerEvent::TrackEnded(id) = event {
                     let incoming = self.incoming.entry(id).or_default();
                     incoming.ended = true;

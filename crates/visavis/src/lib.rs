@@ -1,4 +1,5 @@
-//! WebRTC for Rust programs: [`PeerConnection`], [`DataChannel`], [`RtpSender`] and [`RtpReceiver`] with the W3C's names, on tokio.
+//! WebRTC for Rust programs: [`PeerConnection`], [`DataChannel`], [`RtpSender`] and [`RtpReceiver`]
+//! with the W3C's names, on tokio.
 //!
 //! ```no_run
 //! use visavis::{ChannelOptions, Configuration, Description, PeerConnection};
@@ -54,5 +55,6 @@ pub use visavis_peer::{
     BitrateLimits, ChannelOptions, ChannelState, Codec, ConnectionState, Description, Direction,
     Encoding, FrameKind, FrameMeta, FrameParams, IceCandidate, IceConnectionState,
     IceGatheringState, Kind, OfferOptions, OutgoingFrame, OutgoingRtp, SdpType, SendParameters,
-    SignalingState, StatsReport, TransceiverDirection, TransceiverInit,
+    SignalingState, Stats, StatsKind, StatsReport, StatsValue, TransceiverDirection,
+    TransceiverInit,
 };

@@ -345,7 +345,8 @@ impl RtpReceiver {
         self.transceiver().look(rids).unwrap_or_default()
     }
 
-    /// The next frame, at the time at which it is to be decoded; `None` when the track has ended.
+    /// The next frame, at the time at which it is to be decoded; `None` when the track has
+    /// ended or the peer is gone.
     /// Losses were made good as far as that goes, pictures come in order and each can be decoded.
     /// Cancel-safe. The first call decides that frames are made of this track.
     pub async fn recv_frame(&self) -> Option<Frame> {
@@ -361,7 +362,7 @@ impl RtpReceiver {
                 let data = incoming.buffer.split().freeze();
                 return Poll::Ready(Some(Frame::new(&frame, data)));
             }
-            if incoming.ended || state.finished {
+            if incoming.ended || state.media_over || state.finished {
                 return Poll::Ready(None);
             }
             register(&mut incoming.readers, cx.waker());
@@ -375,7 +376,7 @@ impl RtpReceiver {
     }
 
     /// Waits for RTP packets and puts all that have come into `batch`, in place of what it held. False
-    /// when the track has ended. Cancel-safe. The first call decides that packets are handed out of
+    /// when the track has ended or the peer is gone. Cancel-safe. The first call decides that packets are handed out of
     /// this track.
     pub async fn recv_rtp(&self, batch: &mut RtpBatch) -> bool {
         batch.clear();
@@ -390,7 +391,7 @@ impl RtpReceiver {
                 std::mem::swap(batch, &mut incoming.packets);
                 return Poll::Ready(true);
             }
-            if incoming.ended || state.finished {
+            if incoming.ended || state.media_over || state.finished {
                 return Poll::Ready(false);
             }
             register(&mut incoming.readers, cx.waker());

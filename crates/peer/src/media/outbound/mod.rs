@@ -284,7 +284,7 @@ impl Outbound {
         packet: &OutgoingRtp<'_>,
     ) -> Result<(), Error> {
         let index = self.sending(id, encoding)?;
-        self.check_room(1)?;
+        self.check_room(index, 1)?;
         let Some(stream) = &mut self.streams[index] else {
             return Ok(());
         };
@@ -320,7 +320,7 @@ impl Outbound {
         data: &[u8],
     ) -> Result<(), Error> {
         let index = self.sending(id, encoding)?;
-        self.check_room(data.len() / (self.settings.max_packet / 2) + 1)?;
+        self.check_room(index, data.len() / (self.settings.max_packet / 2) + 1)?;
         let Some(stream) = &mut self.streams[index] else {
             return Ok(());
         };
@@ -346,9 +346,12 @@ impl Outbound {
         Ok(())
     }
 
-    fn check_room(&mut self, packets: usize) -> Result<(), Error> {
+    fn check_room(&mut self, stream: usize, packets: usize) -> Result<(), Error> {
         let waiting = self.unpaced.len() + self.control.queued();
-        if waiting + packets > self.max_packets {
+        let outruns = self.streams[stream].as_ref().is_some_and(|stream| {
+            stream.waiting > 0 && stream.waiting + packets > stream.packets.config().history
+        });
+        if outruns || waiting + packets > self.max_packets {
             self.dropped += packets as u64;
             return Err(Error::Operation("too many packets wait to be sent".into()));
         }
@@ -369,9 +372,10 @@ impl Outbound {
     }
 
     fn queue_token(&mut self, now: Instant, token: Token) {
-        let Some(stream) = &self.streams[token.stream] else {
+        let Some(stream) = &mut self.streams[token.stream] else {
             return;
         };
+        stream.waiting += usize::from(!token.again);
         if !(self.settings.pacing && stream.is_told && self.control.is_started()) {
             self.unpaced.push_back(token);
             return;
@@ -387,7 +391,10 @@ impl Outbound {
             size: len + OVERHEAD,
             kind,
         };
-        self.dropped += u64::from(!self.control.push(now, queued));
+        if !self.control.push(now, queued) {
+            stream.waiting -= usize::from(!token.again);
+            self.dropped += 1;
+        }
     }
 
     /// Writes the next plain packet into `slot`; without one it only says whether there is any.
@@ -420,6 +427,7 @@ impl Outbound {
                     Some(len) => len,
                     // Its place in the history was taken, or its stream is over.
                     None => {
+                        self.released(packet.token);
                         self.dropped += 1;
                         continue;
                     }
@@ -432,6 +440,7 @@ impl Outbound {
             };
             let written = match release {
                 Release::Packet { packet, probe, .. } => {
+                    self.released(packet.token);
                     let len = self.write(packet.token, &mut slot[..room]);
                     len.map(|len| (packet.token.stream, len, packet.kind, probe))
                 }
@@ -463,6 +472,15 @@ impl Outbound {
                 probe: None,
             }),
             None => self.control.poll(now),
+        }
+    }
+
+    /// A packet leaves, or never will.
+    fn released(&mut self, token: Token) {
+        if let Some(stream) = &mut self.streams[token.stream]
+            && !token.again
+        {
+            stream.waiting = stream.waiting.saturating_sub(1);
         }
     }
 
@@ -532,8 +550,10 @@ impl Outbound {
 
     /// Drops what did not fit an empty run: it fits nowhere.
     pub(super) fn drop_held(&mut self) {
-        if self.held.take().is_none() {
-            self.rtcp.pop_front();
+        match self.held.take() {
+            Some(Release::Packet { packet, .. }) => self.released(packet.token),
+            Some(Release::Padding { .. }) => {}
+            None => self.rtcp.pop_front(),
         }
         self.dropped += 1;
     }

@@ -15,8 +15,9 @@ use crate::media::demux::{EncodingRoute, Route};
 use crate::media::dtmf::Dtmf;
 use crate::transceiver::TransceiverId;
 
-/// Packets that are kept where nobody asks for them again: they wait for the pacer there.
-const SHORT_HISTORY: usize = 128;
+/// Packets of sound, and of pictures, that are kept where nobody asks for them again: they wait for
+/// the pacer there.
+const SHORT_HISTORY: [usize; 2] = [128, 512];
 /// The least time between two requests for key frames that the application is told of.
 const KEY_FRAME_INTERVAL: Duration = Duration::from_millis(300);
 
@@ -34,6 +35,8 @@ pub(super) struct Stream {
     pub(super) share: u64,
     pub(super) packets: SendStream,
     rtx_ssrc: u32,
+    /// Packets that have not left yet. Their bytes stand in the history, which must not outrun them.
+    pub(super) waiting: usize,
     /// Whether packets have a transport-wide number, so that the peer tells their arrival.
     pub(super) is_told: bool,
     retransmits: bool,
@@ -65,7 +68,8 @@ impl Stream {
     ) -> Self {
         let history = match kind {
             Kind::Video if settings.answer_nacks => settings.history_packets,
-            _ => SHORT_HISTORY,
+            Kind::Video => SHORT_HISTORY[1],
+            Kind::Audio => SHORT_HISTORY[0],
         };
         let config = SendStreamConfig {
             history,
@@ -91,6 +95,7 @@ impl Stream {
             share: 0,
             packets: SendStream::new(config, first[0], first[1]),
             rtx_ssrc: encoding.sources.rtx,
+            waiting: 0,
             is_told: false,
             retransmits: settings.answer_nacks,
             trip: RoundTrip::default(),
