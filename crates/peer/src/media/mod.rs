@@ -33,8 +33,8 @@ use inbound::{Arrived, Inbound, Outcome, Request};
 use outbound::Outbound;
 pub(crate) use outbound::Polled;
 pub use outbound::{OutboundStats, OutgoingFrame, OutgoingRtp};
-pub use source::{PacketSource, SourcePoll};
 use reports::Reporter;
+pub use source::{PacketSource, SourcePoll};
 
 use crate::codecs::Kind;
 use crate::config::{CongestionControl, Limits, MediaSettings};
