@@ -71,6 +71,53 @@ fn data_on_a_direct_pair_allocates_nothing() {
     assert_eq!(counted.count_total, 0);
 }
 
+/// Whatever strangers send, nothing is kept of it.
+#[test]
+fn datagrams_of_strangers_allocate_nothing() {
+    let now = Instant::now();
+    let mut agent = started(controlled(), now);
+    let sent = drain(&mut agent, now);
+    for (path, request) in &sent {
+        let good = answer(request, PEER_PWD, address(LOCAL));
+        give(&mut agent, now, *path, &good);
+    }
+    let mut good = Check::to(agent.local_credentials(), "peer");
+    // The first check that is verified sets the key up.
+    let path = Path::udp(address(LOCAL), address(PEER));
+    give(&mut agent, now, path, &good.bytes());
+    drain(&mut agent, now);
+    good.password = "guessguessguessguessguess".into();
+    let wrong_password = good.bytes();
+    good.username = "nobody:peer".into();
+    let wrong_name = good.bytes();
+    let mut overrun = wrong_password.clone();
+    overrun[22..24].copy_from_slice(&1000u16.to_be_bytes());
+    let stale = answer(&sent[0].1, PEER_PWD, address(LOCAL));
+    let forged = answer(&sent[0].1, "wrongwrongwrongwrongwrong", address(LOCAL));
+    let mut datagrams = vec![wrong_password, wrong_name, overrun, stale, forged];
+    for first in 0..=255 {
+        datagrams.push(vec![first; 1400]);
+    }
+    let counted = measure(|| {
+        for (number, datagram) in datagrams.iter_mut().enumerate() {
+            let from = ([203, 0, 113, number as u8], 1000 + number as u16).into();
+            agent.handle_datagram(now, Path::udp(address(LOCAL), from), datagram);
+        }
+    });
+    assert_eq!(counted.count_total, 0);
+    let stats = agent.stats();
+    let counters = stats.unauthenticated
+        + stats.malformed
+        + stats.unmatched_responses
+        + stats.forged_responses
+        + stats.unvalidated_data;
+    assert_eq!(
+        counters,
+        datagrams.len() as u64,
+        "each is counted: {stats:?}"
+    );
+}
+
 #[test]
 fn a_quiet_session_allocates_nothing() {
     let now = Instant::now();

@@ -380,6 +380,50 @@ fn attack_45_an_authenticated_403_revokes_consent_at_once() {
 }
 
 #[test]
+fn a_check_replayed_from_another_address_moves_nothing() {
+    let now = Instant::now();
+    let mut agent = connected(Role::Controlled, now);
+    let before = agent.selected_pair();
+    let mut check = Check::to(agent.local_credentials(), "peer");
+    check.use_candidate = true;
+    // Captured on the way, it is genuine; its source is not.
+    give(&mut agent, now, from(STRANGER), &check.bytes());
+    let end = now + Duration::from_secs(20);
+    let mut to_stranger = 0;
+    for (at, path, bytes) in pass(&mut agent, now, end) {
+        to_stranger += usize::from(path.remote == address(STRANGER));
+        if path.remote == address(PEER) && is_request(&bytes) {
+            let good = answer(&bytes, PEER_PWD, address(LOCAL));
+            give(&mut agent, at, path, &good);
+        }
+    }
+    assert_eq!(agent.selected_pair(), before);
+    // One answer, and the requests of one check (RFC 8489 section 6.2.1): no reflector to speak of.
+    assert!(to_stranger <= 8, "{to_stranger}");
+}
+
+#[test]
+fn an_attribute_longer_than_the_message_is_dropped_and_counted() {
+    let now = Instant::now();
+    let mut agent = connected(Role::Controlled, now);
+    let good = Check::to(agent.local_credentials(), "peer").bytes();
+    for length in [good.len() as u16, 1000, u16::MAX] {
+        let mut bad = good.clone();
+        bad[22..24].copy_from_slice(&length.to_be_bytes());
+        let malformed = agent.stats().malformed;
+        give(&mut agent, now, from(PEER), &bad);
+        assert_eq!(agent.stats().malformed, malformed + 1, "{length}");
+    }
+    // And a message that ends before its own length.
+    for cut in 1..good.len() {
+        give(&mut agent, now, from(PEER), &good[..cut]);
+    }
+    assert!(drain(&mut agent, now).is_empty());
+    give(&mut agent, now, from(PEER), &good);
+    assert_eq!(drain(&mut agent, now).len(), 1);
+}
+
+#[test]
 fn attack_46_peer_reflexive_churn_stays_bounded() {
     let now = Instant::now();
     let mut agent = connected(Role::Controlled, now);

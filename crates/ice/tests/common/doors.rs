@@ -10,9 +10,12 @@ use visavis_ice::{
     Agent, Config, Credentials, Event, LocalAddress, RemoteParameters, Role, Server,
 };
 use visavis_stun::attributes::{
-    IceControlled, IceControlling, Priority, UseCandidate, Username, XorMappedAddress,
+    AlternateServer, ErrorCode, IceControlled, IceControlling, Lifetime, MobilityTicket, Nonce,
+    Priority, Realm, UseCandidate, Username, XorMappedAddress, XorRelayedAddress,
 };
-use visavis_stun::{Class, IntegrityKey, Message, MessageBuilder, Method, TransactionId};
+use visavis_stun::{
+    Class, IntegrityKey, Message, MessageBuilder, Method, PasswordAlgorithmId, TransactionId,
+};
 
 const PEER_PWD: &str = "peerpasswordpeerpassword";
 
@@ -43,6 +46,52 @@ fn remote(byte: u8) -> SocketAddr {
     }
 }
 
+/// An answer to a request of TURN's: the challenge, an allocation, a redirection, a refusal, as `shape` says.
+fn turn_answer(request: &[u8], shape: u8, bytes: &mut [u8]) -> Option<usize> {
+    let message = Message::parse(request).ok()?;
+    if message.method() == Method::BINDING {
+        return None;
+    }
+    let class = if shape & 7 < 4 {
+        Class::Success
+    } else {
+        Class::Error
+    };
+    let mut builder = MessageBuilder::response(bytes, class, &message);
+    match shape & 7 {
+        0..=3 => {
+            builder
+                .add(&XorRelayedAddress(remote(shape >> 3)))
+                .add(&XorMappedAddress(remote(shape >> 4)))
+                .add(&Lifetime(u32::from(shape >> 3) * 30));
+            if shape & 1 == 0 {
+                builder.add(&MobilityTicket(b"ticket"));
+            }
+        }
+        4 => {
+            builder
+                .add(&ErrorCode::UNAUTHENTICATED)
+                .add(&Realm("r"))
+                .add(&Nonce(&[b'0' + (shape >> 3)]));
+            return builder.finish().ok();
+        }
+        5 => {
+            builder
+                .add(&ErrorCode::TRY_ALTERNATE)
+                .add(&AlternateServer(remote(shape >> 3)));
+        }
+        6 => {
+            builder.add(&ErrorCode::ALLOCATION_MISMATCH);
+        }
+        _ => {
+            builder.add(&ErrorCode::MOBILITY_FORBIDDEN);
+        }
+    }
+    let md5 = PasswordAlgorithmId::MD5;
+    let key = IntegrityKey::long_term("user", "r", "password", md5)?;
+    builder.integrity(&key).finish().ok()
+}
+
 /// Takes an agent through the steps that the bytes spell.
 pub fn run(data: &[u8]) {
     // One start for all runs: the same input takes the same way.
@@ -65,6 +114,16 @@ pub fn run(data: &[u8]) {
     config
         .servers
         .push(Server::turn(remote(1), Protocol::Udp, "user", "password"));
+    if flags & 8 != 0 {
+        // Servers that race over all protocols, relays that move, ports that are seen over TCP.
+        config.relay_mobility = true;
+        config.relays_per_address = if flags & 16 != 0 { 2 } else { usize::MAX };
+        config.servers.push(Server::stun_tcp(remote(1)));
+        for protocol in [Protocol::Tcp, Protocol::Tls] {
+            let server = Server::turn(remote(1), protocol, "user", "password");
+            config.servers.push(server);
+        }
+    }
     let mut agent = Agent::new(config, Random::from_u64(u64::from(flags)), now);
     let local = SocketAddr::from(([192, 0, 2, 1], 5000));
     let mut out = TransmitBuf::new(4, 1400);
@@ -72,6 +131,34 @@ pub fn run(data: &[u8]) {
     let mut connects = Vec::new();
 
     while let Some(step) = input.byte() {
+        if step >= 240 {
+            match step & 3 {
+                // What a TURN server says to something that was asked.
+                0 | 1 => {
+                    let pick = usize::from(input.byte().unwrap_or(0));
+                    let shape = input.byte().unwrap_or(0);
+                    if let Some((path, request)) = requests.get(pick % requests.len().max(1)) {
+                        let mut bytes = [0; 400];
+                        if let Some(len) = turn_answer(request, shape, &mut bytes) {
+                            agent.handle_datagram(now, *path, &mut bytes[..len]);
+                        }
+                    }
+                }
+                2 => {
+                    let at = SocketAddr::from(([192, 0, 2, 2], 5000 + u16::from(step & 4)));
+                    let _ = agent.add_local_address(now, LocalAddress::udp(at));
+                }
+                _ => {
+                    let at = SocketAddr::from(([192, 0, 2, 2], 5000 + u16::from(step & 4)));
+                    agent.remove_local_address(now, at, Protocol::Udp);
+                    let path = requests.last().map(|(path, _)| *path);
+                    if let Some(path) = path.filter(|_| step & 8 != 0) {
+                        agent.disconnected(now, path);
+                    }
+                }
+            }
+            continue;
+        }
         match step % 20 {
             0 => {
                 let _ = agent.add_local_address(now, LocalAddress::udp(local));
