@@ -2,12 +2,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::task::AbortHandle;
 use visavis_datagram::Random;
+use visavis_ice::ProcessPace;
 use visavis_net::interface::{
     InterfaceAddress, InterfaceKind, InterfaceWatcher, addresses, default_route_addresses,
 };
@@ -18,6 +19,12 @@ use crate::driver::{Driver, Key, Note};
 use crate::ice_server::ServerUrl;
 use crate::peer_connection::{Configuration, PeerConnection};
 use crate::settings::{Binding, Settings};
+
+/// The pace that the ICE agents of all endpoints keep together (RFC 8445 section 14.2).
+fn process_pace() -> ProcessPace {
+    static PACE: OnceLock<ProcessPace> = OnceLock::new();
+    PACE.get_or_init(ProcessPace::default).clone()
+}
 
 /// Sockets and the task that drives them, for any number of connections. Cheap to clone.
 ///
@@ -107,6 +114,7 @@ impl Endpoint {
         let random = lock(&self.inner.random).fork();
         let now = Instant::now();
         let mut peer = configuration.into_peer();
+        peer.ice.process_pace.get_or_insert_with(process_pace);
         peer.wall_clock = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use visavis_datagram::{Path, Protocol, Transmit};
@@ -88,17 +87,7 @@ async fn open(
     connect: &Connect,
     tls: Option<Arc<rustls::ClientConfig>>,
 ) -> io::Result<(Path, Box<dyn Stream>)> {
-    let socket = if connect.remote.is_ipv4() {
-        TcpSocket::new_v4()
-    } else {
-        TcpSocket::new_v6()
-    }?;
-    if connect.local.port() != 0 {
-        socket.set_reuseaddr(true)?;
-    }
-    socket.bind(connect.local)?;
-    let stream: TcpStream = socket.connect(connect.remote).await?;
-    stream.set_nodelay(true)?;
+    let stream = visavis_net::tcp::connect(connect.local, connect.remote).await?;
     let path = Path {
         protocol: connect.protocol,
         local: stream.local_addr()?,
