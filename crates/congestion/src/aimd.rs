@@ -9,7 +9,9 @@ use crate::trendline::BandwidthUsage;
 const GROWTH: f64 = 1.08;
 /// The same while the queue is short. Browsers grow no faster then.
 const QUICK_GROWTH: f64 = 1.3;
-/// The share of the known capacity that quick growth goes to.
+/// The same on the way back to a known capacity, once the queue has drained that a decrease was for.
+const RETURN_GROWTH: f64 = 3.0;
+/// The share of the known capacity that it goes back to.
 const KNOWN_SHARE: f64 = 0.98;
 /// Against what fills the queue: additive growth is so much faster, decreases so far apart.
 const COMPETING_GROWTH: f64 = 4.0;
@@ -66,7 +68,7 @@ pub(crate) struct Aimd {
     rtt: Duration,
     /// Factor of the decrease. Browsers: 0.85.
     pub(crate) beta: f64,
-    /// Whether the queue is short: then growth below what is known to be there is quick.
+    /// Whether the queue is short: then growth is quick, and quicker still to what is known to be there.
     pub(crate) queue_is_short: bool,
     /// Whether something else fills the queue: then the share is held, not given up.
     pub(crate) competing: bool,
@@ -203,7 +205,7 @@ impl Aimd {
             Some(known) => {
                 let known = known * 1e3 * KNOWN_SHARE;
                 if self.queue_is_short && self.current < known {
-                    multiplicative(QUICK_GROWTH).min(known)
+                    multiplicative(RETURN_GROWTH).min(known)
                 } else {
                     let factor = if self.competing {
                         COMPETING_GROWTH

@@ -39,7 +39,7 @@ impl Default for GoogCcConfig {
     fn default() -> Self {
         Self {
             limits: Limits::default(),
-            pacing_factor: 1.5,
+            pacing_factor: 1.3,
             window_queue: Some(Duration::from_millis(350)),
             silence: Duration::from_millis(1500),
             loss: LossConfig::default(),
@@ -58,11 +58,14 @@ const SILENCE_INTERVAL: Duration = Duration::from_millis(500);
 const MIN_RTT_WINDOW: Duration = Duration::from_secs(30);
 /// Probes wait while packets wait longer than this (milliseconds).
 const SHORT_QUEUE: f64 = 30.0;
-/// Factors of the decrease at a short queue and at a long one, and what they are (milliseconds).
+/// The factor of a decrease at a short queue (milliseconds), and the least one.
 const BETA_SHORT: f64 = 0.96;
-const BETA_LONG: f64 = 0.78;
+const BETA_LEAST: f64 = 0.7;
 const QUEUE_SHORT: f64 = 35.0;
-const QUEUE_LONG: f64 = 150.0;
+/// A decrease goes so far below the capacity that a longer queue drains in this time (milliseconds).
+const DRAIN: f64 = 1800.0;
+/// The factor of a decrease that marks ask for.
+const BETA_MARKED: f64 = 0.92;
 /// How long after a raise the window's mean throughput lags behind.
 const STALE_MEAN: Duration = Duration::from_millis(1500);
 /// Over-use below it is not answered yet (milliseconds).
@@ -188,14 +191,15 @@ impl GoogCc {
         now >= self.ours_until
     }
 
-    /// The factor of the decrease: the longer the queue, the deeper, so that it drains. A queue
-    /// that something else fills is not ours to drain.
+    /// The factor of the decrease: the longer the queue, the deeper, so that it drains, and no deeper:
+    /// what is given up beyond that stays unused, all the more where several flows give way at once. A
+    /// queue that something else fills is not ours to drain.
     fn beta(&self) -> f64 {
         if self.aimd.competing {
             return BETA_SHORT;
         }
-        let depth = (self.queue.current() - QUEUE_SHORT) / (QUEUE_LONG - QUEUE_SHORT);
-        BETA_SHORT + (BETA_LONG - BETA_SHORT) * depth.clamp(0.0, 1.0)
+        let excess = (self.queue.current() - QUEUE_SHORT).max(0.0);
+        (BETA_SHORT - excess / DRAIN).max(BETA_LEAST)
     }
 
     fn take_rtt(&mut self, now: Duration, sample: Duration) {
@@ -345,6 +349,7 @@ impl GoogCc {
         // RFC 8298 section 4.1.1 in spirit: a mark counts like the over-use that it foretells.
         let throughput = self.throughput.bitrate();
         if self.aimd.may_reduce(now, None) {
+            self.aimd.beta = BETA_MARKED;
             self.aimd
                 .update(now, BandwidthUsage::Overusing, throughput, false);
         }

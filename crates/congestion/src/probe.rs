@@ -20,8 +20,8 @@ const ALR_PROBE: f64 = 2.0;
 /// After a large drop: from which ratio on, how soon a probe may tell that it is over, and how far.
 const LARGE_DROP: f64 = 0.66;
 const DROP_RECOVERY: f64 = 0.85;
-/// Length of a probe.
-const PROBE_LENGTH: f64 = 0.015;
+/// Length of the first probes, of which nobody knows whether the path bears them.
+const FIRST_LENGTH: f64 = 0.015;
 const PROBE_PACKETS: u32 = 5;
 /// Probes never go beyond this multiple of what the application could send.
 const BEYOND_DEMAND: f64 = 1.5;
@@ -35,7 +35,8 @@ pub struct ProbeConfig {
     /// How far such a probe goes, as a multiple of the estimate. Its queue, where the path does not
     /// bear it, is this factor's excess over 1 times its length.
     pub factor: f64,
-    /// How long such a probe is. The longer, the less jitter disturbs it.
+    /// How long a probe is, unless it is one of the first two. The longer, the less jitter disturbs it:
+    /// one of 15 ms, as browsers send, is measured wrong by a third where packets arrive 5 ms early or late.
     pub length: Duration,
 }
 
@@ -44,7 +45,7 @@ impl Default for ProbeConfig {
         Self {
             interval: Duration::from_millis(1000),
             factor: 1.25,
-            length: Duration::from_millis(40),
+            length: Duration::from_millis(60),
         }
     }
 }
@@ -102,7 +103,7 @@ impl ProbeController {
             self.started = true;
             let start = situation.estimate;
             let rates = FIRST_PROBES.map(|factor| factor * start);
-            self.probe(situation, &rates, PROBE_LENGTH, FURTHER_THRESHOLD);
+            self.probe(situation, &rates, FIRST_LENGTH, FURTHER_THRESHOLD);
         }
     }
 
@@ -119,7 +120,7 @@ impl ProbeController {
             && found > threshold
         {
             let rate = FURTHER_PROBE * found;
-            self.probe(situation, &[rate], PROBE_LENGTH, FURTHER_THRESHOLD);
+            self.probe(situation, &[rate], self.length(), FURTHER_THRESHOLD);
         }
     }
 
@@ -154,17 +155,20 @@ impl ProbeController {
             && DROP_RECOVERY * before > estimate
         {
             let rate = DROP_RECOVERY * before;
-            self.probe(situation, &[rate], PROBE_LENGTH, f64::INFINITY);
+            self.probe(situation, &[rate], self.length(), f64::INFINITY);
             return;
         }
         if situation.alr_since.is_some() {
             let rate = ALR_PROBE * estimate;
-            self.probe(situation, &[rate], PROBE_LENGTH, FURTHER_THRESHOLD);
+            self.probe(situation, &[rate], self.length(), FURTHER_THRESHOLD);
         } else {
-            let length = self.config.length.as_secs_f64();
             let rate = self.config.factor * estimate;
-            self.probe(situation, &[rate], length, CAREFUL_THRESHOLD);
+            self.probe(situation, &[rate], self.length(), CAREFUL_THRESHOLD);
         }
+    }
+
+    fn length(&self) -> f64 {
+        self.config.length.as_secs_f64()
     }
 
     /// Makes clusters at these rates, of this length in seconds. One that finds more than

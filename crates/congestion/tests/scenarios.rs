@@ -124,6 +124,26 @@ fn rfc_8867_5_8_a_flow_that_pauses_gets_its_share_back() {
         ..Bounds::default()
     };
     check(&scenario::case_5_8(), &goog_cc, &bounds);
+    // Flows that give way together leave no part of the link idle for it.
+    let bounds = Bounds {
+        utilisation: 0.99,
+        p95_delay: 150.0,
+        fairness: 0.95,
+        ..Bounds::default()
+    };
+    check(&scenario::case_5_4(), &goog_cc, &bounds);
+    check(&scenario::case_5_8(), &goog_cc, &bounds);
+}
+
+#[test]
+fn rfc_8867_5_7_a_queue_that_short_flows_leave_behind_is_not_ours_to_pay_for() {
+    let bounds = Bounds {
+        utilisation: 0.67,
+        p95_delay: 250.0,
+        fairness: 0.9,
+        ..Bounds::default()
+    };
+    check(&scenario::case_5_7(), &goog_cc, &bounds);
 }
 
 #[test]
