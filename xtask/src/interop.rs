@@ -52,15 +52,41 @@ fn test(peer: &str) -> bool {
     if delegate::run(&mut build) != ExitCode::SUCCESS {
         return false;
     }
+    let mut namespace = namespace();
+    namespace.args(["test", "--offline", "--manifest-path", &manifest]);
+    namespace.args(["--", "--test-threads=1"]);
+    delegate::run(&mut namespace) == ExitCode::SUCCESS
+}
+
+/// Records what browsers send, as fixtures in `folder`.
+pub(crate) fn capture(folder: &str, names: &[String]) -> ExitCode {
+    let example = ["--example", "capture"];
+    let manifest = ["--manifest-path", "interop/browser/Cargo.toml"];
+    let mut build = delegate::cargo();
+    build
+        .args(["build", "--quiet"])
+        .args(manifest)
+        .args(example);
+    if delegate::run(&mut build) != ExitCode::SUCCESS {
+        return ExitCode::FAILURE;
+    }
+    let mut namespace = namespace();
+    namespace
+        .args(["run", "--quiet", "--offline"])
+        .args(manifest)
+        .args(example);
+    delegate::run(namespace.arg("--").arg(folder).args(names))
+}
+
+/// A cargo command inside a namespace.
+fn namespace() -> Command {
     let mut namespace = Command::new("unshare");
     namespace.args(["--net", "--", "sh", "-c", NAMESPACE, "namespace"]);
     namespace.arg(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    namespace.args(["test", "--offline", "--manifest-path", &manifest]);
-    namespace.args(["--", "--test-threads=1"]);
     namespace
         .env("VISAVIS_NAMESPACE", "1")
         .current_dir(crate::root());
-    delegate::run(&mut namespace) == ExitCode::SUCCESS
+    namespace
 }
 
 /// The folders of `interop/` that hold a package.

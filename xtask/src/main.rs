@@ -37,6 +37,13 @@ enum Command {
         /// Folders of `interop/`; all of them if none is named.
         peers: Vec<String>,
     },
+    /// Record what browsers send, in a network namespace (needs root): RTP and RTCP in the clear.
+    Capture {
+        /// Where to.
+        folder: String,
+        /// Recordings; all of them if none is named.
+        names: Vec<String>,
+    },
     /// Connect over every pair of NAT kinds, simulated: `[SEEDS]`, 20 by default.
     NatMatrix {
         /// Passed on: --check, --json, --quick and the number of seeds.
@@ -90,6 +97,7 @@ fn main() -> ExitCode {
         Command::SansIo => sans_io::run(),
         Command::Fuzz { minutes, targets } => fuzz::run(minutes, &targets),
         Command::Interop { peers } => interop::run(&peers),
+        Command::Capture { folder, names } => interop::capture(&folder, &names),
         Command::NatMatrix { arguments } => {
             delegate::simulation("visavis-ice", "nat_matrix", &arguments)
         }
