@@ -65,7 +65,7 @@ const QUEUE_SHORT: f64 = 35.0;
 /// A decrease goes so far below the capacity that a longer queue drains in this time (milliseconds).
 const DRAIN: f64 = 1800.0;
 /// The factor of a decrease that marks ask for.
-const BETA_MARKED: f64 = 0.92;
+const BETA_MARKED: f64 = 0.94;
 /// How long after a raise the window's mean throughput lags behind.
 const STALE_MEAN: Duration = Duration::from_millis(1500);
 /// Over-use below it is not answered yet (milliseconds).

@@ -109,7 +109,7 @@ fn plans() -> Vec<Plan> {
         Plan { name: "chromium_red", codec: ("red", ""), encodings: plain(24_000), seconds: 1.5, ..base() },
         Plan { name: "chromium_vp8", ..base() },
         Plan { name: "chromium_vp8_ulpfec", parity: Some(Parity::Ulpfec), ..protected() },
-        Plan { name: "chromium-flexfec_vp8", parity: Some(Parity::FlexFec), ..protected() },
+        Plan { name: "chromium_vp8_flexfec", parity: Some(Parity::FlexFec), ..protected() },
         Plan { name: "chromium_vp9", codec: ("VP9", "profile-id=0"), ..base() },
         Plan { name: "chromium_h264", codec: ("H264", "packetization-mode=1;profile-level-id=42e01f"), ..base() },
         Plan { name: "chromium_av1", codec: ("AV1", ""), ..base() },
@@ -192,14 +192,15 @@ async fn main() {
     let mut arguments = std::env::args().skip(1);
     let folder = PathBuf::from(arguments.next().expect("a folder to write to"));
     let wanted: Vec<String> = arguments.collect();
-    let mut browsers: BTreeMap<&str, Arc<Browser>> = BTreeMap::new();
+    let mut browsers: BTreeMap<(&str, bool), Arc<Browser>> = BTreeMap::new();
     for plan in plans() {
         if !wanted.is_empty() && !wanted.iter().any(|name| name == plan.name) {
             continue;
         }
-        let key = plan.name.split('_').next().unwrap_or_default();
+        let flexfec = plan.parity == Some(Parity::FlexFec);
+        let key = (plan.name.split('_').next().unwrap_or_default(), flexfec);
         if !browsers.contains_key(key) {
-            let flags: &[&str] = if plan.parity == Some(Parity::FlexFec) { &[FLEXFEC] } else { &[] };
+            let flags: &[&str] = if flexfec { &[FLEXFEC] } else { &[] };
             let browser = Browser::launch(plan.browser, flags).await.expect("a browser");
             browsers.insert(key, browser);
         }

@@ -1,7 +1,7 @@
 //! Parity for video: packets that let the receiver recover losses without asking, as many as losses
 //! ask for.
 
-use visavis_rtp::extension::{AbsSendTime, TransportSequence};
+use visavis_rtp::extension::{AbsSendTime, TransportSequence, VideoTiming};
 use visavis_rtp::payload::{flexfec, red, ulpfec};
 use visavis_rtp::{
     ExtensionKind, ExtensionMap, Header, PacketMut, PacketWriter, PayloadType, SequenceNumber, Ssrc,
@@ -199,5 +199,12 @@ pub(crate) fn zero_mutable_extensions(packet: &mut [u8], map: &ExtensionMap) {
         {
             data.fill(0);
         }
+    }
+    // The pacer, and forwarders, write the last entries of this one.
+    if let Some(id) = map.id(ExtensionKind::VideoTiming)
+        && let Some(data) = extensions.get_mut(id)
+        && let Some(late) = data.get_mut(VideoTiming::PACER_OFFSET..)
+    {
+        late.fill(0);
     }
 }

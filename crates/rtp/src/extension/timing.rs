@@ -187,6 +187,8 @@ pub struct VideoTiming {
 }
 
 impl VideoTiming {
+    /// Where a pacer writes [`Self::pacer_exit`], in bytes.
+    pub const PACER_OFFSET: usize = 7;
     /// Where a forwarder writes [`Self::network`], in bytes.
     pub const NETWORK_OFFSET: usize = 9;
 }
