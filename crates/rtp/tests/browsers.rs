@@ -158,8 +158,8 @@ fn header_extensions_mean_what_was_negotiated() {
     assert!(found.len() >= 8, "{found:?}");
 }
 
-/// The frames of each source that is media: `None` for parity.
-fn frames(recording: &Recording) -> Vec<(Codec, Vec<(u32, Vec<u8>, bool)>)> {
+/// The frames of each source that is media.
+fn frames(recording: &Recording) -> Vec<(Codec, Vec<Encoded>)> {
     let mut all = Vec::new();
     for packets in recording.sources().values() {
         let mut frames = Vec::new();
@@ -198,7 +198,7 @@ fn frames(recording: &Recording) -> Vec<(Codec, Vec<(u32, Vec<u8>, bool)>)> {
             if let Some(frame) = frame
                 && (frame.keyframe || !frames.is_empty())
             {
-                frames.push((frame.timestamp, frame.data.to_vec(), frame.keyframe));
+                frames.push((frame.timestamp, frame.data.to_vec()));
             }
         }
         if let Some(codec) = codec {
@@ -236,7 +236,7 @@ fn frames_come_out_that_ffmpeg_decodes() {
                 };
                 let out = BufWriter::new(File::create(&path).unwrap());
                 let mut writer = OggWriter::new(out, 1, head).unwrap();
-                for (_, data, _) in frames {
+                for (_, data) in frames {
                     let samples = OpusPacket::parse(data).unwrap().duration();
                     writer.write_packet(data, samples).unwrap();
                 }
@@ -244,8 +244,7 @@ fn frames_come_out_that_ffmpeg_decodes() {
                 decoded_pictures(&path);
                 continue;
             }
-            let encoded: Vec<Encoded> = frames.iter().map(|it| (it.0, it.1.clone())).collect();
-            let pictures = decode(&folder, &file, *codec, &encoded);
+            let pictures = decode(&folder, &file, *codec, frames);
             println!(
                 "{file}: {} frames, {} pictures of {:?}",
                 frames.len(),

@@ -4,6 +4,7 @@
 //! (RTP and RTCP after SRTP, retransmissions left out) and a text file that says what its numbers mean.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
@@ -18,7 +19,7 @@ use visavis_peer::{
     Codec, Configuration, Description, Kind as MediaKind, LocalAddress, PeerConnection, Received,
 };
 use visavis_rtp::file::rtpdump::RtpDumpWriter;
-use visavis_rtp::rtcp::{ReportBlock, RtcpWriter};
+use visavis_rtp::rtcp::{Pli, ReportBlock, RtcpWriter};
 use visavis_rtp::{Packet, SequenceExtender, Ssrc};
 
 /// The namespace's address, which browsers can reach.
@@ -54,20 +55,27 @@ enum Parity {
 }
 
 /// What Chromium needs to send FlexFEC.
-const FLEXFEC: &str = "--force-fieldtrials=WebRTC-FlexFEC-03-Advertised/Enabled/WebRTC-FlexFEC-03/Enabled/";
+const FLEXFEC: &str =
+    "--force-fieldtrials=WebRTC-FlexFEC-03-Advertised/Enabled/WebRTC-FlexFEC-03/Enabled/";
 
 fn plans() -> Vec<Plan> {
     let plain = |bitrate: u32| json!([{ "maxBitrate": bitrate }]);
-    let svc = |mode: &str, bitrate: u32| json!([{ "maxBitrate": bitrate, "scalabilityMode": mode }]);
+    let svc =
+        |mode: &str, bitrate: u32| json!([{ "maxBitrate": bitrate, "scalabilityMode": mode }]);
     let simulcast = |mode: Option<&str>| {
         let encoding = |rid: &str, scale: u32, bitrate: u32| {
-            let mut encoding = json!({ "rid": rid, "scaleResolutionDownBy": scale, "maxBitrate": bitrate });
+            let mut encoding =
+                json!({ "rid": rid, "scaleResolutionDownBy": scale, "maxBitrate": bitrate });
             if let Some(mode) = mode {
                 encoding["scalabilityMode"] = mode.into();
             }
             encoding
         };
-        json!([encoding("q", 4, 60_000), encoding("h", 2, 150_000), encoding("f", 1, 350_000)])
+        json!([
+            encoding("q", 4, 60_000),
+            encoding("h", 2, 150_000),
+            encoding("f", 1, 350_000)
+        ])
     };
     let base = || Plan {
         name: "",
@@ -105,14 +113,49 @@ fn plans() -> Vec<Plan> {
         ..large()
     };
     vec![
-        Plan { name: "chromium_opus", codec: ("opus", ""), encodings: plain(24_000), seconds: 1.5, ..base() },
-        Plan { name: "chromium_red", codec: ("red", ""), encodings: plain(24_000), seconds: 1.5, ..base() },
-        Plan { name: "chromium_vp8", ..base() },
-        Plan { name: "chromium_vp8_ulpfec", parity: Some(Parity::Ulpfec), ..protected() },
-        Plan { name: "chromium_vp8_flexfec", parity: Some(Parity::FlexFec), ..protected() },
-        Plan { name: "chromium_vp9", codec: ("VP9", "profile-id=0"), ..base() },
-        Plan { name: "chromium_h264", codec: ("H264", "packetization-mode=1;profile-level-id=42e01f"), ..base() },
-        Plan { name: "chromium_av1", codec: ("AV1", ""), ..base() },
+        Plan {
+            name: "chromium_opus",
+            codec: ("opus", ""),
+            encodings: plain(24_000),
+            seconds: 1.5,
+            ..base()
+        },
+        Plan {
+            name: "chromium_red",
+            codec: ("red", ""),
+            encodings: plain(24_000),
+            seconds: 1.5,
+            ..base()
+        },
+        Plan {
+            name: "chromium_vp8",
+            ..base()
+        },
+        Plan {
+            name: "chromium_vp8_ulpfec",
+            parity: Some(Parity::Ulpfec),
+            ..protected()
+        },
+        Plan {
+            name: "chromium_vp8_flexfec",
+            parity: Some(Parity::FlexFec),
+            ..protected()
+        },
+        Plan {
+            name: "chromium_vp9",
+            codec: ("VP9", "profile-id=0"),
+            ..base()
+        },
+        Plan {
+            name: "chromium_h264",
+            codec: ("H264", "packetization-mode=1;profile-level-id=42e01f"),
+            ..base()
+        },
+        Plan {
+            name: "chromium_av1",
+            codec: ("AV1", ""),
+            ..base()
+        },
         Plan {
             name: "chromium_vp8_simulcast",
             encodings: simulcast(Some("L1T3")),
@@ -150,10 +193,31 @@ fn plans() -> Vec<Plan> {
             encodings: svc("S2T1", 150_000),
             ..large()
         },
-        Plan { name: "firefox_opus", browser: Kind::Firefox, codec: ("opus", ""), encodings: plain(24_000), seconds: 1.5, ..base() },
-        Plan { name: "firefox_vp8", browser: Kind::Firefox, ..base() },
-        Plan { name: "firefox_vp9", browser: Kind::Firefox, codec: ("VP9", ""), ..base() },
-        Plan { name: "firefox_av1", browser: Kind::Firefox, codec: ("AV1", ""), ..base() },
+        Plan {
+            name: "firefox_opus",
+            browser: Kind::Firefox,
+            codec: ("opus", ""),
+            encodings: plain(24_000),
+            seconds: 1.5,
+            ..base()
+        },
+        Plan {
+            name: "firefox_vp8",
+            browser: Kind::Firefox,
+            ..base()
+        },
+        Plan {
+            name: "firefox_vp9",
+            browser: Kind::Firefox,
+            codec: ("VP9", ""),
+            ..base()
+        },
+        Plan {
+            name: "firefox_av1",
+            browser: Kind::Firefox,
+            codec: ("AV1", ""),
+            ..base()
+        },
         Plan {
             name: "firefox_vp8_simulcast",
             browser: Kind::Firefox,
@@ -199,24 +263,33 @@ async fn main() {
         }
         let flexfec = plan.parity == Some(Parity::FlexFec);
         let key = (plan.name.split('_').next().unwrap_or_default(), flexfec);
-        if !browsers.contains_key(key) {
-            let flags: &[&str] = if flexfec { &[FLEXFEC] } else { &[] };
-            let browser = Browser::launch(plan.browser, flags).await.expect("a browser");
-            browsers.insert(key, browser);
-        }
-        match record(&browsers[key], &plan, &folder).await {
+        let browser = match browsers.entry(key) {
+            Entry::Occupied(running) => running.into_mut(),
+            Entry::Vacant(place) => {
+                let flags: &[&str] = if flexfec { &[FLEXFEC] } else { &[] };
+                let browser = Browser::launch(plan.browser, flags).await;
+                place.insert(browser.expect("a browser"))
+            }
+        };
+        match record(browser, &plan, &folder).await {
             Ok(bytes) => println!("{}: {bytes} bytes", plan.name),
             Err(reason) => println!("{}: NOT RECORDED: {reason}", plan.name),
         }
     }
 }
 
-async fn record(browser: &Arc<Browser>, plan: &Plan, folder: &std::path::Path) -> Result<usize, String> {
+async fn record(
+    browser: &Arc<Browser>,
+    plan: &Plan,
+    folder: &std::path::Path,
+) -> Result<usize, String> {
     let page = browser.open().await;
     let audio = matches!(plan.codec.0, "opus" | "red");
     let constraints = match audio {
         true => json!({ "audio": true }),
-        false => json!({ "video": { "width": plan.width, "height": plan.height, "frameRate": plan.fps } }),
+        false => {
+            json!({ "video": { "width": plan.width, "height": plan.height, "frameRate": plan.fps } })
+        }
     };
     let offer = page
         .try_eval(&format!(
@@ -239,10 +312,17 @@ async fn record(browser: &Arc<Browser>, plan: &Plan, folder: &std::path::Path) -
     let sdp = offer["sdp"].as_str().ok_or_else(|| offer.to_string())?;
     let offer = Description::from_parts("offer", sdp).map_err(|error| error.to_string())?;
 
-    let socket = UdpSocket::bind((ADDRESS, 0)).await.map_err(|error| error.to_string())?;
+    let socket = UdpSocket::bind((ADDRESS, 0))
+        .await
+        .map_err(|error| error.to_string())?;
     let local = socket.local_addr().map_err(|error| error.to_string())?;
-    let wall_clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let mut configuration = Configuration { wall_clock, ..Configuration::default() };
+    let wall_clock = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let mut configuration = Configuration {
+        wall_clock,
+        ..Configuration::default()
+    };
     if plan.parity.is_some() {
         // With a short round trip, retransmission takes the place of parity.
         for codec in &mut configuration.codecs.video {
@@ -256,10 +336,12 @@ async fn record(browser: &Arc<Browser>, plan: &Plan, folder: &std::path::Path) -
         configuration.media.send_reports = false;
     }
     let random = Random::from_u64(wall_clock.as_nanos() as u64);
-    let mut pc = PeerConnection::new(configuration, random, Instant::now()).map_err(|error| error.to_string())?;
+    let mut pc = PeerConnection::new(configuration, random, Instant::now())
+        .map_err(|error| error.to_string())?;
     let now = Instant::now();
     let fail = |error: visavis_peer::Error| error.to_string();
-    pc.add_local_address(now, LocalAddress::udp(local)).map_err(fail)?;
+    pc.add_local_address(now, LocalAddress::udp(local))
+        .map_err(fail)?;
     pc.set_remote_description(now, &offer).map_err(fail)?;
     pc.set_local_description(now, None).map_err(fail)?;
     let answer = pc.local_description().ok_or("no answer")?;
@@ -271,7 +353,8 @@ async fn record(browser: &Arc<Browser>, plan: &Plan, folder: &std::path::Path) -
 
     let source = SocketAddrV4::new(ADDRESS, 9);
     let start = (wall_clock.as_secs() as u32, wall_clock.subsec_micros());
-    let mut dump = RtpDumpWriter::new(Vec::new(), source, start).map_err(|error| error.to_string())?;
+    let mut dump =
+        RtpDumpWriter::new(Vec::new(), source, start).map_err(|error| error.to_string())?;
     let mut sources: BTreeMap<u32, (MediaKind, Option<usize>)> = BTreeMap::new();
     let mut recording: Option<Instant> = None;
     let mut asked: Option<Instant> = None;
@@ -283,24 +366,25 @@ async fn record(browser: &Arc<Browser>, plan: &Plan, folder: &std::path::Path) -
     loop {
         let now = Instant::now();
         if recording.is_none() && now - begun > PATIENCE {
-            return Err(format!("{} streams of {} after {PATIENCE:?}", sources.len(), plan.streams));
+            return Err(format!(
+                "{} streams of {} after {PATIENCE:?}",
+                sources.len(),
+                plan.streams
+            ));
         }
         if recording.is_some_and(|since| (now - since).as_secs_f64() > plan.seconds) {
             break;
         }
         // Once all streams flow: each begins anew with a key frame.
-        let transceiver = pc.transceivers().first().map(|transceiver| transceiver.id);
         let due = match (recording, asked, plan.keyframes) {
             (None, _, _) => sources.len() >= plan.streams && now - begun > Duration::from_secs(4),
             (Some(_), Some(asked), Some(every)) => (now - asked).as_secs_f64() > every,
             _ => false,
         };
-        if let (true, Some(transceiver)) = (due, transceiver) {
+        if due {
             asked = Some(now);
             recording.get_or_insert(now);
-            for (_, encoding) in sources.values() {
-                pc.request_key_frame(now, transceiver, *encoding);
-            }
+            ask_for_keyframes(&mut pc, now, sources.keys());
         }
         if plan.parity.is_some() && now - reported > Duration::from_millis(200) {
             reported = now;
@@ -315,7 +399,8 @@ async fn record(browser: &Arc<Browser>, plan: &Plan, folder: &std::path::Path) -
             }
         }
         let wait = pc.poll_timeout().map_or(Duration::from_millis(20), |due| {
-            due.saturating_duration_since(now).min(Duration::from_millis(20))
+            due.saturating_duration_since(now)
+                .min(Duration::from_millis(20))
         });
         let Ok(received) = tokio::time::timeout(wait, socket.recv_from(&mut buffer)).await else {
             continue;
@@ -326,10 +411,15 @@ async fn record(browser: &Arc<Browser>, plan: &Plan, folder: &std::path::Path) -
         let datagram = &mut buffer[..len];
         let range = match pc.handle_datagram(now, path, datagram) {
             Received::Rtp(rtp) if !rtp.recovered => {
-                let kind = pc.transceiver(rtp.transceiver).map_or(MediaKind::Video, |it| it.kind);
+                let kind = pc
+                    .transceiver(rtp.transceiver)
+                    .map_or(MediaKind::Video, |it| it.kind);
                 sources.insert(rtp.ssrc, (kind, rtp.encoding));
                 if let Ok(packet) = Packet::parse(&datagram[rtp.packet.clone()]) {
-                    highest.entry(rtp.ssrc).or_default().extend(packet.sequence());
+                    highest
+                        .entry(rtp.ssrc)
+                        .or_default()
+                        .extend(packet.sequence());
                 }
                 rtp.packet
             }
@@ -338,7 +428,8 @@ async fn record(browser: &Arc<Browser>, plan: &Plan, folder: &std::path::Path) -
         };
         if let Some(since) = recording {
             let offset = (now - since).as_millis() as u32;
-            dump.write_packet(offset, &datagram[range]).map_err(|error| error.to_string())?;
+            dump.write_packet(offset, &datagram[range])
+                .map_err(|error| error.to_string())?;
         }
     }
     let dump = dump.finish().map_err(|error| error.to_string())?;
@@ -346,9 +437,31 @@ async fn record(browser: &Arc<Browser>, plan: &Plan, folder: &std::path::Path) -
     // The next one may want another size of picture.
     page.eval("pc.getSenders().forEach((sender) => sender.track?.stop()); pc.close()")
         .await;
-    std::fs::write(folder.join(format!("{}.rtpdump", plan.name)), &dump).map_err(|error| error.to_string())?;
-    std::fs::write(folder.join(format!("{}.txt", plan.name)), notes).map_err(|error| error.to_string())?;
+    std::fs::write(folder.join(format!("{}.rtpdump", plan.name)), &dump)
+        .map_err(|error| error.to_string())?;
+    std::fs::write(folder.join(format!("{}.txt", plan.name)), notes)
+        .map_err(|error| error.to_string())?;
     Ok(dump.len())
+}
+
+/// Asks for a key frame of each source; those of parity do not mind.
+fn ask_for_keyframes<'s>(
+    pc: &mut PeerConnection,
+    now: Instant,
+    sources: impl Iterator<Item = &'s u32>,
+) {
+    for &media in sources {
+        let mut buffer = [0; 100];
+        let mut writer = RtcpWriter::new(&mut buffer);
+        let pli = Pli {
+            sender: Ssrc(1),
+            media: Ssrc(media),
+        };
+        if writer.receiver_report(Ssrc(1), &[]).is_ok() && writer.pli(pli).is_ok() {
+            let len = writer.len();
+            pc.send_rtcp(now, &buffer[..len]);
+        }
+    }
 }
 
 /// Tells the sender that an eighth of its packets is lost, which is not so.
@@ -358,7 +471,12 @@ fn report_loss(
     sources: &BTreeMap<u32, (MediaKind, Option<usize>)>,
     highest: &BTreeMap<u32, SequenceExtender>,
 ) {
-    let highest = |ssrc| highest.get(&ssrc).and_then(SequenceExtender::highest).unwrap_or(0);
+    let highest = |ssrc| {
+        highest
+            .get(&ssrc)
+            .and_then(SequenceExtender::highest)
+            .unwrap_or(0)
+    };
     let blocks: Vec<ReportBlock> = sources
         .keys()
         .map(|&ssrc| ReportBlock {
@@ -385,17 +503,28 @@ fn notes(
     pc: &PeerConnection,
     sources: &BTreeMap<u32, (MediaKind, Option<usize>)>,
 ) -> String {
-    let mut text = format!("browser {}\nencodings {}\n", browser.version, plan.encodings);
+    let mut text = format!(
+        "browser {}\nencodings {}\n",
+        browser.version, plan.encodings
+    );
     for transceiver in pc.transceivers() {
         for codec in &transceiver.receiver.codecs {
-            let _ = writeln!(text, "codec {} {} {} {}", codec.payload_type, codec.name, codec.clock_rate, codec.fmtp);
+            let _ = writeln!(
+                text,
+                "codec {} {} {} {}",
+                codec.payload_type, codec.name, codec.clock_rate, codec.fmtp
+            );
         }
         for extension in &transceiver.receiver.extensions {
             let _ = writeln!(text, "extension {} {}", extension.id, extension.uri);
         }
         for (ssrc, (_, encoding)) in sources {
             let rid = encoding.and_then(|index| transceiver.receiver.rids.get(index));
-            let _ = writeln!(text, "source {ssrc} {}", rid.map_or("-".into(), ToString::to_string));
+            let _ = writeln!(
+                text,
+                "source {ssrc} {}",
+                rid.map_or("-".into(), ToString::to_string)
+            );
         }
     }
     text
