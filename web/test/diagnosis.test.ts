@@ -113,6 +113,9 @@ describe('errors', () => {
   it('say nothing of a chosen end', () => {
     expect(explainEnd('CLIENT_INITIATED')).toBeUndefined();
     expect(explainEnd('DUPLICATE_IDENTITY')!.title).toContain('somewhere else');
-    expect(explainEnd(undefined)!.title).toBe('The connection was lost');
+    expect(explainEnd('DUPLICATE_IDENTITY')!.comeBack).toBeUndefined();
+    expect(explainEnd('PARTICIPANT_REMOVED')!.comeBack).toBeUndefined();
+    expect(explainEnd('SERVER_SHUTDOWN')!.comeBack).toBe(true);
+    expect(explainEnd(undefined)).toMatchObject({ title: 'The connection was lost', comeBack: true });
   });
 });

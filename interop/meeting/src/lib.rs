@@ -49,7 +49,13 @@ impl Server {
         let mut server = Self {
             // A secure context, which getUserMedia asks for.
             url: format!("http://localhost:{port}/"),
-            arguments: vec!["--listen".into(), format!("127.0.0.1:{port}")],
+            // Keys that outlive a restart.
+            arguments: vec![
+                "--listen".into(),
+                format!("127.0.0.1:{port}"),
+                "--key".into(),
+                "test=a-secret-of-the-meeting-tests-0123".into(),
+            ],
             child: None,
         };
         server.run();
@@ -106,8 +112,19 @@ impl Server {
     }
 
     /// Runs a scenario of `driver/meeting.mjs` and fails if it fails. What it printed is printed.
-    pub fn scenario(&self, name: &str) {
-        let status = self.spawn(name).wait().expect("node runs");
+    pub fn scenario(&mut self, name: &str) {
+        self.scenario_with(name, |_, _| ());
+    }
+
+    /// Runs a scenario, and does what it asks for: `heard` is told each line that it prints.
+    pub fn scenario_with(&mut self, name: &str, mut heard: impl FnMut(&mut Self, &str)) {
+        let mut driver = self.spawn(name);
+        let lines = BufReader::new(driver.stdout.take().expect("a pipe")).lines();
+        for line in lines.map_while(Result::ok) {
+            println!("{line}");
+            heard(self, &line);
+        }
+        let status = driver.wait().expect("node runs");
         assert!(
             status.success(),
             "the scenario {name} failed: its lines are above, its pictures in {}",
@@ -115,13 +132,13 @@ impl Server {
         );
     }
 
-    /// Starts a scenario and returns at once.
-    pub fn spawn(&self, name: &str) -> Child {
+    fn spawn(&self, name: &str) -> Child {
         Command::new("node")
             .arg(interop().join("meeting/driver/meeting.mjs"))
             .args([name, &self.url])
             .arg(artefacts())
             .current_dir(interop())
+            .stdout(Stdio::piped())
             .spawn()
             .expect("node runs")
     }

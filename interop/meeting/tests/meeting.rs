@@ -5,7 +5,7 @@ use interop_meeting::{Server, in_namespace};
 /// Two people see and hear each other, mute, raise hands, react, chat, share a screen, leave and rejoin.
 #[test]
 fn two_people_meet() {
-    let Some(server) = Server::start() else {
+    let Some(mut server) = Server::start() else {
         return;
     };
     server.scenario("meet");
@@ -14,7 +14,7 @@ fn two_people_meet() {
 /// 50 MB arrive as they were sent.
 #[test]
 fn a_file_arrives_as_it_was() {
-    let Some(server) = Server::start() else {
+    let Some(mut server) = Server::start() else {
         return;
     };
     server.scenario("file");
@@ -23,7 +23,7 @@ fn a_file_arrives_as_it_was() {
 /// Two Chromiums and a Firefox.
 #[test]
 fn browsers_of_two_kinds_meet() {
-    let Some(server) = Server::start() else {
+    let Some(mut server) = Server::start() else {
         return;
     };
     server.scenario("firefox");
@@ -32,7 +32,7 @@ fn browsers_of_two_kinds_meet() {
 /// With the key everything works; without it nothing is seen, and the page says why.
 #[test]
 fn encrypted_meetings_need_the_key() {
-    let Some(server) = Server::start() else {
+    let Some(mut server) = Server::start() else {
         return;
     };
     server.scenario("encrypted");
@@ -41,7 +41,7 @@ fn encrypted_meetings_need_the_key() {
 /// The page's own connection test finds nothing wrong.
 #[test]
 fn the_connection_test_is_green() {
-    let Some(server) = Server::start() else {
+    let Some(mut server) = Server::start() else {
         return;
     };
     server.scenario("doctor");
@@ -50,7 +50,7 @@ fn the_connection_test_is_green() {
 /// Every view is drawn, every control has a name, and nobody else is asked for anything.
 #[test]
 fn every_view_is_drawn() {
-    let Some(server) = Server::start() else {
+    let Some(mut server) = Server::start() else {
         return;
     };
     server.scenario("views");
@@ -61,7 +61,7 @@ fn every_view_is_drawn() {
 /// Missing devices, a full room and a server that is away are explained.
 #[test]
 fn trouble_is_explained() {
-    let Some(server) = Server::start() else {
+    let Some(mut server) = Server::start() else {
         return;
     };
     server.scenario("trouble");
@@ -73,8 +73,21 @@ fn a_meeting_survives_the_loss_of_its_network() {
     if !in_namespace() {
         return;
     }
-    let Some(server) = Server::start() else {
+    let Some(mut server) = Server::start() else {
         return;
     };
     server.scenario("network");
+}
+
+/// A server that is restarted gets its people back by themselves, and unmutes nobody.
+#[test]
+fn a_meeting_survives_a_restart_of_the_server() {
+    let Some(mut server) = Server::start() else {
+        return;
+    };
+    server.scenario_with("restart", |server, line| {
+        if line == "restart now" {
+            server.restart();
+        }
+    });
 }

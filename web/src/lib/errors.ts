@@ -5,6 +5,8 @@ export interface Explanation {
   advice: string;
   /** Trying again may help without anything else being done. */
   retry: boolean;
+  /** Nobody chose this end: the page joins again by itself when the server is back. */
+  comeBack?: boolean;
 }
 
 const say = (title: string, advice: string, retry = true): Explanation => ({ title, advice, retry });
@@ -93,11 +95,7 @@ export function explainEnd(reason: string | undefined): Explanation | undefined 
     case 'PARTICIPANT_REMOVED': return say('You were removed from the meeting', 'Someone who runs it took you out.', false);
     case 'ROOM_DELETED':
     case 'ROOM_CLOSED': return say('The meeting was ended for everyone', 'Start it again by joining.');
-    case 'SERVER_SHUTDOWN': return say('The server is restarting', 'Join again in a minute.');
-    case 'STATE_MISMATCH':
-    case 'SIGNAL_CLOSE':
-    case 'CONNECTION_TIMEOUT':
-    case 'MEDIA_FAILURE': return say('The connection was lost', 'Several tries to get it back failed. Check that you are online, then join again.');
-    default: return say('The connection was lost', 'Check that you are online, then join again.');
+    case 'SERVER_SHUTDOWN': return { ...say('The server is restarting', 'You come back by yourself as soon as it is there.'), comeBack: true };
+    default: return { ...say('The connection was lost', 'Check that you are online. You come back by yourself as soon as the server can be reached.'), comeBack: true };
   }
 }

@@ -73,6 +73,8 @@ export class Session {
   readonly encrypted: boolean;
   readonly startedAt = Date.now();
   endedAt = 0;
+  /** What one wants to send, which outlives the connection: coming back turns on nothing that was off. */
+  readonly wanted = { microphone: false, camera: false };
   /** The room was entered, however it ended. */
   joined = false;
   readonly files: Files;
@@ -112,6 +114,8 @@ export class Session {
 
   /** Joins, with what the lobby opened. */
   async join(tracks: { camera: LocalTrack | undefined; microphone: LocalTrack | undefined }): Promise<void> {
+    this.wanted.microphone = tracks.microphone !== undefined;
+    this.wanted.camera = tracks.camera !== undefined;
     try {
       const { url, token } = await server.join(this.roomName, displayName.value);
       if (this.key && this.keys) {
@@ -153,6 +157,7 @@ export class Session {
 
   async toggleMicrophone(on = !this.self.microphoneOn.value): Promise<void> {
     try {
+      this.wanted.microphone = on;
       await this.room.localParticipant.setMicrophoneEnabled(on, microphoneOptions());
       this.announce(on ? 'Microphone on' : 'Microphone off');
     } catch (error) {
@@ -162,6 +167,7 @@ export class Session {
 
   async toggleCamera(on = !this.self.cameraOn.value): Promise<void> {
     try {
+      this.wanted.camera = on;
       await this.room.localParticipant.setCameraEnabled(on, cameraOptions());
       this.announce(on ? 'Camera on' : 'Camera off');
     } catch (error) {
