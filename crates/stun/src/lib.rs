@@ -54,5 +54,5 @@ pub use integrity::{IntegrityKey, PasswordAlgorithmId, user_hash};
 pub use message::{Message, Verdict};
 pub use nonce::{NonceCookie, SecurityFeatures};
 pub use rtt::RttEstimator;
-pub use stream::{StreamDecoder, StreamFraming, pad_to_word};
+pub use stream::{StreamDecoder, StreamFraming, pad_to_word, turn_frame_len};
 pub use transaction::{Transaction, TransactionStep, TransactionTimers};

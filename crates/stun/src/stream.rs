@@ -123,6 +123,17 @@ impl StreamDecoder {
     }
 }
 
+/// How long the TURN frame is that `bytes` begin with: a STUN message, or ChannelData. First without, then with the
+/// padding that stands behind ChannelData in a stream. `None` while too few bytes are there to tell.
+///
+/// For who reads a stream into memory of his own; [`StreamDecoder`] keeps the bytes itself.
+///
+/// # Errors
+/// If the stream cannot be followed.
+pub fn turn_frame_len(bytes: &[u8]) -> Result<Option<(usize, usize)>, StreamError> {
+    Ok(turn_frame(bytes)?.map(|frame| (frame.len, frame.whole)))
+}
+
 /// Where a frame stands: `skip` bytes, then the frame's `len`, and `whole` bytes in all.
 struct Frame {
     skip: usize,

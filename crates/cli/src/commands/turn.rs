@@ -1,10 +1,167 @@
-//! `visavis turn`.
+//! `visavis turn`: the STUN and TURN service by itself.
 
+use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-#[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+use visavis_server::turn::{Certificates, Generated, Settings, TurnError, TurnService, router};
 
-pub(crate) fn run(_args: Args) -> ExitCode {
-    ExitCode::SUCCESS
+/// Settings may be given as flags, as environment variables (VISAVIS_TURN_...) and in a TOML file, with the same names.
+/// Without any, the server relays for a user whose password it makes up and prints. SIGHUP reads the file again, SIGTERM
+/// ends the service once its allocations have ended.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// A TOML file with settings
+    #[arg(long, short, env = "VISAVIS_TURN_CONFIG")]
+    config: Option<PathBuf>,
+    /// Print the settings that would be used, as a TOML file, and end
+    #[arg(long)]
+    print_config: bool,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+pub(crate) fn run(args: Args) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build();
+    let result = match runtime {
+        Ok(runtime) => runtime.block_on(serve(&args)),
+        Err(error) => Err(error.into()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "visavis turn: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Args {
+    /// Flags and environment over the file.
+    fn read(&self) -> Result<Settings, TurnError> {
+        match &self.config {
+            Some(path) => self.settings.over(&Settings::from_file(path)?),
+            None => Ok(self.settings.clone()),
+        }
+    }
+}
+
+async fn serve(args: &Args) -> Result<(), TurnError> {
+    let generated = Generated::new()?;
+    let settings = args.read()?;
+    let config = settings.resolve(&generated)?;
+    let mut out = std::io::stdout();
+    if args.print_config {
+        out.write_all(settings.effective(&generated).to_toml().as_bytes())?;
+        return Ok(());
+    }
+    start_logging(&settings);
+    let self_signed = config.certificates == Certificates::SelfSigned;
+    let private: Vec<_> = config
+        .core
+        .relays
+        .iter()
+        .filter(|relay| !config.core.filter.allows_ip(relay.external))
+        .map(|relay| relay.external)
+        .collect();
+    let service = TurnService::start(config)?;
+    for address in service.udp_addresses() {
+        writeln!(out, "listening on {address} over UDP and DTLS")?;
+    }
+    for (address, tls) in service.tcp_addresses() {
+        let protocol = if *tls { "TLS" } else { "TCP" };
+        writeln!(out, "listening on {address} over {protocol}")?;
+    }
+    if settings.needs_generated() {
+        writeln!(
+            out,
+            "user visavis, password {}\nsecret for time-limited credentials {}\n(made up for this run: give `user` or `secret` to choose)",
+            generated.password, generated.secret
+        )?;
+    }
+    if !private.is_empty() {
+        tracing::warn!(
+            addresses = ?private,
+            "relaying from private addresses: clients elsewhere cannot be reached there; behind a NAT give `relay-ip` as BIND/EXTERNAL"
+        );
+    }
+    if self_signed && !service.tcp_addresses().iter().all(|(_, tls)| !tls) {
+        tracing::warn!(
+            "the certificate is self-signed: browsers refuse it; give `certificate` or `acme-domain`"
+        );
+    }
+    if let Some(address) = settings.admin_address()? {
+        let listener = tokio::net::TcpListener::bind(address).await.map_err(|error| {
+            TurnError::Setting(format!(
+                "`admin`: cannot listen on {address}: {error}; choose another address, or \"none\""
+            ))
+        })?;
+        writeln!(
+            out,
+            "health and metrics on http://{}",
+            listener.local_addr()?
+        )?;
+        let router = router(service.clone());
+        tokio::spawn(async move {
+            if let Err(error) = axum::serve(listener, router).await {
+                tracing::error!(%error, "the admin interface ended");
+            }
+        });
+    }
+    out.flush()?;
+    wait(args, &generated, &service).await
+}
+
+/// Until the service is to end.
+async fn wait(args: &Args, generated: &Generated, service: &TurnService) -> Result<(), TurnError> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    loop {
+        tokio::select! {
+            _ = hangup.recv() => {
+                let reloaded = args
+                    .read()
+                    .and_then(|settings| settings.resolve(generated))
+                    .and_then(|config| service.reload(config));
+                match reloaded {
+                    Ok(fixed) if fixed.is_empty() => tracing::info!("settings read again"),
+                    Ok(fixed) => tracing::warn!(?fixed, "settings read again; these need a restart"),
+                    Err(error) => tracing::error!(%error, "the new settings are not used"),
+                }
+            }
+            _ = terminate.recv() => {
+                tracing::info!("draining: no new allocations; again to end at once");
+                tokio::select! {
+                    () = service.drain() => {}
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+                break;
+            }
+            _ = interrupt.recv() => break,
+        }
+    }
+    service.stop();
+    tracing::info!("ended");
+    Ok(())
+}
+
+fn start_logging(settings: &Settings) {
+    let level = settings.log.as_deref().unwrap_or("info");
+    let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    // A second subscriber, in tests, is no fault.
+    let _ = if settings.log_json == Some(true) {
+        builder.json().try_init()
+    } else {
+        builder.with_target(false).try_init()
+    };
 }

@@ -113,14 +113,15 @@ impl Server {
         };
         let limits = &self.config.limits;
         let source = source_of(from.remote.ip());
-        let owner = (user.realm, user.name.clone());
-        let lifetime = self.lifetime(optional(message.try_get())?);
+        let owner = (user.realm, user.owner());
+        let lifetime = self.lifetime(optional(message.try_get())?, user);
         let expires = now + lifetime;
         let user_index = self.users.add(now, owner, &limits.user_rate);
         let source_index = self.sources.add(now, source, &limits.address_rate);
         let meter = Meter::new(now, &limits.allocation_rate);
         let new_permissions = Bucket::new(now, limits.permissions as f64);
-        let mobility = ticket.map(|_| Box::new(Mobility::new(&mut self.random)));
+        let worker = self.config.worker;
+        let mobility = ticket.map(|_| Box::new(Mobility::new(worker, &mut self.random)));
         let id = self.table.insert(|id| Allocation {
             id,
             path: from,
@@ -238,16 +239,17 @@ impl Server {
     }
 
     /// How long an allocation lives (RFC 8656 sections 7.2 and 8.2); zero stays zero.
-    pub(super) fn lifetime(&self, asked: Option<Lifetime>) -> Duration {
+    pub(super) fn lifetime(&self, asked: Option<Lifetime>, user: &User) -> Duration {
         let asked = asked.map_or(Duration::ZERO, |asked| Duration::from_secs(asked.0.into()));
         asked
             .min(self.config.max_lifetime)
             .max(self.config.default_lifetime)
+            .min(user.longest.unwrap_or(Duration::MAX))
     }
 
     fn check_quota(&mut self, from: Path, user: &User) -> Result<(), ErrorCode<'static>> {
         let limits = &self.config.limits;
-        let owner = (user.realm, user.name.clone());
+        let owner = (user.realm, user.owner());
         let source = source_of(from.remote.ip());
         let refusal = if self.users.allocations(&owner) >= limits.allocations_per_user
             || self.sources.allocations(&source) >= limits.allocations_per_address
@@ -346,7 +348,11 @@ impl Server {
             }
             (None, None) => return Err(ErrorCode::BAD_REQUEST),
         };
-        let token = wanted.pair.then(|| self.random.bytes::<8>());
+        let token = wanted.pair.then(|| {
+            let mut token = self.random.bytes::<8>();
+            token[0] = self.config.worker;
+            token
+        });
         if let (Some(token), Some(relay)) = (token, v4.or(v6)) {
             self.reservations.push(Reservation {
                 token,

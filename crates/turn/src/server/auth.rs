@@ -2,10 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use visavis_crypto::Zeroizing;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use visavis_crypto::{HashAlgorithm, Zeroizing};
 use visavis_datagram::Path;
 use visavis_stun::attributes::{
-    ErrorCode, Nonce, Origin, PasswordAlgorithm, PasswordAlgorithms, Realm, UserHash, Username,
+    AccessToken, ErrorCode, Nonce, Origin, PasswordAlgorithm, PasswordAlgorithms, Realm, UserHash,
+    Username,
 };
 use visavis_stun::{
     AttributeType, IntegrityKey, Message, MessageBuilder, PasswordAlgorithmId, SecurityFeatures,
@@ -47,6 +50,17 @@ pub(super) struct User {
     pub(super) name: Box<str>,
     pub(super) realm: usize,
     pub(super) signer: Signer,
+    /// Whom allocations are counted for, if that is not the name: those who come with tokens share one.
+    pub(super) owner: Option<Box<str>>,
+    /// How long a token is still good: no allocation lives longer.
+    pub(super) longest: Option<Duration>,
+}
+
+impl User {
+    /// Whom an allocation is counted for.
+    pub(super) fn owner(&self) -> Box<str> {
+        self.owner.as_ref().unwrap_or(&self.name).clone()
+    }
 }
 
 /// Why a request is not from a user.
@@ -117,6 +131,14 @@ impl Server {
         let sha256 = message.has_integrity_sha256();
         let wrong = Refusal::Challenge(ErrorCode::UNAUTHENTICATED, realm);
 
+        if let Some(AccessToken(token)) = message.get::<AccessToken<'_>>() {
+            return self
+                .user_of_token(now, realm, message, token, algorithm)
+                .ok_or_else(|| {
+                    self.stats.unauthenticated += 1;
+                    wrong
+                });
+        }
         // Whoever has the allocation has its key: nothing is derived or looked up again.
         let name = self.name(realm, message);
         if let (Some(name), Some(allocation)) = (&name, self.allocation_of(path))
@@ -140,6 +162,8 @@ impl Server {
                 name: name.clone(),
                 realm,
                 signer,
+                owner: None,
+                longest: None,
             });
         }
 
@@ -171,11 +195,48 @@ impl Server {
                     name,
                     realm,
                     signer,
+                    owner: None,
+                    longest: None,
                 });
             }
         }
         self.stats.unauthenticated += 1;
         Err(wrong)
+    }
+
+    /// Who brings an access token (RFC 7635 section 7).
+    fn user_of_token(
+        &self,
+        now: Instant,
+        realm: usize,
+        message: &Message<'_>,
+        token: &[u8],
+        algorithm: PasswordAlgorithmId,
+    ) -> Option<User> {
+        let server = self.config.oauth_server.as_deref()?;
+        let Username(kid) = message.get()?;
+        let unix_now = self.unix_time(now);
+        let token = self.config.realms[realm]
+            .credentials
+            .oauth(kid)
+            .find_map(|key| key.open(token, server, unix_now))?;
+        let key = IntegrityKey::from_bytes(&token.mac_key);
+        if message.authenticate(&key) != Verdict::Valid {
+            return None;
+        }
+        // The session key tells one client of the authorization server from another; a digest of it tells nothing more.
+        let digest = HashAlgorithm::Sha256.hash(&token.mac_key);
+        Some(User {
+            name: kid.into(),
+            realm,
+            signer: Signer {
+                key,
+                algorithm,
+                sha256: message.has_integrity_sha256(),
+            },
+            owner: Some(URL_SAFE_NO_PAD.encode(&digest[..16]).into()),
+            longest: Some(token.rest),
+        })
     }
 
     /// The driver's answer to [`Event::Lookup`]: the user's password, or that there is no such user. It is kept for a

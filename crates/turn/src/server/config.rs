@@ -109,6 +109,14 @@ pub struct ServerConfig {
     pub relays: Vec<RelayAddress>,
     /// The ports of relayed addresses. Default 49152 to 65535. Workers of one process get ranges of their own.
     pub ports: RangeInclusive<u16>,
+    /// The ports of all workers of the process: two clients meet at their relayed addresses, whoever serves them.
+    /// Default: as `ports`.
+    pub all_ports: Option<RangeInclusive<u16>>,
+    /// Which worker of the process this is, 0 to 63. Tickets, reservations and connection numbers tell it
+    /// ([`Server::home_of`](super::Server::home_of)).
+    pub worker: u8,
+    /// The key of the nonces, which the workers of a process share; random if it is not given.
+    pub nonce_key: Option<[u8; 32]>,
     /// Where the server itself listens: never a peer.
     pub listening: Vec<SocketAddr>,
     /// Who may be a peer.
@@ -144,6 +152,9 @@ pub struct ServerConfig {
     pub other_address: Option<SocketAddr>,
     /// SOFTWARE to tell verified clients. Default none.
     pub software: Option<String>,
+    /// This server's name, as an OAuth authorization server knows it (RFC 7635): clients are told it, and access tokens are
+    /// bound to it. Default none.
+    pub oauth_server: Option<String>,
     /// Where to send clients while draining (300); otherwise they get 508.
     pub alternate_servers: Vec<SocketAddr>,
 }
@@ -154,6 +165,9 @@ impl Default for ServerConfig {
             realms: Vec::new(),
             relays: Vec::new(),
             ports: 49152..=65535,
+            all_ports: None,
+            worker: 0,
+            nonce_key: None,
             listening: Vec::new(),
             filter: PeerFilter::default(),
             limits: Limits::default(),
@@ -170,6 +184,7 @@ impl Default for ServerConfig {
             classic: false,
             other_address: None,
             software: None,
+            oauth_server: None,
             alternate_servers: Vec::new(),
         }
     }
@@ -183,7 +198,7 @@ impl ServerConfig {
         }
         if self.is_own(peer.ip()) {
             // Two clients of one server meet at their relayed addresses, and at nothing else of this host.
-            return self.is_relay(peer.ip()) && self.ports.contains(&peer.port());
+            return self.is_relay(peer.ip()) && self.pool().contains(&peer.port());
         }
         self.filter.allows_ip(peer.ip()) && self.filter.allows_port(peer.port())
     }
@@ -195,6 +210,11 @@ impl ServerConfig {
         } else {
             self.filter.allows_ip(ip)
         }
+    }
+
+    /// The ports that relayed addresses of this process have.
+    pub(super) fn pool(&self) -> &RangeInclusive<u16> {
+        self.all_ports.as_ref().unwrap_or(&self.ports)
     }
 
     fn is_own(&self, ip: IpAddr) -> bool {

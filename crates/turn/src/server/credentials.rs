@@ -8,6 +8,8 @@ use base64::engine::general_purpose::STANDARD;
 use visavis_crypto::{HashAlgorithm, Zeroizing, hmac};
 use visavis_stun::user_hash;
 
+use super::oauth::OAuthKey;
+
 /// How many shared secrets are tried.
 const MAX_SECRETS: usize = 8;
 
@@ -38,6 +40,7 @@ impl Realm {
 pub struct Credentials {
     users: BTreeMap<String, Zeroizing<String>>,
     secrets: Vec<hmac::Key>,
+    oauth: Vec<OAuthKey>,
     lookup: bool,
 }
 
@@ -62,6 +65,21 @@ impl Credentials {
                 .push(hmac::Key::new(HashAlgorithm::Sha1, secret));
         }
         self
+    }
+
+    /// Adds a key that an OAuth authorization server shares with this one (RFC 7635): its access tokens are taken. The key has 16
+    /// bytes (AES-128-GCM) or 32 (AES-256-GCM), or this is `None`. `kid` is what clients bring as USERNAME.
+    pub fn oauth_key(mut self, kid: &str, key: &[u8]) -> Option<Self> {
+        self.oauth.push(OAuthKey::new(kid, key)?);
+        Some(self)
+    }
+
+    pub(super) fn oauth(&self, kid: &str) -> impl Iterator<Item = &OAuthKey> {
+        self.oauth.iter().filter(move |key| key.kid() == kid)
+    }
+
+    pub(super) fn takes_tokens(&self) -> bool {
+        !self.oauth.is_empty()
     }
 
     /// Asks the driver for users that are not listed: [`Event::Lookup`](super::Event::Lookup).
@@ -119,6 +137,7 @@ impl fmt::Debug for Credentials {
         f.debug_struct("Credentials")
             .field("users", &self.users.len())
             .field("secrets", &self.secrets.len())
+            .field("oauth", &self.oauth)
             .field("lookup", &self.lookup)
             .finish()
     }

@@ -15,14 +15,23 @@ use super::auth::User;
 use super::event::Event;
 use super::worker::Server;
 
-/// 144 random bits as text: unguessable, and safe with clients that take a ticket for a C string (coturn's).
+/// The worker's number and 136 random bits as text: unguessable, and safe with clients that take a ticket for a C string (coturn's).
 pub(super) type Ticket = [u8; 24];
 
-fn new_ticket(random: &mut Random) -> Ticket {
+fn new_ticket(worker: u8, random: &mut Random) -> Ticket {
+    let mut bytes = random.bytes::<18>();
+    bytes[0] = worker;
     let mut ticket = [0; 24];
     // Eighteen bytes are always twenty-four characters.
-    let _ = URL_SAFE_NO_PAD.encode_slice(random.bytes::<18>(), &mut ticket);
+    let _ = URL_SAFE_NO_PAD.encode_slice(bytes, &mut ticket);
     ticket
+}
+
+/// The worker that gave a ticket.
+pub(super) fn worker_of_ticket(ticket: &[u8]) -> Option<u8> {
+    let mut bytes = [0; 18];
+    let written = URL_SAFE_NO_PAD.decode_slice(ticket, &mut bytes).ok()?;
+    (written == bytes.len()).then_some(bytes[0])
 }
 
 #[derive(Debug)]
@@ -36,9 +45,9 @@ pub(super) struct Mobility {
 }
 
 impl Mobility {
-    pub(super) fn new(random: &mut Random) -> Self {
+    pub(super) fn new(worker: u8, random: &mut Random) -> Self {
         Self {
-            ticket: new_ticket(random),
+            ticket: new_ticket(worker, random),
             next: None,
             last: None,
         }
@@ -118,7 +127,7 @@ impl Server {
                 self.tickets.remove(&next);
             }
         }
-        let fresh = new_ticket(&mut self.random);
+        let fresh = new_ticket(self.config.worker, &mut self.random);
         let mobility = self
             .table
             .get_mut(id)

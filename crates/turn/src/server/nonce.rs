@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use visavis_crypto::{HashAlgorithm, constant_time_eq, hmac};
-use visavis_datagram::{Path, Random};
+use visavis_datagram::Path;
 use visavis_stun::{NonceCookie, SecurityFeatures};
 
 /// Seconds since the start in 3 bytes, which wrap after 194 days.
@@ -37,9 +37,9 @@ pub(super) enum NonceState {
 }
 
 impl Nonces {
-    pub(super) fn new(now: Instant, lifetime: Duration, random: &mut Random) -> Self {
+    pub(super) fn new(now: Instant, lifetime: Duration, key: &[u8; 32]) -> Self {
         Self {
-            key: hmac::Key::new(HashAlgorithm::Sha256, &random.bytes::<32>()),
+            key: hmac::Key::new(HashAlgorithm::Sha256, key),
             start: now,
             lifetime,
         }
@@ -126,7 +126,7 @@ impl Nonces {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use visavis_datagram::{Path, Random};
+    use visavis_datagram::Path;
     use visavis_stun::SecurityFeatures;
 
     use super::{NonceState, Nonces};
@@ -135,7 +135,7 @@ mod tests {
     fn a_nonce_is_good_for_one_client_and_a_while() {
         let now = Instant::now();
         let lifetime = Duration::from_secs(600);
-        let nonces = Nonces::new(now, lifetime, &mut Random::from_u64(1));
+        let nonces = Nonces::new(now, lifetime, &[1; 32]);
         let server = "192.0.2.1:3478".parse().unwrap();
         let path = Path::udp(server, "198.51.100.1:1000".parse().unwrap());
         let features = SecurityFeatures {

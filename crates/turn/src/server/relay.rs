@@ -45,6 +45,24 @@ pub enum Forward {
     },
 }
 
+/// What stands around a peer's datagram on its way to a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ToClient {
+    /// The client.
+    pub path: Path,
+    bytes: [u8; CLIENT_HEADROOM],
+    len: usize,
+    /// How many zeroes follow it, up to 3.
+    pub padding: usize,
+}
+
+impl ToClient {
+    /// What goes in front of it.
+    pub fn header(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
 /// How a datagram for another client of this worker fared.
 enum Shortcut {
     /// It has to take the way through the kernel.
@@ -150,6 +168,23 @@ impl Server {
         };
         let peer = self.outside(peer);
         self.deliver(now, id, peer, buffer, payload)
+    }
+
+    /// As [`handle_peer`](Self::handle_peer), for a datagram of `len` bytes that has no room around it (one of a run that
+    /// the kernel coalesced): says what goes in front and behind.
+    pub fn route_peer(
+        &mut self,
+        now: Instant,
+        relay: SocketAddr,
+        peer: SocketAddr,
+        len: usize,
+    ) -> Option<ToClient> {
+        let Some(id) = self.allocation_at(relay) else {
+            self.stats.unexpected_data += 1;
+            return None;
+        };
+        let peer = self.outside(peer);
+        self.wrap(now, id, peer, len)
     }
 
     /// An ICMP message about a datagram that was sent from `relay` to `peer` (RFC 8656 section 11.5). The client is told by a Data
@@ -276,7 +311,30 @@ impl Server {
         buffer: &mut [u8],
         payload: Range<usize>,
     ) -> Option<Forward> {
-        let len = payload.len();
+        // Whether it fits is known before it is counted.
+        if payload.start < CLIENT_HEADROOM || payload.end + CLIENT_TAILROOM > buffer.len() {
+            return None;
+        }
+        let wrapped = self.wrap(now, id, peer, payload.len())?;
+        let header = wrapped.header();
+        let start = payload.start - header.len();
+        buffer[start..payload.start].copy_from_slice(header);
+        let end = payload.end + wrapped.padding;
+        buffer[payload.end..end].fill(0);
+        Some(Forward::ToClient {
+            path: wrapped.path,
+            datagram: start..end,
+        })
+    }
+
+    /// Whether a peer's datagram of `len` bytes goes to an allocation's client, and what stands around it there.
+    fn wrap(
+        &mut self,
+        now: Instant,
+        id: AllocationId,
+        peer: SocketAddr,
+        len: usize,
+    ) -> Option<ToClient> {
         let header_len = u16::try_from(len).ok()?;
         let allocation = self.table.get_mut(id)?;
         let path = allocation.path;
@@ -294,42 +352,36 @@ impl Server {
         } else {
             pad_to_word(len)
         };
-        let end = payload.start + padded;
-        if payload.start < CLIENT_HEADROOM
-            || end > buffer.len()
-            || !self.charge(now, id, len, false)
-        {
+        if !self.charge(now, id, len, false) {
             return None;
         }
-        buffer[payload.end..end].fill(0);
-        let start = match channel {
+        let mut wrapped = ToClient {
+            path,
+            bytes: [0; CLIENT_HEADROOM],
+            len: CHANNEL_HEADER_LEN,
+            padding: padded - len,
+        };
+        match channel {
             Some(number) => {
-                let start = payload.start - CHANNEL_HEADER_LEN;
                 let header = channel_data_header(number, header_len);
-                buffer[start..payload.start].copy_from_slice(&header);
-                start
+                wrapped.bytes[..CHANNEL_HEADER_LEN].copy_from_slice(&header);
             }
             None => {
-                let start = payload.start - if peer.is_ipv4() { 36 } else { 48 };
+                wrapped.len = if peer.is_ipv4() { 36 } else { 48 };
                 let transaction = TransactionId::random(&mut self.random);
-                let head = &mut buffer[start..payload.start - 4];
+                let (head, data) = wrapped.bytes[..wrapped.len].split_at_mut(wrapped.len - 4);
                 MessageBuilder::new(head, Class::Indication, Method::DATA, transaction)
                     .add(&XorPeerAddress(peer))
                     .finish()
                     .ok()?;
-                // DATA stands behind it already: its header, and the message's length with it.
-                let total = u16::try_from(end - start - 20).ok()?;
-                buffer[start + 2..start + 4].copy_from_slice(&total.to_be_bytes());
-                let data = &mut buffer[payload.start - 4..payload.start];
+                // DATA stands behind it: its header, and the message's length with it.
+                let total = u16::try_from(head.len() - 20 + 4 + padded).ok()?;
+                head[2..4].copy_from_slice(&total.to_be_bytes());
                 data[..2].copy_from_slice(&AttributeType::DATA.0.to_be_bytes());
                 data[2..].copy_from_slice(&header_len.to_be_bytes());
-                start
             }
-        };
-        Some(Forward::ToClient {
-            path,
-            datagram: start..end,
-        })
+        }
+        Some(wrapped)
     }
 
     /// A relayed address as the kernel knows it, where a 1:1 NAT stands in front; any other as it is.
@@ -343,7 +395,7 @@ impl Server {
     /// The reverse: another client of this host, as its peers see it.
     pub(super) fn outside(&self, peer: SocketAddr) -> SocketAddr {
         match self.relay_index(peer, false) {
-            Some(index) if self.config.ports.contains(&peer.port()) => {
+            Some(index) if self.config.pool().contains(&peer.port()) => {
                 SocketAddr::new(self.relay_ips[index].1, peer.port())
             }
             _ => peer,

@@ -1,5 +1,6 @@
 //! Refresh, CreatePermission, ChannelBind (RFC 8656 sections 8.2, 10.2, 12.2).
 
+use std::cmp::Reverse;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -33,7 +34,7 @@ impl Server {
         let asked = optional(message.try_get::<Lifetime>())?;
         let lifetime = match asked {
             Some(Lifetime(0)) => Duration::ZERO,
-            _ => self.lifetime(asked),
+            _ => self.lifetime(asked, user),
         };
         let requested = optional(message.try_get::<RequestedAddressFamily>())?;
         let allocation = self.own_allocation(from, user)?;
@@ -59,8 +60,16 @@ impl Server {
         if lifetime.is_zero() {
             self.remove(now, id, EndReason::Released);
         } else {
-            // The entry in `expiries` moves on when it comes up.
+            // The entry in `expiries` moves on when it comes up; where the end comes nearer, it needs another.
+            let sooner = now + lifetime < allocation.expires;
             allocation.expires = now + lifetime;
+            if user.longest.is_some() {
+                // A new token has a new key (RFC 7635 section 9).
+                allocation.signer = user.signer.clone();
+            }
+            if sooner {
+                self.expiries.push(Reverse((now + lifetime, id)));
+            }
         }
         let ticket = self
             .table

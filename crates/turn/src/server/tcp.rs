@@ -45,13 +45,15 @@ struct Connection {
 /// Every connection to a peer, by its unguessable number.
 #[derive(Debug)]
 pub(super) struct Connections {
+    worker: u8,
     random: Random,
     by_number: BTreeMap<u32, Connection>,
 }
 
 impl Connections {
-    pub(super) fn new(random: &mut Random) -> Self {
+    pub(super) fn new(worker: u8, random: &mut Random) -> Self {
         Self {
+            worker,
             random: random.fork(),
             by_number: BTreeMap::new(),
         }
@@ -63,7 +65,8 @@ impl Connections {
 
     fn add(&mut self, connection: Connection) -> u32 {
         loop {
-            let number = self.random.u32();
+            // The worker's number, and 26 bits that nobody guesses: ConnectionBind needs the user's password too.
+            let number = u32::from(self.worker) << 26 | self.random.u32() >> 6;
             if let Entry::Vacant(entry) = self.by_number.entry(number) {
                 entry.insert(connection);
                 return number;
@@ -93,6 +96,11 @@ impl Connections {
             !over
         });
     }
+}
+
+/// The worker that gave a connection its number.
+pub(super) const fn worker_of_connection(number: u32) -> u8 {
+    (number >> 26) as u8
 }
 
 impl Server {

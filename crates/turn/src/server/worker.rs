@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use visavis_datagram::{Path, Protocol, Random, Transmit, TransmitBuf};
 use visavis_stun::attributes::{
-    ErrorCode, Nonce, PasswordAlgorithms, Realm, Software, UnknownAttributes,
+    ConnectionId, ErrorCode, MobilityTicket, Nonce, PasswordAlgorithms, Realm, ReservationToken,
+    Software, ThirdPartyAuthorization, UnknownAttributes,
 };
 use visavis_stun::{
     AttributeType, Class, Message, MessageBuilder, Method, SecurityFeatures, Verdict,
@@ -19,14 +20,14 @@ use super::auth::{Known, OFFERED, Parked, Refusal, Signer, User};
 use super::config::{BURST, ServerConfig};
 use super::event::{AllocationInfo, Command, EndReason, Event, ServerStats};
 use super::limiter::SourceLimiter;
-use super::mobility::Ticket;
+use super::mobility::{Ticket, worker_of_ticket};
 use super::nonce::Nonces;
 use super::ports::Ports;
 use super::quota::{Meter, Owners};
 use super::relay::Forward;
 use super::reply::Replies;
 use super::table::Table;
-use super::tcp::Connections;
+use super::tcp::{Connections, worker_of_connection};
 use crate::hash::Seed;
 
 /// How many events wait for the driver; beyond that the oldest is dropped.
@@ -72,8 +73,9 @@ impl Server {
     /// A worker. `unix_time` is the present in seconds since 1970, for time-limited credentials.
     pub fn new(now: Instant, unix_time: u64, config: ServerConfig, mut random: Random) -> Self {
         let ports = || Ports::new(&config.ports);
+        let nonce_key = config.nonce_key.unwrap_or_else(|| random.bytes());
         Self {
-            nonces: Nonces::new(now, config.nonce_lifetime, &mut random),
+            nonces: Nonces::new(now, config.nonce_lifetime, &nonce_key),
             clock: (now, unix_time),
             table: Table::default(),
             by_path: HashMap::with_hasher(Seed::new(&mut random)),
@@ -82,7 +84,7 @@ impl Server {
             relay_ips: relay_ips(&config),
             reservations: Vec::new(),
             tickets: HashMap::with_hasher(Seed::new(&mut random)),
-            connections: Connections::new(&mut random),
+            connections: Connections::new(config.worker, &mut random),
             users: Owners::new(Seed::new(&mut random)),
             sources: Owners::new(Seed::new(&mut random)),
             total: Meter::new(now, &config.limits.total_rate),
@@ -113,10 +115,14 @@ impl Server {
     pub fn reconfigure(&mut self, config: ServerConfig) {
         let relays = std::mem::take(&mut self.config.relays);
         let old_realms: Vec<_> = self.config.realms.drain(..).map(|r| r.name).collect();
-        let ports = self.config.ports.clone();
+        let (ports, all_ports) = (self.config.ports.clone(), self.config.all_ports.clone());
+        let (worker, nonce_key) = (self.config.worker, self.config.nonce_key);
         self.config = ServerConfig {
             relays,
             ports,
+            all_ports,
+            worker,
+            nonce_key,
             ..config
         };
         self.nonces.set_lifetime(self.config.nonce_lifetime);
@@ -156,6 +162,28 @@ impl Server {
                 None
             }
         }
+    }
+
+    /// The worker that a request belongs to, if it speaks of something that one of them gave: a mobility ticket, a
+    /// reserved port, a TCP connection to a peer. A new 5-tuple may have led it to another.
+    pub fn home_of(datagram: &[u8]) -> Option<u8> {
+        // The types of Allocate, Refresh and ConnectionBind requests: nearly everything is told apart here.
+        if !matches!(datagram, [0, 0x03 | 0x04 | 0x0b, ..]) {
+            return None;
+        }
+        let message = Message::parse(datagram).ok()?;
+        match message.method() {
+            Method::ALLOCATE => message.get::<ReservationToken>().map(|token| token.0[0]),
+            Method::REFRESH => worker_of_ticket(message.get::<MobilityTicket<'_>>()?.0),
+            _ => message
+                .get::<ConnectionId>()
+                .map(|id| worker_of_connection(id.0)),
+        }
+    }
+
+    /// Whether a client has an allocation, or one on its way.
+    pub fn has_client(&self, path: Path) -> bool {
+        self.by_path.contains_key(&path)
     }
 
     /// A client's stream ended. Its allocation ends with it, unless it has a ticket to come back with.
@@ -309,6 +337,28 @@ impl Server {
         ) {
             return self.refuse(from, message, ErrorCode::BAD_REQUEST, None);
         }
+        // Nobody was told that tokens are taken (RFC 7635 section 7).
+        let takes_tokens = self.config.oauth_server.is_some()
+            && self
+                .config
+                .realms
+                .iter()
+                .any(|realm| realm.credentials.takes_tokens());
+        if message.has(AttributeType::ACCESS_TOKEN) && !takes_tokens {
+            if self.may_challenge(now, from) {
+                self.stats.errors += 1;
+                let unknown: UnknownAttributes =
+                    [AttributeType::ACCESS_TOKEN].into_iter().collect();
+                let code = ErrorCode {
+                    reason: "",
+                    ..ErrorCode::UNKNOWN_ATTRIBUTE
+                };
+                self.answer(from, message, Class::Error, None, |builder| {
+                    builder.add(&code).add(&unknown);
+                });
+            }
+            return;
+        }
         let user = match self.authenticate(now, from, message) {
             Ok(user) => user,
             Err(Refusal::Challenge(code, realm)) => {
@@ -458,6 +508,12 @@ impl Server {
         self.stats.errors += 1;
         self.stats.challenges += 1;
         let name = self.config.realms[realm].name.clone();
+        let third_party = self
+            .config
+            .oauth_server
+            .clone()
+            .filter(|_| self.config.realms[realm].credentials.takes_tokens());
+        let third_party = third_party.as_deref().map(ThirdPartyAuthorization);
         // Header, ERROR-CODE, NONCE, REALM, PASSWORD-ALGORITHMS, FINGERPRINT.
         let length = 20 + 8 + 32 + 4 + name.len().next_multiple_of(4) + 12;
         let length = length + if request.has_fingerprint() { 8 } else { 0 };
@@ -475,7 +531,8 @@ impl Server {
                 .add(&ErrorCode { reason: "", ..code })
                 .add(&Realm(&name))
                 .add(&Nonce(&nonce))
-                .add_some(algorithms);
+                .add_some(algorithms)
+                .add_some(third_party.as_ref());
         });
     }
 
