@@ -21,6 +21,19 @@ struct Client {
     /// When it is looked at next, as far as the deadlines know.
     due: Option<Instant>,
     generation: u32,
+    /// The random of the ClientHello that it began with.
+    hello: Option<[u8; RANDOM_LEN]>,
+}
+
+/// Where the random of a ClientHello stands: behind the headers of record and handshake message, and the version.
+const RANDOM_AT: usize = 13 + 12 + 2;
+const RANDOM_LEN: usize = 32;
+
+/// The random of a ClientHello whose beginning a datagram holds, in plaintext.
+fn hello_random(datagram: &[u8]) -> Option<[u8; RANDOM_LEN]> {
+    let is_hello = matches!(datagram, [22, _, _, 0, 0, _, _, _, _, _, _, _, _, 1, ..]);
+    let random = datagram.get(RANDOM_AT..RANDOM_AT + RANDOM_LEN)?;
+    is_hello.then(|| random.try_into().ok()).flatten()
 }
 
 /// What came of a datagram.
@@ -30,6 +43,8 @@ pub(super) enum Opened {
     Reply,
     /// A connection took it: drive it.
     Client(usize),
+    /// A connection took the place of an older one of the same client, who has forgotten that.
+    Anew(usize),
 }
 
 pub(super) struct Dtls {
@@ -97,7 +112,12 @@ impl Dtls {
         datagram: &mut [u8],
         mut data: impl FnMut(&mut [u8]),
     ) -> Opened {
-        if let Some(&index) = self.by_path.get(&path) {
+        let hello = hello_random(datagram);
+        let known = self.by_path.get(&path).copied();
+        // A client that begins anew from the same port has forgotten what it had; once it has proved its address again, so
+        // does the server (RFC 6347 section 4.2.8). Its first hello again is only late.
+        let anew = hello.is_some() && known.is_some_and(|index| self.clients[index].hello != hello);
+        if let Some(index) = known.filter(|_| !anew) {
             let received = self.clients[index]
                 .connection
                 .handle_datagram(now, datagram);
@@ -112,6 +132,13 @@ impl Dtls {
         match front.handle_datagram(now, path.remote, datagram, &mut self.reply) {
             FrontAnswer::Reply => Opened::Reply,
             FrontAnswer::Accepted(connection) => {
+                if let Some(index) = known {
+                    let client = &mut self.clients[index];
+                    client.connection = connection;
+                    client.hello = hello;
+                    client.since = now;
+                    return Opened::Anew(index);
+                }
                 let of_address = self
                     .per_address
                     .get(&path.remote.ip())
@@ -130,6 +157,7 @@ impl Dtls {
                     since: now,
                     due: None,
                     generation: self.generation,
+                    hello,
                 });
                 self.by_path.insert(path, index);
                 Opened::Client(index)

@@ -1,5 +1,6 @@
 //! The door of the service: start, reload, drain, stop; credentials; streams that somebody else accepted.
 
+use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
@@ -10,9 +11,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rustls::ServerConnection;
 use serde::Serialize;
+use socket2::{Domain, Socket, Type};
 use visavis_crypto::{HashAlgorithm, hmac};
 use visavis_datagram::Random;
-use visavis_turn::server::{AllocationId, AllocationInfo, ServerConfig};
+use visavis_net::direct::{DirectOptions, DirectSocket};
+use visavis_turn::server::{AllocationId, AllocationInfo, RelayPool, ServerConfig};
 
 use super::certificates::Loaded;
 use super::config::{TurnConfig, TurnError};
@@ -75,6 +78,9 @@ impl TurnService {
         let (events, received) = tokio::sync::mpsc::channel(EVENTS);
         let started = Instant::now();
         let nonce_key = random.bytes::<32>();
+        let external = config.core.relays.iter().map(|relay| relay.external);
+        config.core.pool = Some(Arc::new(RelayPool::new(external, &config.core.ports)));
+        are_free(&config)?;
         let mut workers = Vec::new();
         let mut inboxes = Vec::new();
         let (mut udp, mut tcp) = (Vec::new(), Vec::new());
@@ -411,6 +417,34 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// Whether nobody else has the addresses. Workers share theirs, and the kernel would let a second server of the same user share them
+/// too: each would get half of the clients.
+fn are_free(config: &TurnConfig) -> Result<(), TurnError> {
+    let taken = |address: SocketAddr, error: io::Error| {
+        TurnError::Setting(format!(
+            "cannot listen on {address}: {error}; does another server run? choose other addresses by `listen` and `tls-listen`"
+        ))
+    };
+    for address in config.udp_addresses() {
+        DirectSocket::bind(address, &DirectOptions::default())
+            .map_err(|error| taken(address, error))?;
+    }
+    for &address in config.listen.iter().chain(&config.tls_listen) {
+        probe_tcp(address).map_err(|error| taken(address, error))?;
+    }
+    Ok(())
+}
+
+fn probe_tcp(address: SocketAddr) -> io::Result<()> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(1)
 }
 
 /// What one worker's core is made with.

@@ -10,6 +10,7 @@ use mio::net::TcpStream;
 use rustls::ServerConnection;
 use slab::Slab;
 use visavis_datagram::{Path, Protocol};
+use visavis_stun::turn_frame_len;
 
 use super::deadlines::Deadlines;
 
@@ -23,7 +24,7 @@ const LOOK: Duration = Duration::from_secs(60);
 const STUCK_PATIENCE: Duration = Duration::from_secs(10);
 /// A spliced stream is not read from while so many bytes wait to be written to the other.
 const SPLICE_WAITING: usize = 128 << 10;
-/// Bytes that are encrypted at once.
+/// Bytes of a spliced stream that are encrypted at once.
 const TLS_CHUNK: usize = 16 << 10;
 
 /// What a stream is for.
@@ -530,7 +531,7 @@ impl Stream {
                 Some(tls) if tls.wants_write() => tls.write_tls(&mut self.socket),
                 Some(_) if self.written == self.out.len() => return Ok(()),
                 Some(tls) => {
-                    let end = self.out.len().min(self.written + TLS_CHUNK);
+                    let end = self.written + tls_chunk(self.role, &self.out[self.written..]);
                     tls.writer().write(&self.out[self.written..end]).map(|len| {
                         self.written += len;
                         len
@@ -545,6 +546,16 @@ impl Stream {
             }
         }
     }
+}
+
+/// How many of the bytes go into the next record. A frame has one for itself: clients that take a record for a message
+/// (coturn's) would lose the others.
+fn tls_chunk(role: Role, bytes: &[u8]) -> usize {
+    let whole = match (role, turn_frame_len(bytes)) {
+        (Role::Client, Ok(Some((_, whole)))) => whole,
+        _ => TLS_CHUNK,
+    };
+    whole.min(bytes.len())
 }
 
 /// The address that a stream is counted for: IPv6 clients have a /64.

@@ -1051,6 +1051,10 @@ impl Worker {
                     self.dtls.reply = reply;
                 }
             }
+            Opened::Anew(index) => {
+                self.core.client_gone(self.now, path);
+                self.drive_dtls(index);
+            }
             Opened::Client(index) => {
                 for &(from, to) in &pieces[..count] {
                     self.take_client(path, start + from..start + to, ecn);
@@ -1068,12 +1072,13 @@ impl Worker {
         let Some(to) = self.outgoing(path, Ecn::NotEct) else {
             return;
         };
-        let mut out = std::mem::replace(&mut self.out, TransmitBuf::new(1, 1500));
-        while self.dtls.transmit(self.now, index, &mut out).is_some() {
-            self.queue(to, out.as_slice(), 0..0, 0);
-            out.clear();
+        while self.dtls.transmit(self.now, index, &mut self.out).is_some() {
+            if self.exchange.queue(to, self.out.as_slice(), 0..0, 0) == Err(Full) {
+                flush(&mut self.exchange, &self.listeners, &self.relays);
+                let _ = self.exchange.queue(to, self.out.as_slice(), 0..0, 0);
+            }
+            self.out.clear();
         }
-        self.out = out;
         let mut early = Vec::new();
         let over = self.dtls.settle(self.now, index, |bytes| early.push(bytes));
         for bytes in early {

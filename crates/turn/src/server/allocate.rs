@@ -186,6 +186,9 @@ impl Server {
         }
         if opened {
             slot.open = true;
+            if let Some(pool) = &self.config.pool {
+                pool.set(slot.external, Some(kind));
+            }
             if allocation.opening && allocation.relays().all(|relay| relay.open) {
                 allocation.opening = false;
                 self.stats.allocations += 1;

@@ -2,10 +2,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::credentials::Realm;
+use super::event::RelayKind;
 use super::filter::PeerFilter;
+use super::pool::RelayPool;
 
 /// An address that relayed addresses are made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,6 +115,9 @@ pub struct ServerConfig {
     /// The ports of all workers of the process: two clients meet at their relayed addresses, whoever serves them.
     /// Default: as `ports`.
     pub all_ports: Option<RangeInclusive<u16>>,
+    /// What the workers of the process have open. With it, of this host's own addresses only relayed ones that are in use can be
+    /// peers; without, those in `ports`.
+    pub pool: Option<Arc<RelayPool>>,
     /// Which worker of the process this is, 0 to 63. Tickets, reservations and connection numbers tell it
     /// ([`Server::home_of`](super::Server::home_of)).
     pub worker: u8,
@@ -166,6 +172,7 @@ impl Default for ServerConfig {
             relays: Vec::new(),
             ports: 49152..=65535,
             all_ports: None,
+            pool: None,
             worker: 0,
             nonce_key: None,
             listening: Vec::new(),
@@ -192,13 +199,16 @@ impl Default for ServerConfig {
 
 impl ServerConfig {
     /// Whether a peer may be sent to.
-    pub(super) fn allows_peer(&self, peer: SocketAddr) -> bool {
+    pub(super) fn allows_peer(&self, peer: SocketAddr, kind: RelayKind) -> bool {
         if self.listening.contains(&peer) {
             return false;
         }
         if self.is_own(peer.ip()) {
             // Two clients of one server meet at their relayed addresses, and at nothing else of this host.
-            return self.is_relay(peer.ip()) && self.pool().contains(&peer.port());
+            return match &self.pool {
+                Some(pool) => pool.kind(peer) == Some(kind),
+                None => self.is_relay(peer.ip()) && self.pool_ports().contains(&peer.port()),
+            };
         }
         self.filter.allows_ip(peer.ip()) && self.filter.allows_port(peer.port())
     }
@@ -213,7 +223,7 @@ impl ServerConfig {
     }
 
     /// The ports that relayed addresses of this process have.
-    pub(super) fn pool(&self) -> &RangeInclusive<u16> {
+    pub(super) fn pool_ports(&self) -> &RangeInclusive<u16> {
         self.all_ports.as_ref().unwrap_or(&self.ports)
     }
 

@@ -16,8 +16,23 @@ const TIME_LEN: usize = 3;
 const MAC_LEN: usize = 7;
 const TAIL_LEN: usize = 14;
 
-/// Characters of a nonce.
-pub(super) const NONCE_LEN: usize = NonceCookie::LEN + TAIL_LEN;
+/// Characters of a nonce with the cookie that tells of features.
+const NONCE_LEN: usize = NonceCookie::LEN + TAIL_LEN;
+
+/// A nonce.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct NonceText {
+    bytes: [u8; NONCE_LEN],
+    len: usize,
+}
+
+impl std::ops::Deref for NonceText {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
 
 /// Makes and checks nonces.
 #[derive(Debug)]
@@ -54,29 +69,30 @@ impl Nonces {
         now: Instant,
         path: Path,
         realm: usize,
-        features: SecurityFeatures,
-    ) -> [u8; NONCE_LEN] {
+        features: Option<SecurityFeatures>,
+    ) -> NonceText {
         let seconds = self.seconds(now).to_be_bytes();
         let time = [seconds[1], seconds[2], seconds[3]];
-        self.at(time, path, realm, NonceCookie::new(features))
+        let cookie = features.map(NonceCookie::new);
+        self.at(time, path, realm, cookie)
     }
 
     pub(super) fn check(&self, now: Instant, nonce: &[u8], path: Path, realm: usize) -> NonceState {
-        let parsed =
-            nonce
-                .split_first_chunk::<{ NonceCookie::LEN }>()
-                .and_then(|(cookie, tail)| {
-                    let features = SecurityFeatures::of_nonce(nonce)?;
-                    let mut bytes = [0; TIME_LEN + MAC_LEN];
-                    // 14 characters hold 84 bits: the last four have to be zero, or two nonces would mean one.
-                    let written = URL_SAFE_NO_PAD.decode_slice(tail, &mut bytes).ok()?;
-                    (written == bytes.len()).then_some((*cookie, features, bytes))
-                });
-        let Some((cookie, features, bytes)) = parsed else {
-            return NonceState::Stale;
+        // Without the cookie of RFC 8489 section 9.2 there are no features.
+        let (cookie, features, tail) = match nonce.split_first_chunk::<{ NonceCookie::LEN }>() {
+            Some((cookie, tail)) => match SecurityFeatures::of_nonce(nonce) {
+                Some(features) => (Some(NonceCookie(*cookie)), features, tail),
+                None => (None, SecurityFeatures::default(), nonce),
+            },
+            None => (None, SecurityFeatures::default(), nonce),
         };
+        let mut bytes = [0; TIME_LEN + MAC_LEN];
+        // 14 characters hold 84 bits: the last four have to be zero, or two nonces would mean one.
+        if URL_SAFE_NO_PAD.decode_slice(tail, &mut bytes) != Ok(bytes.len()) {
+            return NonceState::Stale;
+        }
         let time = [bytes[0], bytes[1], bytes[2]];
-        let expected = self.at(time, path, realm, NonceCookie(cookie));
+        let expected = self.at(time, path, realm, cookie);
         if !constant_time_eq(&expected, nonce) {
             return NonceState::Stale;
         }
@@ -97,14 +113,14 @@ impl Nonces {
         time: [u8; TIME_LEN],
         path: Path,
         realm: usize,
-        cookie: NonceCookie,
-    ) -> [u8; NONCE_LEN] {
+        cookie: Option<NonceCookie>,
+    ) -> NonceText {
         let ip = match path.remote.ip() {
             IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
             IpAddr::V6(ip) => ip.octets(),
         };
         let mac = self.key.sign(&[
-            &cookie.0,
+            cookie.as_ref().map_or(&[][..], |cookie| &cookie.0),
             &time,
             &[path.protocol as u8],
             &ip,
@@ -114,10 +130,18 @@ impl Nonces {
         let mut bytes = [0; TIME_LEN + MAC_LEN];
         bytes[..TIME_LEN].copy_from_slice(&time);
         bytes[TIME_LEN..].copy_from_slice(&mac[..MAC_LEN]);
-        let mut nonce = [0; NONCE_LEN];
-        nonce[..NonceCookie::LEN].copy_from_slice(&cookie.0);
+        let mut nonce = NonceText {
+            bytes: [0; NONCE_LEN],
+            len: TAIL_LEN,
+        };
+        let mut start = 0;
+        if let Some(cookie) = cookie {
+            nonce.bytes[..NonceCookie::LEN].copy_from_slice(&cookie.0);
+            start = NonceCookie::LEN;
+            nonce.len = NONCE_LEN;
+        }
         // Ten bytes are always fourteen characters, for which there is room.
-        let _ = URL_SAFE_NO_PAD.encode_slice(bytes, &mut nonce[NonceCookie::LEN..]);
+        let _ = URL_SAFE_NO_PAD.encode_slice(bytes, &mut nonce.bytes[start..]);
         nonce
     }
 }
@@ -142,10 +166,11 @@ mod tests {
             password_algorithms: true,
             username_anonymity: false,
         };
-        // Also where the 24 bits of seconds have wrapped.
-        for now in [now, now + Duration::from_secs((1 << 24) - 3)] {
-            let nonce = nonces.make(now, path, 0, features);
-            let fresh = NonceState::Fresh(features);
+        // Also where the 24 bits of seconds have wrapped, and without the cookie.
+        let late = now + Duration::from_secs((1 << 24) - 3);
+        for (now, cookie) in [(now, Some(features)), (late, Some(features)), (now, None)] {
+            let nonce = nonces.make(now, path, 0, cookie);
+            let fresh = NonceState::Fresh(cookie.unwrap_or_default());
             assert_eq!(nonces.check(now, &nonce, path, 0), fresh);
             assert_eq!(nonces.check(now + lifetime, &nonce, path, 0), fresh);
             let late = now + lifetime + Duration::from_secs(1);
@@ -158,7 +183,7 @@ mod tests {
             let tcp = Path::tcp(path.local, path.remote);
             assert_eq!(nonces.check(now, &nonce, tcp, 0), NonceState::Stale);
             for bit in 0..nonce.len() * 8 {
-                let mut forged = nonce;
+                let mut forged = nonce.to_vec();
                 forged[bit / 8] ^= 1 << (bit % 8);
                 assert_eq!(nonces.check(now, &forged, path, 0), NonceState::Stale);
             }

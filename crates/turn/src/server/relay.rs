@@ -14,6 +14,7 @@ use visavis_stun::{
 
 use super::allocation::AllocationId;
 use super::config::Limits;
+use super::event::RelayKind;
 use super::worker::Server;
 
 /// Room that has to be in front of a peer's datagram: a Data indication's header, XOR-PEER-ADDRESS and DATA.
@@ -136,7 +137,9 @@ impl Server {
             return None;
         };
         // The permission was for the address; the port is looked at here.
-        if !self.config.allows_peer(peer) || dont_fragment && !self.config.dont_fragment {
+        if !self.config.allows_peer(peer, RelayKind::Udp)
+            || dont_fragment && !self.config.dont_fragment
+        {
             self.stats.forbidden_peers += 1;
             return None;
         }
@@ -395,7 +398,7 @@ impl Server {
     /// The reverse: another client of this host, as its peers see it.
     pub(super) fn outside(&self, peer: SocketAddr) -> SocketAddr {
         match self.relay_index(peer, false) {
-            Some(index) if self.config.pool().contains(&peer.port()) => {
+            Some(index) if self.config.pool_ports().contains(&peer.port()) => {
                 SocketAddr::new(self.relay_ips[index].1, peer.port())
             }
             _ => peer,

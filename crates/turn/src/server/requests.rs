@@ -14,7 +14,7 @@ use visavis_stun::attributes::{
 use super::allocate::{optional, required};
 use super::allocation::{CHANNEL_LIFETIME, Channel, PERMISSION_LIFETIME};
 use super::auth::User;
-use super::event::EndReason;
+use super::event::{EndReason, RelayKind};
 use super::worker::Server;
 
 /// How many peers one CreatePermission may name.
@@ -151,7 +151,7 @@ impl Server {
         if allocation.relay_for(peer.ip()).is_none() {
             return Err(ErrorCode::PEER_FAMILY_MISMATCH);
         }
-        if !self.config.allows_peer(peer) {
+        if !self.config.allows_peer(peer, RelayKind::Udp) {
             self.stats.forbidden_peers += 1;
             return Err(ErrorCode::FORBIDDEN);
         }
@@ -211,6 +211,9 @@ impl Server {
             .permissions
             .retain(|permission| permission.ip.is_ipv6() != is_v6);
         if let Some(relay) = relay {
+            if let Some(pool) = &self.config.pool {
+                pool.set(relay.external, None);
+            }
             self.ports[relay.address].release(relay.bind.port());
             let relay = relay.bind;
             self.commands

@@ -12,7 +12,7 @@ use visavis_stun::{Class, Message, MessageBuilder, Method, TransactionId};
 use super::allocate::required;
 use super::allocation::AllocationId;
 use super::auth::{Signer, User};
-use super::event::Command;
+use super::event::{Command, RelayKind};
 use super::worker::Server;
 
 /// How long a peer may take to answer, and a client to bring its ConnectionBind (sections 5.2 and 5.4).
@@ -122,14 +122,14 @@ impl Server {
             .relay_for(peer.ip())
             .ok_or(ErrorCode::PEER_FAMILY_MISMATCH)?
             .bind;
-        // Of this host, only where another client's TCP allocation listens.
-        let is_own = self.relay_index(peer, true).is_some();
+        // Of this host, only where another client's TCP allocation listens: the pool knows, or this worker has it.
+        let is_own = self.config.pool.is_none() && self.relay_index(peer, true).is_some();
         let listens = self
             .relay_index(peer, true)
             .and_then(|address| self.ports[address].owner(peer.port()))
             .and_then(|index| self.table.at(index))
             .is_some_and(|allocation| allocation.tcp.is_some());
-        if !self.config.allows_peer(peer) || is_own && !listens {
+        if !self.config.allows_peer(peer, RelayKind::Tcp) || is_own && !listens {
             self.stats.forbidden_peers += 1;
             return Err(ErrorCode::FORBIDDEN);
         }

@@ -117,12 +117,14 @@ impl Server {
         let old_realms: Vec<_> = self.config.realms.drain(..).map(|r| r.name).collect();
         let (ports, all_ports) = (self.config.ports.clone(), self.config.all_ports.clone());
         let (worker, nonce_key) = (self.config.worker, self.config.nonce_key);
+        let pool = self.config.pool.take();
         self.config = ServerConfig {
             relays,
             ports,
             all_ports,
             worker,
             nonce_key,
+            pool,
             ..config
         };
         self.nonces.set_lifetime(self.config.nonce_lifetime);
@@ -514,16 +516,20 @@ impl Server {
             .clone()
             .filter(|_| self.config.realms[realm].credentials.takes_tokens());
         let third_party = third_party.as_deref().map(ThirdPartyAuthorization);
-        // Header, ERROR-CODE, NONCE, REALM, PASSWORD-ALGORITHMS, FINGERPRINT.
-        let length = 20 + 8 + 32 + 4 + name.len().next_multiple_of(4) + 12;
+        // Header, ERROR-CODE, NONCE with its cookie, REALM, FINGERPRINT.
+        let length = 20 + 8 + 32 + 4 + name.len().next_multiple_of(4);
         let length = length + if request.has_fingerprint() { 8 } else { 0 };
         let budget = request.as_bytes().len() * 24 / 10;
+        let fits = |length: usize| to.protocol != Protocol::Udp || length <= budget;
         let features = SecurityFeatures {
-            password_algorithms: self.config.password_algorithms
-                && (to.protocol != Protocol::Udp || length <= budget),
+            // PASSWORD-ALGORITHMS takes twelve more.
+            password_algorithms: self.config.password_algorithms && fits(length + 12),
             username_anonymity: self.config.user_hash,
         };
-        let nonce = self.nonces.make(now, to, realm, features);
+        // Without features to tell of, the cookie is left out where the answer would be too long.
+        let has_features = features != SecurityFeatures::default();
+        let features_told = (has_features || fits(length)).then_some(features);
+        let nonce = self.nonces.make(now, to, realm, features_told);
         let algorithms: Option<&PasswordAlgorithms<'_>> =
             features.password_algorithms.then_some(&OFFERED);
         self.answer(to, request, Class::Error, None, |builder| {
@@ -591,6 +597,9 @@ impl Server {
         }
         self.last = None;
         for relay in allocation.relays() {
+            if let Some(pool) = &self.config.pool {
+                pool.set(relay.external, None);
+            }
             self.ports[relay.address].release(relay.bind.port());
             self.commands
                 .push_back(Command::CloseRelay { relay: relay.bind });
