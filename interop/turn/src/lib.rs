@@ -5,6 +5,7 @@
 pub mod coturn;
 pub mod driver;
 pub mod link;
+pub mod service;
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;

@@ -85,11 +85,15 @@ struct Mint {
 }
 
 /// Whether the caller has the token.
-fn admitted(service: &TurnService, headers: &HeaderMap, key: Option<&str>) -> Result<(), Response> {
+fn admitted(
+    service: &TurnService,
+    headers: &HeaderMap,
+    key: Option<&str>,
+) -> Result<(), Box<Response>> {
     let token = service.with_state(|state| state.config.admin_token.clone());
     let Some(token) = token else {
         let text = "give the server an `admin-token` to use this\n";
-        return Err((StatusCode::FORBIDDEN, text).into_response());
+        return Err(Box::new((StatusCode::FORBIDDEN, text).into_response()));
     };
     let bearer = headers
         .get(header::AUTHORIZATION)
@@ -97,7 +101,7 @@ fn admitted(service: &TurnService, headers: &HeaderMap, key: Option<&str>) -> Re
         .and_then(|value| value.strip_prefix("Bearer "));
     match bearer.or(key) {
         Some(given) if constant_time_eq(given.as_bytes(), token.as_bytes()) => Ok(()),
-        _ => Err(StatusCode::UNAUTHORIZED.into_response()),
+        _ => Err(Box::new(StatusCode::UNAUTHORIZED.into_response())),
     }
 }
 
@@ -130,7 +134,7 @@ async fn metrics(State(service): State<TurnService>) -> Response {
 
 async fn stats(State(service): State<TurnService>, headers: HeaderMap) -> Response {
     if let Err(refusal) = admitted(&service, &headers, None) {
-        return refusal;
+        return *refusal;
     }
     Json(blocking(move || service.metrics().totals()).await).into_response()
 }
@@ -141,7 +145,7 @@ async fn list(
     Query(filter): Query<Filter>,
 ) -> Response {
     if let Err(refusal) = admitted(&service, &headers, None) {
-        return refusal;
+        return *refusal;
     }
     let limit = filter.limit.unwrap_or(1000).min(MOST);
     let list = blocking(move || service.allocations(MOST))
@@ -167,7 +171,7 @@ async fn show(
     Path((worker, id)): Path<(u8, String)>,
 ) -> Response {
     if let Err(refusal) = admitted(&service, &headers, None) {
-        return refusal;
+        return *refusal;
     }
     match find(service, worker, id).await {
         Some(info) => Json(Shown::new(worker, &info)).into_response(),
@@ -181,7 +185,7 @@ async fn end(
     Path((worker, id)): Path<(u8, String)>,
 ) -> Response {
     if let Err(refusal) = admitted(&service, &headers, None) {
-        return refusal;
+        return *refusal;
     }
     let ended = match find(service.clone(), worker, id).await {
         Some(info) => blocking(move || service.end(worker, info.id)).await,
@@ -203,7 +207,7 @@ async fn resume(State(service): State<TurnService>, headers: HeaderMap) -> Respo
 
 fn set_draining(service: &TurnService, headers: &HeaderMap, draining: bool) -> Response {
     if let Err(refusal) = admitted(service, headers, None) {
-        return refusal;
+        return *refusal;
     }
     service.set_draining(draining);
     StatusCode::NO_CONTENT.into_response()
@@ -215,7 +219,7 @@ async fn mint(
     Query(mint): Query<Mint>,
 ) -> Response {
     if let Err(refusal) = admitted(&service, &headers, mint.key.as_deref()) {
-        return refusal;
+        return *refusal;
     }
     let user = mint.username.unwrap_or_default();
     match service.mint(&user, mint.ttl.map(Duration::from_secs)) {

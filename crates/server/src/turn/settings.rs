@@ -642,8 +642,10 @@ mod tests {
 
     #[test]
     fn without_any_setting_nobody_relays_but_with_the_generated_password() {
-        let mut settings = Settings::default();
-        settings.relay_ip = vec!["192.0.2.1".into()];
+        let mut settings = Settings {
+            relay_ip: vec!["192.0.2.1".into()],
+            ..Settings::default()
+        };
         let config = settings.resolve(&generated()).unwrap();
         assert_eq!(config.core.realms.len(), 1);
         assert!(config.secret.is_some());

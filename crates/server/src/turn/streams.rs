@@ -62,7 +62,7 @@ pub(super) struct Stream {
 }
 
 /// What reading gave.
-pub(super) enum Read_ {
+pub(super) enum Input {
     Data(usize),
     Blocked,
     Closed,
@@ -263,34 +263,34 @@ impl Streams {
     }
 
     /// Reads what is there, decrypted, up to the size of the buffer.
-    pub(super) fn read(&mut self, index: usize, buffer: &mut [u8]) -> Read_ {
+    pub(super) fn read(&mut self, index: usize, buffer: &mut [u8]) -> Input {
         let Some(stream) = self.slots.get_mut(index) else {
-            return Read_::Closed;
+            return Input::Closed;
         };
         let Some(tls) = &mut stream.tls else {
             loop {
                 return match stream.socket.read(buffer) {
-                    Ok(0) => Read_::Closed,
-                    Ok(len) => Read_::Data(len),
+                    Ok(0) => Input::Closed,
+                    Ok(len) => Input::Data(len),
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => Read_::Blocked,
-                    Err(_) => Read_::Closed,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => Input::Blocked,
+                    Err(_) => Input::Closed,
                 };
             }
         };
         loop {
             match tls.reader().read(buffer) {
-                Ok(0) => return Read_::Closed,
-                Ok(len) => return Read_::Data(len),
+                Ok(0) => return Input::Closed,
+                Ok(len) => return Input::Data(len),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => return Read_::Closed,
+                Err(_) => return Input::Closed,
             }
             match tls.read_tls(&mut stream.socket) {
-                Ok(0) => return Read_::Closed,
+                Ok(0) => return Input::Closed,
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Read_::Blocked,
-                Err(_) => return Read_::Closed,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Input::Blocked,
+                Err(_) => return Input::Closed,
             }
             let processed = tls.process_new_packets();
             if tls.wants_write() && !stream.dirty {
@@ -301,7 +301,7 @@ impl Streams {
                 self.stats.tls_failures += 1;
                 // The alert says why.
                 let _ = tls.write_tls(&mut stream.socket);
-                return Read_::Closed;
+                return Input::Closed;
             }
         }
     }
@@ -524,18 +524,17 @@ impl Stream {
         loop {
             let result = match &mut self.tls {
                 None if self.written == self.out.len() => return Ok(()),
-                None => self.socket.write(&self.out[self.written..]).map(|len| {
-                    self.written += len;
-                    len
-                }),
+                None => self
+                    .socket
+                    .write(&self.out[self.written..])
+                    .inspect(|len| self.written += len),
                 Some(tls) if tls.wants_write() => tls.write_tls(&mut self.socket),
                 Some(_) if self.written == self.out.len() => return Ok(()),
                 Some(tls) => {
                     let end = self.written + tls_chunk(self.role, &self.out[self.written..]);
-                    tls.writer().write(&self.out[self.written..end]).map(|len| {
-                        self.written += len;
-                        len
-                    })
+                    tls.writer()
+                        .write(&self.out[self.written..end])
+                        .inspect(|len| self.written += len)
                 }
             };
             match result {

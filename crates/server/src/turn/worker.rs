@@ -4,10 +4,13 @@
 //! A pass: wait for sockets that are ready, receive, let the core say where each datagram goes, send all of it. What the
 //! core wants done (open and close relays, answers) is done between receiving and sending.
 
+mod dtls;
+mod tcp;
+mod udp;
+
 use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
-use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,17 +21,15 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use socket2::{Domain, Socket, Type};
 use visavis_datagram::{Ecn, Path, Protocol, Random, TransmitBuf};
-use visavis_net::direct::{DirectOptions, DirectSocket, Exchange, Full, Incoming, Outgoing};
-use visavis_stun::attributes::Icmp;
-use visavis_stun::turn_frame_len;
-use visavis_turn::server::{Command, Event, Forward, RelayKind, Server, ServerConfig};
+use visavis_net::direct::{DirectOptions, DirectSocket, Exchange, Full, Incoming};
+use visavis_turn::server::{Command, Event, RelayKind, Server, ServerConfig};
 
-use super::dtls::{Dtls, Opened};
+use super::dtls::Dtls;
 use super::gather::Gather;
 use super::inbox::{HandedStream, Inbox, Message, Reloaded, Report, stream_path};
 use super::quiet::Quiet;
 use super::relays::Relays;
-use super::streams::{Look, Read_, Role, StreamLimits, Streams};
+use super::streams::{Look, Role, StreamLimits, Streams};
 
 /// Buffers of 64 KiB that one pass receives into before it sends.
 const BUFFERS: usize = 64;
@@ -36,10 +37,6 @@ const BUFFERS: usize = 64;
 const BUFFERS_PER_SOCKET: usize = 32;
 /// Kernel memory for what one relay socket has received: calls, not floods.
 const RELAY_BUFFER: usize = 512 << 10;
-/// Reads from one stream before the next has its turn.
-const READS_PER_STREAM: usize = 8;
-/// Streams taken from one listener before the next has its turn.
-const ACCEPTS: usize = 64;
 /// Clients whose datagrams are handed to another worker.
 const MOST_FOREIGN: usize = 4096;
 /// How long a silent one of them is remembered.
@@ -81,7 +78,7 @@ pub(super) struct Setup {
 }
 
 /// What reaches the control side: everything that is no packet.
-pub(super) type Events_ = tokio::sync::mpsc::Sender<(u8, Event)>;
+pub(super) type EventSender = tokio::sync::mpsc::Sender<(u8, Event)>;
 
 pub(super) struct Worker {
     number: u8,
@@ -99,7 +96,7 @@ pub(super) struct Worker {
     inbox: Arc<Inbox>,
     others: Vec<Arc<Inbox>>,
     foreign: HashMap<Path, (u8, Instant)>,
-    events: Events_,
+    events: EventSender,
     gather: Gather,
     ready: Vec<Token>,
     messages: Vec<Message>,
@@ -125,7 +122,7 @@ impl Worker {
         poll: Poll,
         inbox: Arc<Inbox>,
         setup: Setup,
-        events: Events_,
+        events: EventSender,
     ) -> io::Result<Self> {
         let Setup {
             core,
@@ -308,267 +305,6 @@ impl Worker {
         }
     }
 
-    // UDP clients.
-
-    fn read_listener(&mut self, index: usize) {
-        let Some(listener) = self.listeners.get(index) else {
-            return;
-        };
-        let address = listener.local_addr();
-        let most = self.make_room();
-        let mut runs = std::mem::take(&mut self.incoming);
-        let received = self
-            .exchange
-            .receive(&self.listeners[index], most, |run| runs.push(run));
-        match received {
-            Ok(count) if count == most => self.ready.push(token(LISTENER, index)),
-            Ok(_) => {}
-            Err(error) => tracing::warn!(%error, %address, "cannot receive"),
-        }
-        for run in runs.drain(..) {
-            let local = match run.local {
-                Some(ip) => SocketAddr::new(ip, address.port()),
-                None => address,
-            };
-            let path = Path::udp(local, run.from);
-            self.busy_bytes += run.range.len();
-            let mut start = run.range.start;
-            while start < run.range.end {
-                let end = run.range.end.min(start + run.segment);
-                self.client_datagram(path, start..end, run.ecn);
-                start = end;
-            }
-        }
-        self.incoming = runs;
-    }
-
-    fn client_datagram(&mut self, path: Path, range: Range<usize>, ecn: Ecn) {
-        self.datagrams += 1;
-        let bytes = &mut self.exchange.bytes_mut()[range.clone()];
-        match bytes.first() {
-            Some(20..=63) => return self.dtls_datagram(path, range, ecn),
-            Some(0..=3) if self.others.len() > 1 => {
-                if let Some(home) = Server::home_of(bytes)
-                    && home != self.number
-                    && !self.core.has_client(path)
-                {
-                    return self.hand_over(path, range, ecn, home);
-                }
-            }
-            _ => {}
-        }
-        if !self.foreign.is_empty()
-            && let Some((home, last)) = self.foreign.get_mut(&path)
-        {
-            *last = self.now;
-            let home = *home;
-            return self.hand_over(path, range, ecn, home);
-        }
-        self.take_client(path, range, ecn);
-    }
-
-    /// A client's datagram or frame that is this worker's.
-    fn take_client(&mut self, path: Path, range: Range<usize>, ecn: Ecn) {
-        let start = range.start;
-        let bytes = &mut self.exchange.bytes_mut()[range];
-        // Send indications and ChannelData are the relay path: no log there.
-        let is_request = matches!(bytes, [0..=3, kind, ..] if *kind != 0x16);
-        if !is_request {
-            let forward = self.core.handle_client(self.now, path, bytes);
-            return self.forward(forward, start, ecn);
-        }
-        let before = self.core.stats();
-        let forward = self.core.handle_client(self.now, path, bytes);
-        self.quiet
-            .compare(self.now, path, &before, &self.core.stats());
-        self.forward(forward, start, ecn);
-    }
-
-    fn hand_over(&mut self, path: Path, range: Range<usize>, ecn: Ecn, home: u8) {
-        let Some(inbox) = self.others.get(usize::from(home)) else {
-            return;
-        };
-        self.report.handed_over += 1;
-        inbox.send(Message::Datagram {
-            path,
-            ecn,
-            bytes: self.exchange.bytes(range).to_vec(),
-            from: self.number,
-        });
-    }
-
-    fn forward(&mut self, forward: Option<Forward>, start: usize, ecn: Ecn) {
-        match forward {
-            Some(Forward::ToPeer {
-                relay,
-                peer,
-                payload,
-                dont_fragment,
-            }) => {
-                let Some(index) = self.relays.find(relay) else {
-                    return;
-                };
-                let body = start + payload.start..start + payload.end;
-                if dont_fragment {
-                    return self.send_unfragmented(index, peer, body);
-                }
-                let to = Outgoing {
-                    socket: (self.listeners.len() + index) as u32,
-                    destination: peer,
-                    source: None,
-                    ecn,
-                };
-                self.queue(to, &[], body, 0);
-            }
-            Some(Forward::ToClient { path, datagram }) => {
-                let body = start + datagram.start..start + datagram.end;
-                self.to_client(path, &[], body, 0, ecn);
-            }
-            None => {}
-        }
-    }
-
-    /// In order with what went before, and by itself: the DF bit is the socket's.
-    fn send_unfragmented(&mut self, index: usize, peer: SocketAddr, body: Range<usize>) {
-        self.flush();
-        if let Some(relay) = self.relays.get(index)
-            && let Err(error) = relay
-                .socket
-                .send_unfragmented(self.exchange.bytes(body), peer)
-        {
-            tracing::debug!(%error, %peer, "datagram refused");
-        }
-    }
-
-    // Peers over UDP.
-
-    fn read_relay(&mut self, index: usize) {
-        let most = self.make_room();
-        let Some(relay) = self.relays.get(index) else {
-            return;
-        };
-        let address = relay.address;
-        let mut runs = std::mem::take(&mut self.incoming);
-        let received = self
-            .exchange
-            .receive(&relay.socket, most, |run| runs.push(run));
-        match received {
-            Ok(count) if count == most => self.ready.push(token(RELAY, index)),
-            Ok(0) => {
-                // Nothing to read: the error queue rang.
-                while let Some(error) = relay.socket.take_error() {
-                    let icmp = Icmp {
-                        kind: error.kind,
-                        code: error.code,
-                        data: error.data,
-                    };
-                    self.core
-                        .handle_icmp(self.now, address, error.destination, icmp);
-                }
-            }
-            Ok(_) => {}
-            Err(error) => tracing::warn!(%error, relay = %address, "cannot receive"),
-        }
-        for run in runs.drain(..) {
-            self.busy_bytes += run.range.len();
-            let mut start = run.range.start;
-            while start < run.range.end {
-                let end = run.range.end.min(start + run.segment);
-                self.datagrams += 1;
-                let routed = self
-                    .core
-                    .route_peer(self.now, address, run.from, end - start);
-                if let Some(wrapped) = routed {
-                    let (path, padding) = (wrapped.path, wrapped.padding);
-                    self.to_client(path, wrapped.header(), start..end, padding, run.ecn);
-                }
-                start = end;
-            }
-        }
-        self.incoming = runs;
-    }
-
-    // What goes out.
-
-    fn to_client(
-        &mut self,
-        path: Path,
-        header: &[u8],
-        body: Range<usize>,
-        padding: usize,
-        ecn: Ecn,
-    ) {
-        match path.protocol {
-            Protocol::Udp => {
-                if let Some(to) = self.outgoing(path, ecn) {
-                    self.queue(to, header, body, padding);
-                }
-            }
-            Protocol::Tcp | Protocol::Tls => {
-                let body = self.exchange.bytes(body);
-                self.streams.send(path, header, body, padding);
-            }
-            Protocol::Dtls => {
-                let Some(to) = self.outgoing(path, ecn) else {
-                    return;
-                };
-                let body = self.exchange.bytes(body);
-                let Some(sealed) = self.dtls.seal(path, header, body, padding) else {
-                    return;
-                };
-                if self.exchange.queue(to, sealed, 0..0, 0) == Err(Full) {
-                    flush(&mut self.exchange, &self.listeners, &self.relays);
-                    let _ = self.exchange.queue(to, sealed, 0..0, 0);
-                }
-            }
-        }
-    }
-
-    /// The socket that a client's datagrams leave by.
-    fn outgoing(&self, path: Path, ecn: Ecn) -> Option<Outgoing> {
-        let is_it = |listener: &DirectSocket| {
-            let address = listener.local_addr();
-            address.port() == path.local.port()
-                && address.is_ipv4() == path.local.is_ipv4()
-                && (address.ip() == path.local.ip() || address.ip().is_unspecified())
-        };
-        let socket = self.listeners.iter().position(is_it)?;
-        let wildcard = self.listeners[socket].local_addr().ip().is_unspecified();
-        Some(Outgoing {
-            socket: socket as u32,
-            destination: path.remote,
-            source: wildcard.then(|| path.local.ip()),
-            ecn,
-        })
-    }
-
-    fn queue(&mut self, to: Outgoing, header: &[u8], body: Range<usize>, padding: usize) {
-        let queued = self.exchange.queue(to, header, body.clone(), padding);
-        if queued == Err(Full) {
-            self.flush();
-            let _ = self.exchange.queue(to, header, body, padding);
-        }
-    }
-
-    fn flush(&mut self) {
-        flush(&mut self.exchange, &self.listeners, &self.relays);
-    }
-
-    /// Makes sure that a buffer is free; answers how many may be filled.
-    fn make_room(&mut self) -> usize {
-        if self.exchange.free() < BUFFERS_PER_SOCKET {
-            self.finish();
-        }
-        self.exchange.free().min(BUFFERS_PER_SOCKET)
-    }
-
-    /// Sends everything and forgets what was received.
-    fn finish(&mut self) {
-        self.flush();
-        self.exchange.clear();
-        self.flush_streams();
-    }
-
     // What the core wants.
 
     fn obey(&mut self) {
@@ -682,421 +418,6 @@ impl Worker {
             token(RELAY, index),
             Interest::READABLE,
         )
-    }
-
-    // TCP and TLS clients.
-
-    fn accept(&mut self, index: usize) {
-        for _ in 0..ACCEPTS {
-            let Some((listener, is_tls)) = self.tcp_listeners.get(index) else {
-                return;
-            };
-            let is_tls = *is_tls;
-            match listener.accept() {
-                Ok((socket, remote)) => {
-                    let Ok(local) = socket.local_addr() else {
-                        continue;
-                    };
-                    if !self.streams.has_room(remote.ip()) {
-                        continue;
-                    }
-                    let tls = match (is_tls, &self.tls) {
-                        (false, _) => None,
-                        (true, Some(config)) => {
-                            match rustls::ServerConnection::new(Arc::clone(config)) {
-                                Ok(tls) => Some(Box::new(tls)),
-                                Err(_) => continue,
-                            }
-                        }
-                        (true, None) => continue,
-                    };
-                    let path = Path {
-                        protocol: super::streams::protocol(is_tls),
-                        local,
-                        remote,
-                    };
-                    self.add_client_stream(socket, tls, path, &[]);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    // No descriptor is left, or the client is gone already.
-                    tracing::debug!(%error, "cannot accept");
-                    break;
-                }
-            }
-        }
-        self.ready.push(token(TCP_LISTENER, index));
-    }
-
-    fn add_client_stream(
-        &mut self,
-        mut socket: TcpStream,
-        tls: Option<Box<rustls::ServerConnection>>,
-        path: Path,
-        received: &[u8],
-    ) {
-        // Registered before it is stored, so that the number is known: slabs give the next free one.
-        let index = self.streams.next_index();
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        if self
-            .poll
-            .registry()
-            .register(&mut socket, token(STREAM, index), interest)
-            .is_err()
-        {
-            return;
-        }
-        let index = self.streams.add_client(self.now, socket, tls, path);
-        self.streams.keep(self.now, index, received);
-        self.ready.push(token(STREAM, index));
-    }
-
-    fn read_stream(&mut self, index: usize) {
-        for _ in 0..READS_PER_STREAM {
-            let Some(stream) = self.streams.get(index) else {
-                return;
-            };
-            match stream.role {
-                Role::Dialling(_) | Role::Waiting(_) => return,
-                Role::Client | Role::Spliced { .. } => {}
-            }
-            if self.exchange.free() == 0 {
-                self.finish();
-            }
-            let Some(buffer) = self.exchange.take_buffer() else {
-                return;
-            };
-            let Some(stream) = self.streams.get_mut(index) else {
-                return;
-            };
-            stream.paused = false;
-            let role = stream.role;
-            let kept = stream.partial.len().min(buffer.len());
-            self.exchange.bytes_mut()[buffer.start..buffer.start + kept]
-                .copy_from_slice(&stream.partial[..kept]);
-            let whole = &mut self.exchange.bytes_mut()[buffer.start + kept..buffer.end];
-            let read = self.streams.read(index, whole);
-            let len = match read {
-                Read_::Data(len) => kept + len,
-                Read_::Blocked if kept > 0 && self.may_have_frame(buffer.start, kept) => kept,
-                Read_::Blocked => return,
-                Read_::Closed => {
-                    return self.stream_closed(index);
-                }
-            };
-            let range = buffer.start..buffer.start + len;
-            self.busy_bytes += len;
-            match role {
-                Role::Spliced { other, .. } => {
-                    self.streams.keep(self.now, index, &[]);
-                    let bytes = self.exchange.bytes(range);
-                    if self.streams.pass_on(other, bytes)
-                        && let Some(stream) = self.streams.get_mut(index)
-                    {
-                        stream.paused = true;
-                        return;
-                    }
-                }
-                _ => {
-                    if !self.frames(index, range) {
-                        return;
-                    }
-                }
-            }
-            if matches!(read, Read_::Blocked) {
-                return;
-            }
-        }
-        self.ready.push(token(STREAM, index));
-    }
-
-    /// Whether bytes that were kept are more than the beginning of a frame: a stream that was handed over.
-    fn may_have_frame(&self, start: usize, kept: usize) -> bool {
-        let bytes = self.exchange.bytes(start..start + kept);
-        matches!(turn_frame_len(bytes), Ok(Some((_, whole))) if whole <= kept)
-    }
-
-    /// Takes the frames of a client's stream; false if it is a client's no more.
-    fn frames(&mut self, index: usize, range: Range<usize>) -> bool {
-        let Some(path) = self.streams.get(index).map(|stream| stream.path) else {
-            return false;
-        };
-        let mut start = range.start;
-        while start < range.end {
-            let (len, whole) = match turn_frame_len(self.exchange.bytes(start..range.end)) {
-                Ok(Some(frame)) => frame,
-                Ok(None) => break,
-                Err(_) => {
-                    self.streams.stats.desynchronised += 1;
-                    self.quiet
-                        .say(self.now, path, "no STUN message and no ChannelData");
-                    self.stream_closed(index);
-                    return false;
-                }
-            };
-            if whole > 65_535 {
-                self.streams.stats.desynchronised += 1;
-                self.stream_closed(index);
-                return false;
-            }
-            if start + whole > range.end {
-                break;
-            }
-            self.datagrams += 1;
-            let frame = start..start + len;
-            let bytes = self.exchange.bytes(frame.clone());
-            let is_bind = matches!(bytes, [0, 0x0b, ..]);
-            if self.others.len() > 1
-                && let Some(home) = Server::home_of(bytes)
-                && home != self.number
-                && !self.core.has_client(path)
-            {
-                let rest = self.exchange.bytes(start..range.end).to_vec();
-                self.hand_stream_over(index, home, rest);
-                return false;
-            }
-            self.take_client(path, frame, Ecn::NotEct);
-            start += whole;
-            if is_bind {
-                self.obey();
-                let spliced = self
-                    .streams
-                    .get(index)
-                    .is_some_and(|stream| stream.role != Role::Client);
-                if spliced {
-                    break;
-                }
-            }
-        }
-        let rest = self.exchange.bytes(start..range.end);
-        self.streams.keep(self.now, index, rest);
-        true
-    }
-
-    /// A stream that speaks of something another worker gave.
-    fn hand_stream_over(&mut self, index: usize, home: u8, received: Vec<u8>) {
-        let Some(mut stream) = self.streams.remove(index) else {
-            return;
-        };
-        let Some(inbox) = self.others.get(usize::from(home)) else {
-            return;
-        };
-        let _ = self.poll.registry().deregister(&mut stream.socket);
-        self.report.handed_over += 1;
-        inbox.send(Message::Stream(Box::new(HandedStream {
-            tls: stream.take_tls(),
-            path: stream.path,
-            socket: stream.socket.into(),
-            received,
-        })));
-    }
-
-    fn stream_writable(&mut self, index: usize) {
-        let Some(stream) = self.streams.get_mut(index) else {
-            return;
-        };
-        if let Role::Dialling(connection) = stream.role {
-            match stream.socket.take_error() {
-                Ok(None) if stream.socket.peer_addr().is_ok() => {
-                    stream.role = Role::Waiting(connection);
-                    self.core.peer_connected(self.now, connection);
-                }
-                Ok(None) => {}
-                _ => {
-                    self.streams.remove(index);
-                    self.core.peer_connect_failed(connection);
-                }
-            }
-            return;
-        }
-        self.streams.writable(index);
-    }
-
-    fn flush_streams(&mut self) {
-        let mut closed = Vec::new();
-        let ready = &mut self.ready;
-        self.streams.flush(
-            self.now,
-            |index| closed.push(index),
-            |index| ready.push(token(STREAM, index)),
-        );
-        for index in closed {
-            self.stream_gone(index);
-        }
-    }
-
-    /// A stream's other end is silent from now on.
-    fn stream_closed(&mut self, index: usize) {
-        match self.streams.get(index).map(|stream| stream.role) {
-            // What it sent before is still passed on.
-            Some(Role::Spliced { other, .. }) => {
-                self.streams.close_after_writing(other);
-                self.stream_gone(index);
-            }
-            _ => self.stream_gone(index),
-        }
-    }
-
-    fn stream_gone(&mut self, index: usize) {
-        let Some(stream) = self.streams.remove(index) else {
-            return;
-        };
-        match stream.role {
-            Role::Client => self.core.client_gone(self.now, stream.path),
-            Role::Dialling(connection) => self.core.peer_connect_failed(connection),
-            Role::Waiting(connection) => self.core.peer_gone(connection),
-            Role::Spliced { connection, other } => {
-                self.core.peer_gone(connection);
-                self.streams.close_after_writing(other);
-            }
-        }
-    }
-
-    // Peers over TCP (RFC 6062).
-
-    fn listen_for_peers(&mut self, relay: SocketAddr) -> io::Result<()> {
-        let mut listener = listen(relay)?;
-        let entry = self.relay_listeners.vacant_entry();
-        self.poll.registry().register(
-            &mut listener,
-            token(RELAY_LISTENER, entry.key()),
-            Interest::READABLE,
-        )?;
-        entry.insert((listener, relay));
-        Ok(())
-    }
-
-    fn accept_peers(&mut self, index: usize) {
-        for _ in 0..ACCEPTS {
-            let Some((listener, relay)) = self.relay_listeners.get(index) else {
-                return;
-            };
-            let relay = *relay;
-            match listener.accept() {
-                Ok((socket, peer)) => {
-                    if let Some(connection) = self.core.peer_accepted(self.now, relay, peer) {
-                        self.add_peer_stream(socket, relay, peer, Role::Waiting(connection));
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return,
-            }
-        }
-        self.ready.push(token(RELAY_LISTENER, index));
-    }
-
-    fn dial(&mut self, relay: SocketAddr, peer: SocketAddr, connection: u32) -> io::Result<()> {
-        let kind = Type::STREAM.nonblocking().cloexec();
-        let socket = Socket::new_raw(Domain::for_address(peer), kind, None)?;
-        // The relay listens on the same address.
-        socket.set_reuse_address(true)?;
-        socket.set_reuse_port(true)?;
-        socket.bind(&relay.into())?;
-        match socket.connect(&peer.into()) {
-            Err(error)
-                if error.kind() != io::ErrorKind::WouldBlock
-                    && error.raw_os_error() != Some(IN_PROGRESS) =>
-            {
-                return Err(error);
-            }
-            _ => {}
-        }
-        let socket = TcpStream::from_std(socket.into());
-        self.add_peer_stream(socket, relay, peer, Role::Dialling(connection));
-        Ok(())
-    }
-
-    fn add_peer_stream(
-        &mut self,
-        mut socket: TcpStream,
-        relay: SocketAddr,
-        peer: SocketAddr,
-        role: Role,
-    ) {
-        let which = token(STREAM, self.streams.next_index());
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        let registered = self.poll.registry().register(&mut socket, which, interest);
-        if registered.is_ok() {
-            self.streams.add_peer(self.now, socket, relay, peer, role);
-        }
-    }
-
-    // DTLS clients.
-
-    fn dtls_datagram(&mut self, path: Path, range: Range<usize>, ecn: Ecn) {
-        let path = Path {
-            protocol: Protocol::Dtls,
-            ..path
-        };
-        let start = range.start;
-        // Opened in place; where the pieces stand is kept, since the core needs the memory they stand in.
-        let mut pieces = [(0, 0); 8];
-        let mut count = 0;
-        let bytes = &mut self.exchange.bytes_mut()[range];
-        let base = bytes.as_ptr().addr();
-        let opened = self.dtls.handle(self.now, path, bytes, |piece| {
-            if let Some(slot) = pieces.get_mut(count) {
-                let from = piece.as_ptr().addr() - base;
-                *slot = (from, from + piece.len());
-                count += 1;
-            }
-        });
-        match opened {
-            Opened::Nothing => {}
-            Opened::Reply => {
-                if let Some(to) = self.outgoing(path, Ecn::NotEct) {
-                    let reply = std::mem::take(&mut self.dtls.reply);
-                    self.queue(to, &reply, 0..0, 0);
-                    self.dtls.reply = reply;
-                }
-            }
-            Opened::Anew(index) => {
-                self.core.client_gone(self.now, path);
-                self.drive_dtls(index);
-            }
-            Opened::Client(index) => {
-                for &(from, to) in &pieces[..count] {
-                    self.take_client(path, start + from..start + to, ecn);
-                }
-                self.drive_dtls(index);
-            }
-        }
-    }
-
-    /// Sends what a DTLS connection has to say, and looks whether it is over.
-    fn drive_dtls(&mut self, index: usize) {
-        let Some(path) = self.dtls.path(index) else {
-            return;
-        };
-        let Some(to) = self.outgoing(path, Ecn::NotEct) else {
-            return;
-        };
-        while self.dtls.transmit(self.now, index, &mut self.out).is_some() {
-            if self.exchange.queue(to, self.out.as_slice(), 0..0, 0) == Err(Full) {
-                flush(&mut self.exchange, &self.listeners, &self.relays);
-                let _ = self.exchange.queue(to, self.out.as_slice(), 0..0, 0);
-            }
-            self.out.clear();
-        }
-        let mut early = Vec::new();
-        let over = self.dtls.settle(self.now, index, |bytes| early.push(bytes));
-        for bytes in early {
-            if self.exchange.free() == 0 {
-                self.finish();
-            }
-            if let Some(buffer) = self.exchange.take_buffer()
-                && bytes.len() <= buffer.len()
-            {
-                let range = buffer.start..buffer.start + bytes.len();
-                self.exchange.bytes_mut()[range.clone()].copy_from_slice(&bytes);
-                self.take_client(path, range, Ecn::NotEct);
-            }
-        }
-        if over {
-            self.dtls.remove(index);
-            self.core.client_gone(self.now, path);
-        }
     }
 
     // Time.
@@ -1271,9 +592,6 @@ impl Worker {
         }
     }
 }
-
-/// EINPROGRESS: a connection is being made.
-const IN_PROGRESS: i32 = 115;
 
 fn flush(exchange: &mut Exchange, listeners: &[DirectSocket], relays: &Relays) {
     exchange.flush(|number| {

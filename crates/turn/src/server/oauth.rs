@@ -113,7 +113,7 @@ mod tests {
         (
             // The first half of the key.
             b"HGkj32KJGiuy098s",
-            "000c68346a336b326c326e3462357fb9e99f0827be3df1e1bd651493d3031d36df5707979784aee5eacb65fad4f27fab1a3f97974b69f851b24bf5af09eda357e0",
+            "000c68346a336b326c326e3462357fb9e99f0827be3df1e1bd651493d3031d36df57079784aee5eacb65fad4f27fab1a3f97974b69f851b24bf5af09eda357e0",
         ),
     ];
 

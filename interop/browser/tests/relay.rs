@@ -1,0 +1,81 @@
+//! Browsers that may use relayed addresses alone, through `visavis turn`, over each transport.
+
+use interop_browser::{Browser, Kind, in_namespace};
+use interop_turn::service::{Service, USER};
+use serde_json::json;
+
+/// Two connections of one page that reach each other by the relay alone.
+const PAGE: &str = r"
+  const server = { urls: argument.url, username: argument.user, credential: argument.password };
+  const config = { iceTransportPolicy: 'relay', iceServers: [server] };
+  const [a, b] = [new RTCPeerConnection(config), new RTCPeerConnection(config)];
+  const errors = [];
+  for (const [one, other] of [[a, b], [b, a]]) {
+    one.onicecandidate = (e) => e.candidate && other.addIceCandidate(e.candidate);
+    one.onicecandidateerror = (e) => errors.push(`${e.errorCode} ${e.errorText} ${e.url}`);
+  }
+  const channel = a.createDataChannel('x');
+  const echoed = new Promise((resolve, reject) => {
+    setTimeout(() => reject(new Error(`no echo: ${errors.join('; ')}`)), 30000);
+    b.ondatachannel = (e) => { e.channel.onmessage = (m) => e.channel.send(m.data); };
+    channel.onopen = () => channel.send('x'.repeat(100000));
+    channel.onmessage = (m) => resolve(m.data.length);
+  });
+  await a.setLocalDescription(); await b.setRemoteDescription(a.localDescription);
+  await b.setLocalDescription(); await a.setRemoteDescription(b.localDescription);
+  const length = await echoed;
+  const stats = [...(await a.getStats()).values()];
+  const pair = stats.find((s) => s.type === 'candidate-pair' && s.nominated);
+  const local = stats.find((s) => s.id === pair.localCandidateId);
+  a.close(); b.close();
+  return { length, type: local.candidateType, protocol: local.relayProtocol };
+";
+
+async fn relays(kind: Kind, flags: &[&str], scheme: &str, transport: &str, protocol: &str) {
+    if !in_namespace() {
+        return;
+    }
+    let Some(browser) = Browser::launch(kind, flags).await else {
+        return;
+    };
+    // The namespace's address: browsers use no loopback for this.
+    let service = Service::start([198, 51, 100, 1].into(), &[]);
+    let address = if scheme == "turns" { service.secure } else { service.plain };
+    let page = browser.open().await;
+    let argument = json!({
+        "url": format!("{scheme}:{address}?transport={transport}"),
+        "user": USER.0,
+        "password": USER.1,
+    });
+    let result = page.call(PAGE, argument).await;
+    assert_eq!(
+        result,
+        json!({ "length": 100_000, "type": "relay", "protocol": protocol })
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn chromium_over_udp() {
+    relays(Kind::Chromium, &[], "turn", "udp", "udp").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn chromium_over_tcp() {
+    relays(Kind::Chromium, &[], "turn", "tcp", "tcp").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn chromium_over_tls() {
+    let flags = ["--ignore-certificate-errors"];
+    relays(Kind::Chromium, &flags, "turns", "tcp", "tls").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn firefox_over_udp() {
+    relays(Kind::Firefox, &[], "turn", "udp", "udp").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn firefox_over_tcp() {
+    relays(Kind::Firefox, &[], "turn", "tcp", "tcp").await;
+}

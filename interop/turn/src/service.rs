@@ -1,0 +1,137 @@
+//! `visavis turn` as a process, as an operator runs it.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+
+use crate::free_port;
+
+/// The user that the server knows, and the password.
+pub const USER: (&str, &str) = ("alice", "correct-horse");
+
+/// A running server. It ends when this is dropped.
+pub struct Service {
+    child: Child,
+    /// Where it is reached over UDP, TCP and DTLS.
+    pub plain: SocketAddr,
+    /// Where it is reached over TLS and DTLS.
+    pub secure: SocketAddr,
+    admin: SocketAddr,
+}
+
+impl Service {
+    /// Starts a server on an address of this host, with more arguments.
+    pub fn start(ip: IpAddr, arguments: &[&str]) -> Self {
+        Self::start_at(
+            SocketAddr::new(ip, free_port()),
+            SocketAddr::new(ip, free_port()),
+            arguments,
+        )
+    }
+
+    /// Starts a server where the caller wants it.
+    pub fn start_at(plain: SocketAddr, secure: SocketAddr, arguments: &[&str]) -> Self {
+        let admin = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let mut child = Command::new(binary())
+            .arg("turn")
+            .args(["--listen", &plain.to_string()])
+            .args(["--tls-listen", &secure.to_string()])
+            .args(["--relay-ip", &plain.ip().to_string()])
+            .args(["--user", &format!("{}:{}", USER.0, USER.1)])
+            .args(["--admin", &admin.to_string(), "--admin-token", "token"])
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("visavis starts");
+        // It says where it listens once everything is bound.
+        let output = child.stdout.take().expect("its output");
+        let mut lines = BufReader::new(output).lines();
+        let ready = lines.any(|line| line.is_ok_and(|line| line.starts_with("health and metrics")));
+        assert!(ready, "visavis turn did not start");
+        // Nobody reads on, and nothing more is written there.
+        Self {
+            child,
+            plain,
+            secure,
+            admin,
+        }
+    }
+
+    /// A counter, summed over the workers.
+    pub fn metric(&self, name: &str) -> u64 {
+        let text = self.get("/metrics");
+        let of_name = |line: &&str| {
+            line.strip_prefix(name)
+                .is_some_and(|rest| rest.starts_with(['{', ' ']))
+        };
+        let value = |line: &str| line.rsplit(' ').next()?.parse::<u64>().ok();
+        text.lines().filter(of_name).filter_map(value).sum()
+    }
+
+    /// Asks the admin interface.
+    pub fn get(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(self.admin).expect("the admin interface");
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer token\r\nconnection: close\r\n\r\n"
+        )
+        .expect("a request");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("an answer");
+        text
+    }
+
+    /// Sends a signal: `HUP`, `TERM`, `KILL`.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill")
+            .args([&format!("-{name}"), &self.child.id().to_string()])
+            .status()
+            .expect("kill");
+        assert!(status.success());
+    }
+
+    /// Its resident memory in bytes.
+    pub fn resident(&self) -> usize {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path).expect("a living process");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<usize>().ok());
+        kilobytes.expect("VmRSS") << 10
+    }
+
+    /// Waits for its end.
+    pub fn wait(mut self) -> std::process::ExitStatus {
+        self.child.wait().expect("its end")
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The binary, built once.
+pub fn binary() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT
+        .get_or_init(|| {
+            if let Some(path) = std::env::var_os("VISAVIS_BINARY") {
+                return path.into();
+            }
+            let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
+            let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+            let status = Command::new(cargo)
+                .current_dir(&root)
+                .args(["build", "--quiet", "--package", "visavis-cli"])
+                .status()
+                .expect("cargo starts");
+            assert!(status.success(), "visavis builds");
+            let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
+            target.join("debug/visavis")
+        })
+        .clone()
+}

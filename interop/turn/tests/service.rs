@@ -1,0 +1,261 @@
+//! `visavis turn` as a process: coturn's client over every transport, aioice, and what an operator does to it.
+
+use std::net::UdpSocket;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use interop_turn::program;
+use interop_turn::service::{Service, USER};
+
+fn client(service: &Service, arguments: &[&str]) -> Option<Command> {
+    let program = program("turnutils_uclient")?;
+    let secure = arguments.contains(&"-S");
+    let port = if secure { service.secure } else { service.plain }.port();
+    // It waits for ever for what does not come.
+    let mut command = Command::new("timeout");
+    command
+        .arg("30")
+        .arg(program)
+        .args(["-u", USER.0, "-w", USER.1, "-p", &port.to_string()])
+        .args(["-y", "-m", "4", "-n", "25", "-l", "171"])
+        .args(arguments)
+        .arg("127.0.0.1")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    Some(command)
+}
+
+fn loses_nothing(output: &Output) {
+    let text = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    let last = text
+        .lines()
+        .rev()
+        .find(|line| line.contains("Total lost packets"))
+        .unwrap_or_else(|| panic!("no summary: {text}"));
+    assert!(last.contains("Total lost packets 0 "), "{text}");
+}
+
+fn run(arguments: &[&str]) {
+    let service = Service::start([127, 0, 0, 1].into(), &["--tcp-relay"]);
+    if let Some(mut command) = client(&service, arguments) {
+        loses_nothing(&command.output().expect("turnutils_uclient starts"));
+        assert_eq!(service.metric("visavis_turn_allocations"), 0, "given back");
+    }
+}
+
+#[test]
+fn channels_over_udp() {
+    run(&["-c"]);
+}
+
+#[test]
+fn indications_over_udp() {
+    run(&["-c", "-s"]);
+}
+
+#[test]
+fn channels_over_tcp() {
+    run(&["-c", "-t"]);
+}
+
+#[test]
+fn channels_over_tls() {
+    run(&["-c", "-t", "-S"]);
+}
+
+#[test]
+fn mobility_to_whichever_worker() {
+    run(&["-c", "-M"]);
+}
+
+#[test]
+fn dont_fragment() {
+    run(&["-c", "-g"]);
+}
+
+#[test]
+fn tcp_connections_to_peers_of_whichever_worker() {
+    run(&["-T"]);
+}
+
+/// coturn's client throws a die for each connection whether to speak DTLS 1.2, or 1.0, which RFC 8996 has ended and which is not
+/// answered: a run in which it chose 1.0 says nothing, and is known by the connections that were made.
+#[test]
+fn channels_over_dtls() {
+    let service = Service::start([127, 0, 0, 1].into(), &[]);
+    for _ in 0..60 {
+        let before = service.metric("visavis_turn_dtls_accepted_total");
+        let Some(mut command) = client(&service, &["-c", "-S", "-m", "1"]) else {
+            return;
+        };
+        let mut child = command.spawn().expect("turnutils_uclient starts");
+        let both = |service: &Service| service.metric("visavis_turn_dtls_accepted_total") - before >= 2;
+        if !within(Duration::from_secs(3), || both(&service)) {
+            end(&mut child);
+            continue;
+        }
+        return loses_nothing(&child.wait_with_output().expect("its output"));
+    }
+    panic!("60 runs without one over DTLS 1.2 alone");
+}
+
+/// Polls until something holds.
+fn within(limit: Duration, mut holds: impl FnMut() -> bool) -> bool {
+    let deadline = std::time::Instant::now() + limit;
+    while std::time::Instant::now() < deadline {
+        if holds() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    false
+}
+
+fn end(child: &mut Child) {
+    // `timeout` passes it on.
+    let _ = Command::new("kill").arg(child.id().to_string()).status();
+    let _ = child.wait();
+}
+
+/// A virtual environment with aioice, made once; `None` where it cannot be had.
+fn aioice() -> Option<PathBuf> {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("aioice");
+    let python = folder.join("bin/python");
+    let has_it = |python: &Path| {
+        Command::new(python)
+            .args(["-c", "import aioice"])
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success())
+    };
+    if !has_it(&python) {
+        let _ = Command::new("python3").args(["-m", "venv"]).arg(&folder).status();
+        let _ = Command::new(&python)
+            .args(["-m", "pip", "install", "--quiet", "aioice==0.10.1"])
+            .status();
+    }
+    if has_it(&python) {
+        return Some(python);
+    }
+    assert!(std::env::var_os("CI").is_none(), "aioice cannot be installed");
+    eprintln!("skipped: aioice cannot be installed");
+    None
+}
+
+#[test]
+fn aioice_over_udp_tcp_and_tls() {
+    let Some(python) = aioice() else { return };
+    // A certificate that Python can verify.
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let (certificate, key) = (folder.join("aioice.pem"), folder.join("aioice.key"));
+    let params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("a name");
+    let pair = rcgen::KeyPair::generate().expect("a key");
+    let pem = params.self_signed(&pair).expect("a certificate").pem();
+    std::fs::write(&certificate, pem).expect("written");
+    std::fs::write(&key, pair.serialize_pem()).expect("written");
+    let text = |path: &Path| path.to_str().expect("a path").to_owned();
+    let service = Service::start(
+        [127, 0, 0, 1].into(),
+        &["--certificate", &text(&certificate), "--private-key", &text(&key)],
+    );
+    for transport in ["udp", "tcp", "tls"] {
+        let address = if transport == "tls" { service.secure } else { service.plain };
+        let output = Command::new(&python)
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/python/relay.py"))
+            .args(["127.0.0.1", &address.port().to_string(), USER.0, USER.1, transport])
+            .env("SSL_CERT_FILE", &certificate)
+            .output()
+            .expect("python starts");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{transport}: {error}");
+    }
+    assert!(service.metric("visavis_turn_allocations_made_total") >= 6);
+}
+
+#[test]
+fn reloads_and_a_drain_under_load_lose_no_packet() {
+    let service = Service::start([127, 0, 0, 1].into(), &["--drain", "20"]);
+    let Some(mut command) = client(&service, &["-c", "-n", "300"]) else {
+        return;
+    };
+    let child = command.spawn().expect("turnutils_uclient starts");
+    let relays = || service.metric("visavis_turn_packets_to_clients_total") > 100;
+    assert!(within(Duration::from_secs(20), relays), "traffic flows");
+    for _ in 0..5 {
+        service.signal("HUP");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    service.signal("TERM");
+    let draining = || service.get("/ready").contains("draining");
+    assert!(within(Duration::from_secs(5), draining));
+    loses_nothing(&child.wait_with_output().expect("its output"));
+    assert!(service.wait().success(), "it ends when the last allocation has");
+}
+
+#[test]
+fn after_kill_9_the_next_one_starts_at_once() {
+    let service = Service::start([127, 0, 0, 1].into(), &[]);
+    let (plain, secure) = (service.plain, service.secure);
+    let Some(mut command) = client(&service, &["-c", "-n", "1000"]) else {
+        return;
+    };
+    let mut child = command.spawn().expect("turnutils_uclient starts");
+    let relays = || service.metric("visavis_turn_packets_to_clients_total") > 50;
+    assert!(within(Duration::from_secs(20), relays), "traffic flows");
+    service.signal("KILL");
+    assert!(!service.wait().success());
+    end(&mut child);
+    let again = Service::start_at(plain, secure, &[]);
+    if let Some(mut command) = client(&again, &["-c"]) {
+        loses_nothing(&command.output().expect("turnutils_uclient starts"));
+    }
+    // Nothing of the first is left: its relay ports are free.
+    assert_eq!(again.metric("visavis_turn_relay_ports_free"), 16_384);
+}
+
+/// A million requests from a million addresses cost no memory. (Sources are 127.0.0.0/8, for which loopback needs no
+/// permission and no forging.)
+#[test]
+fn attack_12_a_million_sources_leave_nothing_behind() {
+    let service = Service::start([127, 0, 0, 1].into(), &["--log", "error"]);
+    let allocate = [
+        0, 3, 0, 8, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 0, 0x19, 0, 4, 17, 0, 0, 0,
+    ];
+    let from = |number: u32| -> std::net::SocketAddr {
+        let [_, a, b, c] = number.to_be_bytes();
+        ([127, a | 1, b, c.max(1)], 0).into()
+    };
+    let flood = |range: std::ops::Range<u32>| {
+        for number in range {
+            // A few addresses are not to be had (broadcast).
+            if let Ok(socket) = UdpSocket::bind(from(number)) {
+                let _ = socket.send_to(&allocate, service.plain);
+            }
+        }
+    };
+    flood(0..20_000);
+    let before = service.resident();
+    flood(20_000..1_000_000);
+    let grown = service.resident().saturating_sub(before);
+    assert!(grown < 4 << 20, "{grown} bytes for a million sources");
+    assert!(service.metric("visavis_turn_requests_total") > 500_000);
+    // And it still answers.
+    if let Some(mut command) = client(&service, &["-c"]) {
+        loses_nothing(&command.output().expect("turnutils_uclient starts"));
+    }
+}
+
+#[test]
+fn a_second_server_on_the_same_ports_says_so() {
+    let service = Service::start([127, 0, 0, 1].into(), &[]);
+    let output = Command::new(interop_turn::service::binary())
+        .args(["turn", "--listen", &service.plain.to_string()])
+        .args(["--relay-ip", "127.0.0.1", "--tls-listen", "none", "--admin", "none"])
+        .output()
+        .expect("visavis starts");
+    assert!(!output.status.success());
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains("does another server run"), "{error}");
+}
