@@ -164,7 +164,7 @@ export function Lobby({ room, joining, problem, onJoin }: LobbyProps) {
             <p class="small" role="status">This takes longer than usual. The network may block the direct way to the server; other ways are being tried.</p>
           )}
           <button class="primary large" type="submit" disabled={joining || !displayName.value.trim()}>
-            {joining ? <><Icon sign="busy" /> Joining…</> : problem ? 'Try again' : 'Join now'}
+            {joining ? <><Icon sign="busy" /> Joining…</> : problem?.retry ? 'Try again' : 'Join now'}
           </button>
         </form>
       </main>
