@@ -41,7 +41,13 @@ export async function join(room: string, name: string): Promise<Joined> {
 
 export const config = async (): Promise<ServerConfig> => answer(await fetch('/api/config'));
 
-export async function inspect(operator?: string): Promise<Inspection> {
-  const headers: Record<string, string> = operator ? { authorization: `Bearer ${operator}` } : {};
-  return answer(await fetch('/api/inspect', { headers }));
+const asOperator = (operator: string): RequestInit => (operator ? { headers: { authorization: `Bearer ${operator}` } } : {});
+
+export const inspect = async (operator: string): Promise<Inspection> => answer(await fetch('/api/inspect', asOperator(operator)));
+
+/** The whole event log, one JSON object a line. */
+export async function inspectEvents(operator: string): Promise<Blob> {
+  const response = await fetch('/api/inspect/events', asOperator(operator));
+  if (!response.ok) throw new ApiError(response.status, '', `The server answered ${response.status}.`);
+  return response.blob();
 }

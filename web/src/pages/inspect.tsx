@@ -138,6 +138,7 @@ function Participant({ participant, now }: { participant: InspectedParticipant; 
 
 export function Inspect() {
   const data = useSignal<Inspection | undefined>(undefined);
+  const before = useSignal<Inspection | undefined>(undefined);
   const problem = useSignal('');
   const locked = useSignal(false);
   const operator = useSignal(sessionStorage.getItem('visavis.operator') ?? '');
@@ -149,6 +150,7 @@ export function Inspect() {
     let timer: ReturnType<typeof setTimeout>;
     const look = async () => {
       try {
+        before.value = data.value;
         data.value = await server.inspect(operator.value);
         problem.value = '';
         locked.value = false;
@@ -170,6 +172,19 @@ export function Inspect() {
   const people = rooms.flatMap((room) => room.participants ?? []);
   const all = people.flatMap((participant) => participant.connections ?? []);
   const total = (field: 'sentBps' | 'receivedBps') => all.reduce((sum, connection) => sum + (connection[field] ?? 0), 0);
+  const rate = (id: number, forwarded: number | undefined) => {
+    const earlier = before.value?.node?.workers?.find((worker) => worker.id === id)?.forwarded;
+    const seconds = (now - (before.value?.now ?? now)) / 1000;
+    if (forwarded === undefined || earlier === undefined || seconds <= 0) return '–';
+    return Math.max(0, Math.round((forwarded - earlier) / seconds)).toLocaleString();
+  };
+  const download = async () => {
+    const link = document.createElement('a');
+    link.href = URL.createObjectURL(await server.inspectEvents(operator.value));
+    link.download = 'visavis-events.jsonl';
+    link.click();
+    URL.revokeObjectURL(link.href);
+  };
   const relayed = all.filter((connection) => connection.pair?.remote?.type === 'relay').length;
   const troubled = people.filter((participant) => (participant.quality ?? 5) <= 2).length;
   const wanted = filter.value.trim().toLowerCase();
@@ -186,6 +201,7 @@ export function Inspect() {
           </div>
           <input style={{ width: '220px' }} type="search" placeholder="Room or person" aria-label="Room or person" value={filter.value} onInput={(event) => (filter.value = event.currentTarget.value)} />
         </header>
+        {data.value?.draining && <div class="callout warn" role="status"><Icon sign="warn" size={18} /><div><strong>The server is draining</strong><span>Nobody new is let in. It ends when the last one has left, or at its deadline.</span></div></div>}
         {problem.value && <div class="callout bad" role="alert"><Icon sign="alert" size={18} /><div><strong>{problem.value}</strong><span>The page keeps asking.</span></div></div>}
         {locked.value ? (
           <form class="room-card" style={{ padding: '20px', display: 'grid', gap: '12px', maxWidth: '420px' }} onSubmit={(event) => {
@@ -212,8 +228,8 @@ export function Inspect() {
                 <div class="scroll">
                   <table>
                     <caption>Workers</caption>
-                    <thead><tr><th>Worker</th><th>Load</th><th>Connections</th><th>Packets per second</th></tr></thead>
-                    <tbody>{node.workers.map((worker) => <tr key={worker.id}><td>{worker.id}</td><td>{percent(worker.load)}</td><td>{worker.connections ?? '–'}</td><td>{worker.packetsPerSecond?.toLocaleString() ?? '–'}</td></tr>)}</tbody>
+                    <thead><tr><th>Worker</th><th>Load</th><th>Connections</th><th>Packets forwarded per second</th></tr></thead>
+                    <tbody>{node.workers.map((worker) => <tr key={worker.id}><td>{worker.id}</td><td>{percent(worker.load)}</td><td>{worker.connections ?? '–'}</td><td>{rate(worker.id, worker.forwarded)}</td></tr>)}</tbody>
                   </table>
                 </div>
               </div>
@@ -227,7 +243,7 @@ export function Inspect() {
             {data.value && rooms.length === 0 && <div class="room-card" style={{ padding: '40px', textAlign: 'center', color: 'var(--soft)' }}>Nobody is here now. Rooms appear as people join.</div>}
             {events.length > 0 && (
               <section class="room-card">
-                <header style={{ justifyContent: 'space-between' }}><h2>Events</h2><a href="/api/inspect/events" download="events.jsonl"><small>Download all</small></a></header>
+                <header style={{ justifyContent: 'space-between' }}><h2>Events</h2><button class="quiet chip" onClick={() => void download()}><Icon sign="download" size={15} /> Download all</button></header>
                 <ul class="events">
                   {[...events].reverse().map((event, index) => (
                     <li key={index}><time>{clock(event.at)}:{String(new Date(event.at).getSeconds()).padStart(2, '0')}</time><span>{[event.room, event.identity].filter(Boolean).join(' · ')}</span><div>{event.text}</div></li>

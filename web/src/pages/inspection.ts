@@ -73,6 +73,8 @@ export interface InspectedParticipant {
 }
 
 export interface Inspection {
+  /** No one is let in any more; the server ends when the last has left, or at its deadline. */
+  draining?: boolean;
   version?: string;
   now?: number;
   startedAt?: number;
@@ -80,7 +82,8 @@ export interface Inspection {
     udp?: string[];
     tcp?: string[];
     turn?: boolean;
-    workers?: { id: number; load?: number; connections?: number; packetsPerSecond?: number }[];
+    /** `forwarded` counts packets since the start. */
+    workers?: { id: number; load?: number; connections?: number; forwarded?: number }[];
   };
   rooms?: { name: string; sid?: string; createdAt?: number; participants?: InspectedParticipant[] }[];
   events?: { at: number; room?: string; identity?: string; text: string }[];
