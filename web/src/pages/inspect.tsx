@@ -6,6 +6,7 @@ import { ApiError, explainJoin } from '../lib/errors';
 import { bitrate, clock, duration, milliseconds, percent } from '../lib/words';
 import { Icon } from '../ui/icons';
 import { Avatar, Brand, Curve, ThemeButton } from '../ui/parts';
+import { receivedBps, remember, type History } from './memory';
 import type { InspectedConnection, InspectedEnd, InspectedParticipant, Inspection } from './inspection';
 
 /** Milliseconds between two looks. */
@@ -18,17 +19,24 @@ const place = (end: InspectedEnd | undefined) => {
 
 const path = (connection: InspectedConnection | undefined) => {
   const remote = connection?.pair?.remote;
-  if (!remote) return connection ? 'no path' : 'no connection';
+  if (!remote) return !connection ? 'no connection' : connection.state === 'connected' ? '' : 'no path';
   const protocol = (remote.protocol ?? connection?.pair?.local?.protocol ?? '').toUpperCase();
   return `${remote.type === 'relay' ? 'Relayed' : 'Direct'}, ${protocol}`;
 };
 
 const SOURCES: Record<string, string> = { camera: 'Camera', microphone: 'Microphone', screen_share: 'Screen', screen_share_audio: 'Screen’s sound' };
 
-function Participant({ participant, now }: { participant: InspectedParticipant; now: number }) {
-  const { connections = [], tracks = [], subscriptions = [], history, client } = participant;
+interface ParticipantProps {
+  participant: InspectedParticipant;
+  history: History | undefined;
+  names: Map<string, string>;
+  now: number;
+}
+
+function Participant({ participant, history, names, now }: ParticipantProps) {
+  const { connections = [], tracks = [], subscriptions = [], client } = participant;
   const main = connections[0];
-  const sum = (field: 'sentBps' | 'receivedBps') => connections.reduce((total, connection) => total + (connection[field] ?? 0), 0);
+  const sent = connections.reduce((total, connection) => total + (connection.sentBps ?? 0), 0);
   const loss = Math.max(0, ...connections.flatMap((connection) => [connection.sentLoss ?? 0, connection.receivedLoss ?? 0]));
   const name = participant.name || participant.identity;
   const curve = history?.lossReceived?.length ? history.lossReceived.map((value, index) => Math.max(value, history.lossSent?.[index] ?? 0)) : history?.lossSent;
@@ -39,8 +47,8 @@ function Participant({ participant, now }: { participant: InspectedParticipant; 
         <span class="who-name"><span>{name}</span><small>{[client?.browser, client?.os].filter(Boolean).join(', ') || participant.identity}</small></span>
         <span class="cell path-cell"><span class={`state ${main?.state ?? participant.state ?? ''}`}>{main?.state ?? participant.state ?? '–'}</span><small>{path(main)}</small></span>
         <span class="cell">{milliseconds(main?.rttMs)}<small>round trip</small></span>
-        <span class="cell">{bitrate(sum('receivedBps'))}<small>from them</small></span>
-        <span class="cell">{bitrate(sum('sentBps'))}<small>to them</small></span>
+        <span class="cell">{bitrate(receivedBps(participant))}<small>from them</small></span>
+        <span class="cell">{bitrate(sent)}<small>to them</small></span>
         <span class="cell">{curve && curve.length > 1 ? <Curve values={curve} ceiling={0.05} label={`Loss of ${name}`} /> : percent(loss)}<small>{percent(loss)} lost</small></span>
         <Icon sign="down" size={16} />
       </summary>
@@ -114,15 +122,16 @@ function Participant({ participant, now }: { participant: InspectedParticipant; 
           <div class="scroll">
             <table>
               <caption>Receives</caption>
-              <thead><tr><th>From</th><th>Track</th><th>Wanted</th><th>Layer</th><th>Rate</th><th>Why</th></tr></thead>
+              <thead><tr><th>From</th><th>Track</th><th>Wanted</th><th>Layer</th><th>Rate</th><th>Lost</th><th>Why</th></tr></thead>
               <tbody>
                 {subscriptions.map((subscription) => (
                   <tr key={subscription.track + subscription.from}>
-                    <td>{subscription.from ?? '–'}</td>
+                    <td>{names.get(subscription.from ?? '') ?? subscription.from ?? '–'}</td>
                     <td>{SOURCES[subscription.source ?? ''] ?? subscription.track}</td>
                     <td>{subscription.wanted ?? '–'}</td>
                     <td>{subscription.paused ? 'paused' : subscription.layer ?? '–'}</td>
                     <td>{bitrate(subscription.bps)}</td>
+                    <td>{percent(subscription.loss)}</td>
                     <td class="words">{subscription.why ?? ''}</td>
                   </tr>
                 ))}
@@ -139,6 +148,7 @@ function Participant({ participant, now }: { participant: InspectedParticipant; 
 export function Inspect() {
   const data = useSignal<Inspection | undefined>(undefined);
   const before = useSignal<Inspection | undefined>(undefined);
+  const memory = useSignal<ReadonlyMap<string, History>>(new Map());
   const problem = useSignal('');
   const locked = useSignal(false);
   const operator = useSignal(sessionStorage.getItem('visavis.operator') ?? '');
@@ -151,7 +161,9 @@ export function Inspect() {
     const look = async () => {
       try {
         before.value = data.value;
-        data.value = await server.inspect(operator.value);
+        const seen = await server.inspect(operator.value);
+        memory.value = remember(memory.value, seen, PERIOD);
+        data.value = seen;
         problem.value = '';
         locked.value = false;
       } catch (error) {
@@ -171,7 +183,7 @@ export function Inspect() {
   const { rooms = [], events = [], node, now = Date.now(), startedAt, version } = data.value ?? {};
   const people = rooms.flatMap((room) => room.participants ?? []);
   const all = people.flatMap((participant) => participant.connections ?? []);
-  const total = (field: 'sentBps' | 'receivedBps') => all.reduce((sum, connection) => sum + (connection[field] ?? 0), 0);
+  const names = new Map(people.map((participant) => [participant.identity, participant.name || participant.identity]));
   const rate = (id: number, forwarded: number | undefined) => {
     const earlier = before.value?.node?.workers?.find((worker) => worker.id === id)?.forwarded;
     const seconds = (now - (before.value?.now ?? now)) / 1000;
@@ -220,8 +232,8 @@ export function Inspect() {
               <div class="number"><span>People</span><b>{people.length}</b></div>
               <div class="number"><span>In trouble</span><b style={troubled ? { color: 'var(--warn)' } : {}}>{troubled}</b></div>
               <div class="number"><span>Relayed</span><b>{relayed}</b></div>
-              <div class="number"><span>Received</span><b>{bitrate(total('receivedBps'))}</b></div>
-              <div class="number"><span>Sent</span><b>{bitrate(total('sentBps'))}</b></div>
+              <div class="number"><span>Received</span><b>{bitrate(people.reduce((sum, participant) => sum + receivedBps(participant), 0))}</b></div>
+              <div class="number"><span>Sent</span><b>{bitrate(all.reduce((sum, connection) => sum + (connection.sentBps ?? 0), 0))}</b></div>
             </div>
             {node?.workers && node.workers.length > 0 && (
               <div class="room-card" style={{ padding: '14px 20px' }}>
@@ -237,7 +249,9 @@ export function Inspect() {
             {rooms.filter((room) => room.name.toLowerCase().includes(wanted) || (room.participants ?? []).some(fits)).map((room) => (
               <section key={room.sid ?? room.name} class="room-card">
                 <header><h2>{room.name}</h2><small>{room.participants?.length ?? 0} people{room.createdAt ? ` · open for ${duration(now - room.createdAt)}` : ''}{room.sid ? ` · ${room.sid}` : ''}</small></header>
-                {(room.participants ?? []).filter((participant) => room.name.toLowerCase().includes(wanted) || fits(participant)).map((participant) => <Participant key={participant.identity} participant={participant} now={now} />)}
+                {(room.participants ?? []).filter((participant) => room.name.toLowerCase().includes(wanted) || fits(participant)).map((participant) => (
+                  <Participant key={participant.identity} participant={participant} history={memory.value.get(`${room.name} ${participant.identity}`)} names={names} now={now} />
+                ))}
               </section>
             ))}
             {data.value && rooms.length === 0 && <div class="room-card" style={{ padding: '40px', textAlign: 'center', color: 'var(--soft)' }}>Nobody is here now. Rooms appear as people join.</div>}
