@@ -95,6 +95,22 @@ describe('files', () => {
     await vi.waitFor(() => expect(ada.added[0]!.receivers.value).toEqual({ bob: 1 }));
   });
 
+  it('do not run ahead of a slow receiver', async () => {
+    const file = await offered(2_000_000);
+    let sent = 0;
+    let most = 0;
+    wire.bend = (bytes) => {
+      sent += bytes.length;
+      const told = wire.words.map(({ text }) => JSON.parse(text) as { type: string; bytes: number }).filter((word) => word.type === 'have');
+      most = Math.max(most, sent - (told.at(-1)?.bytes ?? 0));
+      return [bytes];
+    };
+    await bob.files.ask(file);
+    await settled(file);
+    expect(at(file)).toBe('done');
+    expect(most).toBeLessThanOrEqual(384 * 1024 + 64 * 1024);
+  });
+
   it('of no bytes arrive too', async () => {
     const file = await offered(0);
     await bob.files.ask(file);

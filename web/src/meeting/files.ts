@@ -8,7 +8,8 @@ export const FILE_TOPIC = 'file';
 
 type Word =
   | { type: 'offer'; id: string; name: string; size: number; mime: string; sha256: string }
-  | { type: 'get' | 'stop' | 'withdraw'; id: string };
+  | { type: 'get' | 'stop' | 'withdraw'; id: string }
+  | { type: 'have'; id: string; bytes: number };
 
 export type FileState =
   | { at: 'preparing'; share: number }
@@ -36,7 +37,15 @@ export interface SharedFile {
 /** Sends at once; further receivers wait, so that the first are served fast. */
 const PARALLEL = 3;
 /** Bytes read from the file at a time. */
-const PIECE = 256 * 1024;
+const PIECE = 64 * 1024;
+/**
+ * Bytes on the way to one receiver at most: a server buffers little for a receiver that is slower than the sender, and
+ * then drops or disconnects it. The receiver tells how far it is each `TOLD` bytes.
+ */
+const WINDOW = 384 * 1024;
+const TOLD = 96 * 1024;
+/** Milliseconds without progress after which a receiver is given up. */
+const PATIENCE = 30_000;
 /** What a receiver takes at most, in bytes: the browser holds it until it is saved. */
 const LARGEST = 2_000_000_000;
 /** Offers that one person may have open with us. */
@@ -47,6 +56,8 @@ export class Files {
   readonly all = new Map<string, SharedFile>();
   private readonly blobs = new Map<string, File>();
   private readonly stops = new Map<string, AbortController>();
+  /** Told by receivers of our files: how many bytes they have; by file and identity. */
+  private readonly had = new Map<string, { bytes: number; more: () => void }>();
   private readonly waiting: (() => Promise<void>)[] = [];
   private running = 0;
 
@@ -164,6 +175,14 @@ export class Files {
           this.next();
         }
         return;
+      case 'have': {
+        const progress = this.had.get(`${word.id} ${identity}`);
+        if (progress && Number(word.bytes) > progress.bytes) {
+          progress.bytes = Number(word.bytes);
+          progress.more();
+        }
+        return;
+      }
       case 'stop':
         if (file?.own) this.stops.get(`${file.id} ${identity}`)?.abort();
         return;
@@ -209,6 +228,8 @@ export class Files {
     const key = `${file.id} ${to}`;
     const stop = new AbortController();
     this.stops.set(key, stop);
+    const progress = { bytes: 0, more: () => {} };
+    this.had.set(key, progress);
     const tell = (share: number) => (file.receivers.value = { ...file.receivers.value, [to]: share });
     try {
       tell(0);
@@ -222,7 +243,9 @@ export class Files {
       });
       for (let at = 0; at < blob.size && !stop.signal.aborted; at += PIECE) {
         await writer.write(new Uint8Array(await blob.slice(at, at + PIECE).arrayBuffer()));
-        tell(Math.min(1, (at + PIECE) / blob.size));
+        const sent = Math.min(blob.size, at + PIECE);
+        while (sent - progress.bytes > WINDOW && !stop.signal.aborted) await this.progressed(progress, stop.signal);
+        tell(Math.min(progress.bytes / blob.size, 0.999));
       }
       await writer.close();
       if (!stop.signal.aborted) tell(1);
@@ -230,11 +253,29 @@ export class Files {
       // The receiver sees a stream that ends early and can ask again.
     } finally {
       this.stops.delete(key);
+      this.had.delete(key);
       if ((file.receivers.value[to] ?? 0) < 1) {
         const { [to]: _, ...rest } = file.receivers.value;
         file.receivers.value = rest;
       }
     }
+  }
+
+  /** Resolves when the receiver has more, or the transfer is stopped; fails when neither happens for long. */
+  private progressed(progress: { more: () => void }, signal: AbortSignal): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const done = () => {
+        clearTimeout(timer);
+        signal.removeEventListener('abort', done);
+        resolve();
+      };
+      const timer = setTimeout(() => {
+        signal.removeEventListener('abort', done);
+        reject(new Error('The receiver does not answer.'));
+      }, PATIENCE);
+      signal.addEventListener('abort', done);
+      progress.more = done;
+    });
   }
 
   private async receive(reader: ByteStreamReader, identity: string): Promise<void> {
@@ -250,6 +291,7 @@ export class Files {
     let received = 0;
     let gathered = 0;
     let told = 0;
+    let acknowledged = 0;
     try {
       for await (const chunk of reader.withAbortSignal(stop.signal)) {
         hash.update(chunk);
@@ -262,6 +304,10 @@ export class Files {
           parts.push(new Blob(pending));
           pending = [];
           gathered = 0;
+        }
+        if (received - acknowledged >= TOLD) {
+          acknowledged = received;
+          void this.say({ type: 'have', id: file.id, bytes: received }, identity).catch(() => {});
         }
         if (received - told > file.size / 200 || received === file.size) {
           told = received;
