@@ -11,7 +11,7 @@ use bench_crypto::{Contestant, compare, machine};
 use serde_json::{Value, json};
 use stacks::{Bare, Buf, RtcSrtp, Stack, WebrtcSrtp, visavis};
 use visavis_report::{Options, Table};
-use visavis_srtp::{Context, Error, Profile, Slot, protect_many};
+use visavis_srtp::{Context, Profile, Slot, protect_many};
 
 const COLUMNS: [&str; 5] = [
     "visavis",
@@ -234,19 +234,17 @@ fn forward(profile: Profile, len: usize) -> impl FnMut() {
         for (receiver, header) in headers.iter_mut().enumerate() {
             *header = new_header(sequence, receiver);
         }
-        let mut slots: Vec<_> = contexts
-            .iter_mut()
-            .zip(&headers)
-            .zip(&mut outs)
-            .map(|((context, header), out)| Slot {
-                context,
-                header,
-                out,
-                result: Err(Error::NoRoom),
-            })
-            .collect();
-        protect_many(&payload, &mut slots);
-        assert!(slots.iter().all(|slot| slot.result.is_ok()));
+        let slots =
+            contexts
+                .iter_mut()
+                .zip(&headers)
+                .zip(&mut outs)
+                .map(|((context, header), out)| Slot {
+                    context,
+                    header,
+                    out,
+                });
+        protect_many(&payload, slots, |length| assert!(length.is_ok()));
     }
 }
 

@@ -432,14 +432,42 @@ pub struct Slot<'a> {
     pub header: &'a [u8],
     /// Where its SRTP packet is written.
     pub out: &'a mut [u8],
-    /// Length of the SRTP packet, or why there is none. Written by [`protect_many`].
-    pub result: Result<usize, Error>,
 }
 
-/// Protects one payload for many receivers, each with its own keys, header and output.
-pub fn protect_many(payload: &[u8], slots: &mut [Slot<'_>]) {
+/// Protects one payload for many receivers, each with its own keys, header and output. `written` is
+/// told in their order how long each SRTP packet is, or why there is none ([`Context::protect_into`]).
+///
+/// The slots come one by one from an iterator, so that a forwarding server goes through the
+/// receivers where they stand and makes no list of them per packet:
+///
+/// ```
+/// # use visavis_srtp::{Context, Options, Profile, Slot, protect_many};
+/// # let context = || Context::new(Profile::AeadAes128Gcm, &[1; 16], &[2; 12], Options::default());
+/// struct Receiver {
+///     context: Context,
+///     header: [u8; 12],
+///     out: Vec<u8>,
+/// }
+/// # let header = [0x80, 96, 0, 1, 0, 0, 0, 0, 0, 0, 0, 9];
+/// # let receiver = || Ok::<_, visavis_srtp::Error>(Receiver { context: context()?, header, out: vec![0; 1500] });
+/// let mut receivers = vec![receiver()?, receiver()?];
+/// let mut lengths = Vec::with_capacity(receivers.len()); // used again for each packet
+/// let slots = receivers.iter_mut().map(|receiver| Slot {
+///     context: &mut receiver.context,
+///     header: &receiver.header,
+///     out: &mut receiver.out,
+/// });
+/// protect_many(b"payload", slots, |length| lengths.push(length));
+/// assert_eq!(lengths, [Ok(12 + 7 + 16); 2]);
+/// # Ok::<(), visavis_srtp::Error>(())
+/// ```
+pub fn protect_many<'a>(
+    payload: &[u8],
+    slots: impl IntoIterator<Item = Slot<'a>>,
+    mut written: impl FnMut(Result<usize, Error>),
+) {
     for slot in slots {
-        slot.result = slot.context.protect_into(slot.header, payload, slot.out);
+        written(slot.context.protect_into(slot.header, payload, slot.out));
     }
 }
 

@@ -2,7 +2,7 @@
 //! is not counted.
 
 use allocation_counter::measure;
-use visavis_srtp::{Context, Cryptex, Error, Options, Profile, Slot, protect_many};
+use visavis_srtp::{Context, Cryptex, Options, Profile, Slot, protect_many};
 
 const PROFILES: [Profile; 6] = [
     Profile::Aes128CmHmacSha1_80,
@@ -77,16 +77,20 @@ fn one_to_many_allocates_nothing_per_packet() {
     let mut send = |sequence: u16| {
         header[2..4].copy_from_slice(&sequence.to_be_bytes());
         let (header, payload) = header.split_at(20);
-        for (context, out) in contexts.iter_mut().zip(&mut outs) {
-            let mut slots = [Slot {
+        let slots = contexts
+            .iter_mut()
+            .zip(&mut outs)
+            .map(|(context, out)| Slot {
                 context,
                 header,
                 out,
-                result: Err(Error::NoRoom),
-            }];
-            protect_many(payload, &mut slots);
-            assert_eq!(slots[0].result, Ok(1216));
-        }
+            });
+        let mut count = 0;
+        protect_many(payload, slots, |length| {
+            assert_eq!(length, Ok(1216));
+            count += 1;
+        });
+        assert_eq!(count, 10);
     };
     send(0);
     assert_eq!(measure(|| (1..1000).for_each(&mut send)).count_total, 0);

@@ -349,19 +349,18 @@ fn one_payload_goes_to_many_receivers_with_their_own_headers() {
         .map(|index| rtp(index, 10 + index as u16, b""))
         .collect();
     let mut outs = vec![[0; 600]; PROFILES.len()];
-    let mut slots: Vec<_> = senders
-        .iter_mut()
-        .zip(&headers)
-        .zip(&mut outs)
-        .map(|(((sender, _), header), out)| Slot {
-            context: sender,
-            header,
-            out,
-            result: Err(Error::NoRoom),
-        })
-        .collect();
-    protect_many(&payload, &mut slots);
-    let lens: Vec<_> = slots.iter().map(|slot| slot.result.unwrap()).collect();
+    let slots =
+        senders
+            .iter_mut()
+            .zip(&headers)
+            .zip(&mut outs)
+            .map(|(((sender, _), header), out)| Slot {
+                context: sender,
+                header,
+                out,
+            });
+    let mut lens = Vec::new();
+    protect_many(&payload, slots, |len| lens.push(len.unwrap()));
     for (((_, receiver), header), (out, len)) in
         senders.iter_mut().zip(&headers).zip(outs.iter().zip(lens))
     {
