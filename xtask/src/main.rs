@@ -82,6 +82,13 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Forward rooms: processor time per packet, delay and memory per subscriber, beside the bare loop and
+    /// LiveKit's server (from PATH or LIVEKIT_SERVER).
+    SfuBench {
+        /// Passed on: --check, --json, --quick and parts of scenarios' names.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Compare speed with other implementations: crypto, srtp, dtls, sctp, rtp, stun, ice, ...
     Bench {
         /// Which benchmark.
@@ -113,6 +120,7 @@ fn main() -> ExitCode {
             delegate::example("visavis-ice", "agent_cost", &arguments)
         }
         // Its peers have no idle agents to compare with: a table of its own.
+        Command::SfuBench { arguments } => delegate::bench("sfu-bench", &arguments),
         Command::Bench { name, arguments } if name == "ice" => {
             delegate::example("visavis-ice", "agent_cost", &arguments)
         }

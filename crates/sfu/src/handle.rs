@@ -83,8 +83,9 @@ impl Sfu {
     }
 
     /// Takes a stream of media (RFC 4571 frames) that a front listener accepted at `local`, which is one of
-    /// [`Config::tcp`]. `first` is what was read of it already. It is dropped if its first frame is no
-    /// connectivity check for a connection that exists.
+    /// [`Config::tcp`]. `first` is what was read of it already, perhaps nothing. It is dropped if it brings no
+    /// connectivity check for a connection that exists within 10 s. To be called on a tokio runtime, which
+    /// the stream belongs to.
     pub fn accept_tcp(
         &self,
         stream: impl Stream,
@@ -92,8 +93,11 @@ impl Sfu {
         local: SocketAddr,
         remote: SocketAddr,
     ) {
-        self.shared
-            .accept_tcp(Box::new(stream), first, local, remote);
+        let shared = Arc::clone(&self.shared);
+        tokio::spawn(async move {
+            let stream = Box::new(stream);
+            shared.accept_tcp(stream, first, local, remote).await;
+        });
     }
 
     // ---- connections

@@ -20,7 +20,7 @@ use crate::media::{
 use crate::parameters::{SendParameters, check_encodings};
 use crate::sframe::FrameTransform;
 use crate::transceiver::{
-    Transceiver, TransceiverDirection, TransceiverId, TransceiverInit, check_msid, unique,
+    EncodingSources, Transceiver, TransceiverDirection, TransceiverId, TransceiverInit, check_msid, unique,
 };
 
 impl PeerConnection {
@@ -101,7 +101,8 @@ impl PeerConnection {
     }
 
     /// Sends a track on one transceiver, whatever it carried before: `addTrack` for who chooses the section
-    /// himself, as forwarders do with sections that the peer offered for receiving.
+    /// himself, as forwarders do with sections that the peer offered for receiving. A transceiver that sent
+    /// before gets new sources: numbers that begin anew under an old source would be taken for replays.
     ///
     /// # Errors
     /// `InvalidStateError` when closed or stopped, `TypeError` for ids that SDP cannot carry.
@@ -115,7 +116,13 @@ impl PeerConnection {
         for id in streams.iter().map(String::as_str).chain([track]) {
             check_msid(id)?;
         }
+        let mut random = self.jsep.random().fork();
         let transceiver = self.live(id)?;
+        if transceiver.sender.used {
+            for sources in &mut transceiver.sender.sources {
+                *sources = EncodingSources::draw(&mut random);
+            }
+        }
         transceiver.sender.track = Some(track.into());
         transceiver.sender.msid_track = track.into();
         transceiver.sender.streams = unique(streams.to_vec());

@@ -8,9 +8,10 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 use visavis_datagram::Random;
 use visavis_ice::{AddressRewrite, CandidateKind, LocalAddress, RewriteMode, TcpType};
@@ -149,28 +150,51 @@ impl Shared {
     }
 
     /// Gives a stream to the worker that its first check names, or drops it.
-    pub(crate) fn accept_tcp(
+    pub(crate) async fn accept_tcp(
         &self,
-        stream: Box<dyn Stream>,
+        mut stream: Box<dyn Stream>,
         first: Bytes,
         local: SocketAddr,
         remote: SocketAddr,
     ) {
-        // RFC 4571: two bytes of length before the datagram.
-        let owner = first
-            .get(2..)
-            .and_then(crate::worker::owner_of_check)
-            .and_then(|index| self.workers.get(usize::from(index)));
-        if let Some(worker) = owner {
+        let mut first = BytesMut::from(first);
+        let whole = async {
+            // RFC 4571: two bytes of length before the datagram.
+            loop {
+                let len = first
+                    .first_chunk::<2>()
+                    .map(|len| usize::from(u16::from_be_bytes(*len)));
+                match len {
+                    Some(len) if len > MAX_FIRST => return None,
+                    Some(len) if first.len() >= 2 + len => {
+                        return crate::worker::owner_of_check(&first[2..2 + len]);
+                    }
+                    _ => {}
+                }
+                match stream.read_buf(&mut first).await {
+                    Ok(1..) => {}
+                    _ => return None,
+                }
+            }
+        };
+        let owner = tokio::time::timeout(FIRST_CHECK, whole).await;
+        let owner = owner.ok().flatten();
+        let worker = owner.and_then(|index| self.workers.get(usize::from(index)));
+        if let Some(worker) = worker {
             let _ = worker.peers.try_send(FromPeer::Stream {
                 stream,
-                first,
+                first: first.freeze(),
                 local,
                 remote,
             });
         }
     }
 }
+
+/// How long a stream may take to bring its first connectivity check.
+const FIRST_CHECK: Duration = Duration::from_secs(10);
+/// The largest first check.
+const MAX_FIRST: usize = 2048;
 
 /// Binds the sockets and starts the threads.
 pub(crate) fn start(config: Config) -> io::Result<(Shared, mpsc::Receiver<Event>)> {

@@ -14,6 +14,7 @@ use visavis_net::udp::{ReceiveBatch, UdpOptions, UdpSocket};
 use super::streams::{FromStream, Streams};
 use super::{Command, FromPeer};
 use crate::events::Event;
+use crate::stats::WorkerStats;
 use crate::worker::{Message, Settings, Worker};
 
 /// Runs that leave in one system call.
@@ -85,6 +86,7 @@ async fn run(mut start: Start) -> io::Result<()> {
         .map(|socket| UdpSocket::from_std(socket, &udp_options()))
         .collect::<io::Result<Vec<_>>>()?;
     let limits = start.settings.limits;
+    let index = start.settings.index;
     let mut worker = Worker::new(start.settings, start.random, Instant::now());
     let mut batch = ReceiveBatch::new(RECEIVE_BUFFERS);
     let mut outbox = Outbox::new();
@@ -93,6 +95,7 @@ async fn run(mut start: Start) -> io::Result<()> {
     // What other workers had no room for and must hear.
     let mut unsaid: VecDeque<(u16, Message)> = VecDeque::new();
     let mut told: VecDeque<Event> = VecDeque::new();
+    let mut overload = Overload::default();
     let mut turn = 0;
     loop {
         let mut deadline = worker.poll_timeout();
@@ -207,6 +210,10 @@ async fn run(mut start: Start) -> io::Result<()> {
                 break;
             }
         }
+        if let Some(event) = overload.follow(now, index, &worker.stats()) {
+            // When events are the overload, it is told later.
+            let _ = start.events.try_send(event);
+        }
         while let Some(event) = told.pop_front().or_else(|| worker.poll_event()) {
             if let Err(mpsc::error::TrySendError::Full(event)) = start.events.try_send(event) {
                 // The control plane is slow: what must not be lost waits here.
@@ -214,6 +221,33 @@ async fn run(mut start: Start) -> io::Result<()> {
                 break;
             }
         }
+    }
+}
+
+/// Notices that things are dropped.
+#[derive(Default)]
+struct Overload {
+    looked: Option<Instant>,
+    handover: u64,
+    events: u64,
+}
+
+impl Overload {
+    /// What was dropped since it was told last; at most once a second.
+    fn follow(&mut self, now: Instant, worker: u16, stats: &WorkerStats) -> Option<Event> {
+        let soon = |looked: Instant| now.saturating_duration_since(looked).as_secs() < 1;
+        if self.looked.is_some_and(soon) {
+            return None;
+        }
+        self.looked = Some(now);
+        let handover = stats.handover_dropped - self.handover;
+        let events = stats.events_dropped - self.events;
+        (self.handover, self.events) = (stats.handover_dropped, stats.events_dropped);
+        (handover + events > 0).then_some(Event::Overload {
+            worker: usize::from(worker),
+            handover_dropped: handover,
+            events_dropped: events,
+        })
     }
 }
 

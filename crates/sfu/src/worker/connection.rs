@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use visavis_datagram::{Ecn, Path, Random, Transmit, TransmitBuf};
 use visavis_ice as ice;
 use visavis_peer::{
-    ChannelId, Configuration, ConnectionState, MediaSettings, PeerConnection, Received,
+    ChannelId, Configuration, ConnectionState, DtlsState, MediaSettings, PeerConnection, Received,
     TransceiverId,
 };
 
@@ -88,6 +88,12 @@ impl Connection {
                 lite: config.ice_lite,
                 ufrag_prefix: ufrag_prefix(settings.index).into(),
                 rewrites: settings.rewrites.clone(),
+                // The owner chose the addresses.
+                filter: ice::Filter {
+                    loopback: true,
+                    link_local: true,
+                    ..ice::Filter::default()
+                },
                 ..ice::Config::default()
             },
             certificates: vec![settings.certificate.clone()],
@@ -136,6 +142,17 @@ impl Connection {
             is_sending: false,
             needs_schedule: true,
         })
+    }
+
+    /// Whether media can leave.
+    fn can_send(&self) -> bool {
+        use ice::ConnectionState as Ice;
+        self.peer.dtls_state() == DtlsState::Connected
+            && !self.peer.is_closed()
+            && matches!(
+                self.peer.ice_connection_state(),
+                Ice::Connected | Ice::Completed | Ice::Disconnected
+            )
     }
 
     /// A datagram on this path came by another worker.
@@ -261,7 +278,11 @@ impl Worker {
         };
         let due = [
             due,
-            connection.egress.poll_timeout(),
+            // What cannot leave waits for the path, not for the time.
+            connection
+                .egress
+                .poll_timeout()
+                .filter(|_| connection.can_send()),
             connection.allocate_at,
             connection.quality_at,
             connection.ends,
@@ -321,6 +342,15 @@ impl Worker {
                         connection: id,
                         local: pair.local.to_string(),
                         remote: pair.remote.to_string(),
+                    });
+                }
+                // The peer said goodbye: the W3C's state does not tell it.
+                Peer::DtlsState(DtlsState::Closed) => {
+                    let participant = connection.participant;
+                    self.tell(Event::ConnectionState {
+                        connection: id,
+                        participant,
+                        state: ConnectionState::Closed,
                     });
                 }
                 Peer::IceDisconnect(path) => self.closed_streams.push(path),
@@ -420,9 +450,7 @@ impl Worker {
         self.by_id.remove(&id);
         self.part(participant, slot);
         for (track, variant) in inputs {
-            if variant == 0 {
-                self.end_track(now, track);
-            }
+            self.end_variant(now, track, variant);
         }
         for key in keys {
             self.drop_subscription(now, slot, key);

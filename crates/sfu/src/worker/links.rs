@@ -51,6 +51,8 @@ enum Inner {
     Wants(TrackId, WorkerIndex, u8),
     /// A publisher's sender report.
     Report(Place, SenderInfo),
+    /// Who speaks at the sender, and how loud.
+    Levels(RoomId, WorkerIndex, Vec<(ParticipantId, f32)>),
     /// Datagrams on this path belong to the sender.
     Claimed(Path, WorkerIndex),
 }
@@ -203,6 +205,19 @@ impl Links {
         self.tell(to, Inner::Ended(track));
     }
 
+    /// The worker that tells who speaks in a room.
+    pub(super) const fn home_of(&self, room: RoomId) -> WorkerIndex {
+        if self.workers == 0 {
+            return self.index;
+        }
+        (room.0 % self.workers as u64) as WorkerIndex
+    }
+
+    pub(super) fn levels(&mut self, room: RoomId, levels: Vec<(ParticipantId, f32)>) {
+        let home = self.home_of(room);
+        self.tell(home, Inner::Levels(room, self.index, levels));
+    }
+
     /// This worker's connection uses a path whose datagrams another worker gets.
     pub(super) fn claim(&mut self, to: WorkerIndex, path: Path) {
         self.tell(to, Inner::Claimed(path, self.index));
@@ -319,6 +334,7 @@ impl Worker {
                     self.source_report(now, slot, place.variant.into(), place.encoding, &info);
                 }
             }
+            Inner::Levels(room, from, levels) => self.take_levels(now, room, from, levels),
             Inner::Claimed(path, owner) => self.links.learn_stray(path, owner),
         }
     }

@@ -344,6 +344,13 @@ impl Worker {
             self.stats.events_dropped += 1;
             return;
         }
+        // Messages that nobody takes: four times as many as events wait, and no more.
+        if matches!(event, Event::Data { .. })
+            && self.events.len() >= 4 * self.settings.limits.events
+        {
+            self.stats.data_dropped += 1;
+            return;
+        }
         self.events.push_back(event);
     }
 }

@@ -256,25 +256,31 @@ impl Worker {
             self.describe_to_followers(track_slot, index);
         }
         for (track_slot, index) in ended {
-            if index == 0 {
-                self.end_track(now, track_slot);
-            } else if let Some(variant) = self
-                .tracks
-                .get_mut(track_slot)
-                .and_then(|track| track.variants.get_mut(index))
-            {
-                // A second codec that stopped: its place stays, for indices are names.
-                variant.codec = None;
-                variant.generation = variant.generation.wrapping_add(1);
-                let feed = variant.feed.take();
-                if let Some((connection, transceiver)) = feed
-                    && let Some(connection) = self.connections.get_mut(connection)
-                {
-                    connection.unfeed(transceiver);
-                }
-                self.follow_variant(now, track_slot);
-            }
+            self.end_variant(now, track_slot, index);
         }
+    }
+
+    /// Ends one codec of a track, and with the first one the track.
+    pub(super) fn end_variant(&mut self, now: Instant, track_slot: usize, index: usize) {
+        if index == 0 {
+            return self.end_track(now, track_slot);
+        }
+        let Some(variant) = self
+            .tracks
+            .get_mut(track_slot)
+            .and_then(|track| track.variants.get_mut(index))
+        else {
+            return;
+        };
+        // Its place stays, for indices are names.
+        variant.codec = None;
+        variant.generation = variant.generation.wrapping_add(1);
+        if let Some((connection, transceiver)) = variant.feed.take()
+            && let Some(connection) = self.connections.get_mut(connection)
+        {
+            connection.unfeed(transceiver);
+        }
+        self.follow_variant(now, track_slot);
     }
 
     /// A track's time has come.

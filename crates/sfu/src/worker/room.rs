@@ -8,7 +8,7 @@ use visavis_peer::{ConnectionState, Kind};
 use super::Worker;
 use super::timers::{Alarm, Due};
 use crate::events::{Event, Speaker};
-use crate::ids::{ParticipantId, RoomId};
+use crate::ids::{ParticipantId, RoomId, WorkerIndex};
 
 /// A room, as far as this worker has a part in it.
 #[derive(Debug, Default)]
@@ -17,6 +17,8 @@ pub(super) struct Room {
     sounds: Vec<usize>,
     /// Who spoke, and how loud, as was told last.
     speaking: Vec<(ParticipantId, f32)>,
+    /// Who speaks at other workers; only where this one tells for all.
+    elsewhere: Vec<(WorkerIndex, Vec<(ParticipantId, f32)>)>,
     alarm: Alarm,
 }
 
@@ -72,16 +74,29 @@ impl Worker {
                 None => speaking.push((track.participant, level)),
             }
         }
+        let is_home = self.links.home_of(id) == self.settings.index;
+        if is_home {
+            for &(who, level) in room.elsewhere.iter().flat_map(|(_, levels)| levels) {
+                match speaking.iter_mut().find(|(known, _)| *known == who) {
+                    Some((_, loudest)) => *loudest = loudest.max(level),
+                    None => speaking.push((who, level)),
+                }
+            }
+        }
         speaking.sort_by(|(a, la), (b, lb)| lb.total_cmp(la).then(a.cmp(b)));
         let changed = speaking != room.speaking;
         let former = std::mem::replace(&mut room.speaking, speaking);
-        if room.sounds.is_empty() {
+        let is_idle = room.sounds.is_empty() && room.elsewhere.is_empty();
+        if changed && !is_home {
+            self.links.levels(id, room.speaking.clone());
+        }
+        if is_idle {
             self.rooms.remove(&id);
         } else {
             let at = now + forwarding.speaker_interval;
             self.timers.set(&mut room.alarm, at, Due::Room(id));
         }
-        if !changed {
+        if !changed || !is_home {
             return;
         }
         let now_speaking = self.rooms.get(&id).map(|room| &room.speaking[..]);
@@ -102,6 +117,22 @@ impl Worker {
             });
         let speakers = active.chain(stopped).collect();
         self.tell(Event::Speakers { room: id, speakers });
+    }
+
+    /// Who speaks at another worker.
+    pub(super) fn take_levels(
+        &mut self,
+        now: Instant,
+        id: RoomId,
+        from: WorkerIndex,
+        levels: Vec<(ParticipantId, f32)>,
+    ) {
+        let room = self.rooms.entry(id).or_default();
+        room.elsewhere.retain(|(known, _)| *known != from);
+        if !levels.is_empty() {
+            room.elsewhere.push((from, levels));
+        }
+        self.timers.set(&mut room.alarm, now, Due::Room(id));
     }
 
     /// Judges how well a connection's participant is connected.

@@ -133,6 +133,8 @@ pub(crate) struct Client {
     pub(crate) sending: Vec<Sending>,
     pub(crate) arrived: HashMap<TransceiverId, Arrived>,
     pub(crate) keep: bool,
+    /// Encodings that do not send by themselves.
+    pub(crate) resting: Vec<Sending>,
 }
 
 impl Client {
@@ -158,7 +160,7 @@ impl Client {
         self.pc.connection_state() == ConnectionState::Connected
     }
 
-    fn send_frames(&mut self, now: Instant) {
+    pub(crate) fn send_frames(&mut self, now: Instant) {
         for sending in &mut self.sending {
             while sending.next <= now {
                 sending.next += sending.interval;
@@ -467,6 +469,7 @@ impl Lab {
             sending: Vec::new(),
             arrived: HashMap::new(),
             keep: true,
+            resting: Vec::new(),
         };
         client.offer_media(now, wants);
         let node = self.driver.add(host, Node::Client(Box::new(client)));

@@ -1,0 +1,335 @@
+//! The threads and sockets around the state machine, over loopback: UDP on all workers and media over TCP.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use visavis_datagram::{Path, Protocol, Random, TransmitBuf};
+use visavis_ice::{LocalAddress, TcpType};
+use visavis_net::tcp::FrameReader;
+use visavis_net::udp::{ReceiveBatch, UdpSocket};
+use visavis_peer::{
+    ChannelOptions, Configuration, ConnectionState, Kind, MessageKind, OutgoingRtp, PeerConnection,
+    Received, TransceiverInit,
+};
+use visavis_sdp::Direction;
+use visavis_sfu::{
+    Config, ConnectionConfig, ConnectionId, Event, ParticipantId, PublishOptions, RoomId, Sfu,
+    SubscribeOptions,
+};
+use visavis_stun::StreamFraming;
+
+/// A client on a socket of its own.
+struct Client {
+    pc: PeerConnection,
+    socket: UdpSocket,
+    batch: ReceiveBatch,
+    out: TransmitBuf,
+    packets: u64,
+    messages: Vec<Bytes>,
+    number: u16,
+}
+
+fn loopback() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+fn configuration() -> Configuration {
+    let mut configuration = Configuration {
+        wall_clock: Duration::from_secs(1_790_000_000),
+        ..Configuration::default()
+    };
+    configuration.ice.filter.loopback = true;
+    configuration
+}
+
+impl Client {
+    fn new(seed: u64) -> Self {
+        let now = Instant::now();
+        let socket = UdpSocket::bind(loopback()).unwrap();
+        let configuration = configuration();
+        let mut pc = PeerConnection::new(configuration, Random::from_u64(seed), now).unwrap();
+        pc.add_local_address(now, LocalAddress::udp(socket.local_addr()))
+            .unwrap();
+        Self {
+            pc,
+            socket,
+            batch: ReceiveBatch::new(4),
+            out: TransmitBuf::new(16, 1500),
+            packets: 0,
+            messages: Vec::new(),
+            number: 0,
+        }
+    }
+
+    async fn negotiate(&mut self, sfu: &Sfu, connection: ConnectionId) {
+        let now = Instant::now();
+        self.pc.set_local_description(now, None).unwrap();
+        let offer = self.pc.local_description().unwrap();
+        sfu.set_remote_description(connection, offer).await.unwrap();
+        let answer = sfu.create_answer(connection).await.unwrap();
+        self.pc.set_remote_description(now, &answer).unwrap();
+    }
+
+    /// Sends what is due and takes what is there.
+    async fn turn(&mut self) {
+        let now = Instant::now();
+        if self.pc.poll_timeout().is_some_and(|due| due <= now) {
+            self.pc.handle_timeout(now);
+        }
+        while let Some(transmit) = self.pc.poll_transmit(now, &mut self.out) {
+            self.socket
+                .send(&transmit, self.out.as_slice())
+                .await
+                .unwrap();
+        }
+        let wait = Duration::from_millis(5);
+        if tokio::time::timeout(wait, self.socket.recv(&mut self.batch))
+            .await
+            .is_ok()
+        {
+            for mut run in self.batch.runs() {
+                let path = run.path;
+                for datagram in run.datagrams() {
+                    let received = self.pc.handle_datagram(Instant::now(), path, datagram);
+                    self.packets += u64::from(matches!(received, Received::Rtp(_)));
+                }
+            }
+        }
+        while let Some(event) = self.pc.poll_event() {
+            if let visavis_peer::Event::Message { data, .. } = event {
+                self.messages.push(data);
+            }
+        }
+    }
+
+    fn send_packet(&mut self) {
+        let found = self
+            .pc
+            .transceivers()
+            .iter()
+            .find(|t| t.direction == Direction::SendOnly.into());
+        let Some(transceiver) = found else { return };
+        let id = transceiver.id;
+        let Some(codec) = transceiver
+            .sender
+            .codecs
+            .iter()
+            .find(|codec| codec.is("opus"))
+        else {
+            return;
+        };
+        self.number = self.number.wrapping_add(1);
+        let packet = OutgoingRtp {
+            payload_type: codec.payload_type,
+            sequence: self.number,
+            timestamp: u32::from(self.number) * 960,
+            payload: &[7; 100],
+            ..OutgoingRtp::default()
+        };
+        // It is refused until the connection is up.
+        let _ = self.pc.send_rtp(Instant::now(), id, 0, &packet);
+    }
+}
+
+fn sound(direction: Direction) -> TransceiverInit {
+    TransceiverInit {
+        direction,
+        ..TransceiverInit::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_room_over_two_workers_hears_and_writes() {
+    let config = Config {
+        udp: vec![loopback()],
+        workers: 2,
+        limits: visavis_sfu::Limits {
+            room_spread: 1,
+            ..visavis_sfu::Limits::default()
+        },
+        ..Config::default()
+    };
+    let (sfu, mut events) = Sfu::start(config).unwrap();
+    let room = RoomId(1);
+    let (mut alice, mut bob) = (Client::new(1), Client::new(2));
+    let mut ids = Vec::new();
+    for number in 1..=2 {
+        let made = sfu.create_connection(room, ParticipantId(number), ConnectionConfig::default());
+        ids.push(made.await.unwrap());
+    }
+    alice
+        .pc
+        .add_transceiver(Kind::Audio, sound(Direction::SendOnly))
+        .unwrap();
+    bob.pc
+        .add_transceiver(Kind::Audio, sound(Direction::RecvOnly))
+        .unwrap();
+    let options = ChannelOptions {
+        label: "chat".into(),
+        ..ChannelOptions::default()
+    };
+    let chat = alice
+        .pc
+        .create_data_channel(Instant::now(), options.clone())
+        .unwrap();
+    bob.pc.create_data_channel(Instant::now(), options).unwrap();
+    alice.negotiate(&sfu, ids[0]).await;
+    let mid = sfu.sections(ids[0]).await.unwrap()[0].mid.clone();
+    let track = sfu
+        .publish(ids[0], mid, PublishOptions::default())
+        .await
+        .unwrap();
+    bob.negotiate(&sfu, ids[1]).await;
+    let names = SubscribeOptions {
+        stream: "s".into(),
+        track: "t".into(),
+        ..SubscribeOptions::default()
+    };
+    sfu.subscribe(track, ids[1], names).await.unwrap();
+    bob.negotiate(&sfu, ids[1]).await;
+    let mut tap = sfu.tap(track).await.unwrap();
+
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let (mut channel, mut said, mut tapped, mut heard) = (None, false, 0, Vec::new());
+    while bob.packets < 50 || bob.messages.is_empty() || tapped < 50 {
+        assert!(
+            Instant::now() < deadline,
+            "{} packets, {tapped} tapped",
+            bob.packets
+        );
+        alice.turn().await;
+        bob.turn().await;
+        alice.send_packet();
+        if !said && alice.pc.connection_state() == ConnectionState::Connected {
+            let text = Bytes::from_static(b"hello");
+            said = alice
+                .pc
+                .send(Instant::now(), chat, MessageKind::Text, text)
+                .is_ok();
+        }
+        while tap.try_next().is_some() {
+            tapped += 1;
+        }
+        if let Some(channel) = channel {
+            for (kind, bytes) in heard.drain(..) {
+                sfu.send_data(ids[1], channel, kind, bytes).unwrap();
+            }
+        }
+        while let Some(event) = events.try_next() {
+            match event {
+                Event::DataChannelOpen {
+                    connection,
+                    channel: opened,
+                    ..
+                } if connection == ids[1] => {
+                    channel = Some(opened);
+                }
+                Event::Data {
+                    bytes,
+                    kind,
+                    connection,
+                    ..
+                } if connection == ids[0] => {
+                    heard.push((kind, bytes));
+                }
+                _ => {}
+            }
+        }
+    }
+    assert_eq!(bob.messages[0], "hello");
+    let stats = sfu.worker_stats().await.unwrap();
+    assert_eq!(stats.iter().map(|stats| stats.connections).sum::<u64>(), 2);
+    assert!(
+        stats.iter().all(|stats| stats.connections == 1),
+        "{stats:?}"
+    );
+    sfu.close_room(room);
+    let gone = sfu.sections(ids[0]).await;
+    assert!(gone.is_err());
+}
+
+/// Media over TCP, as a front listener hands it on: framed as RFC 4571 says.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn media_comes_by_tcp_too() {
+    let listener = tokio::net::TcpListener::bind(loopback()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let config = Config {
+        udp: vec![loopback()],
+        tcp: vec![address],
+        workers: 2,
+        ..Config::default()
+    };
+    let (sfu, _events) = Sfu::start(config).unwrap();
+    let front = sfu.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, remote)) = listener.accept().await {
+            let mut first = vec![0; 2048];
+            let read = stream.read(&mut first).await.unwrap();
+            first.truncate(read);
+            front.accept_tcp(stream, first.into(), address, remote);
+        }
+    });
+    let made = sfu.create_connection(RoomId(1), ParticipantId(1), ConnectionConfig::default());
+    let connection = made.await.unwrap();
+
+    let now = Instant::now();
+    let mut pc = PeerConnection::new(configuration(), Random::from_u64(9), now).unwrap();
+    let active = LocalAddress {
+        protocol: Protocol::Tcp,
+        tcp_type: Some(TcpType::Active),
+        ..LocalAddress::udp(loopback())
+    };
+    pc.add_local_address(now, active).unwrap();
+    pc.add_transceiver(Kind::Audio, sound(Direction::SendOnly))
+        .unwrap();
+    pc.set_local_description(now, None).unwrap();
+    let offer = pc.local_description().unwrap();
+    sfu.set_remote_description(connection, offer).await.unwrap();
+    let answer = sfu.create_answer(connection).await.unwrap();
+    assert!(answer.sdp.contains("tcptype passive"), "{}", answer.sdp);
+    pc.set_remote_description(now, &answer).unwrap();
+
+    let mut out = TransmitBuf::new(1, 1500);
+    let mut stream = None;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while pc.connection_state() != ConnectionState::Connected {
+        let now = Instant::now();
+        assert!(now < deadline, "{:?}", pc.connection_state());
+        if pc.poll_timeout().is_some_and(|due| due <= now) {
+            pc.handle_timeout(now);
+        }
+        while let Some(event) = pc.poll_event() {
+            if let visavis_peer::Event::IceConnect(connect) = event {
+                let opened = tokio::net::TcpStream::connect(connect.remote)
+                    .await
+                    .unwrap();
+                let local = opened.local_addr().unwrap();
+                let (read, write) = opened.into_split();
+                let reader = FrameReader::new(read, StreamFraming::Rfc4571);
+                stream = Some((reader, write, Path::tcp(local, connect.remote)));
+                pc.ice_connected(now, connect.id, local);
+            }
+        }
+        while let Some(transmit) = pc.poll_transmit(now, &mut out) {
+            if let Some((_, write, _)) = &mut stream
+                && transmit.protocol == Protocol::Tcp
+            {
+                // In two pieces, as networks may cut it.
+                write.write_u16(transmit.len as u16).await.unwrap();
+                write.write_all(out.as_slice()).await.unwrap();
+            }
+        }
+        let Some((reader, _, path)) = &mut stream else {
+            tokio::task::yield_now().await;
+            continue;
+        };
+        let mut datagram = Vec::new();
+        let wait = Duration::from_millis(5);
+        if let Ok(read) = tokio::time::timeout(wait, reader.next(&mut datagram)).await {
+            assert!(read.unwrap(), "the stream stays open");
+            pc.handle_datagram(Instant::now(), *path, &mut datagram);
+        }
+    }
+}
