@@ -20,7 +20,8 @@ use crate::media::{
 use crate::parameters::{SendParameters, check_encodings};
 use crate::sframe::FrameTransform;
 use crate::transceiver::{
-    EncodingSources, Transceiver, TransceiverDirection, TransceiverId, TransceiverInit, check_msid, unique,
+    EncodingSources, Transceiver, TransceiverDirection, TransceiverId, TransceiverInit, check_msid,
+    unique,
 };
 
 impl PeerConnection {

@@ -25,6 +25,10 @@ pub(super) const OVERHEAD: usize = 28;
 /// Sent packets that are remembered until feedback tells of them: 2 s at 5 Mbit/s.
 const SENT_HISTORY: usize = 1024;
 
+/// How much of a frame may leave at once, as time at the pacing rate: what libwebrtc allows. A frame in
+/// one run is one system call, a frame in drops is many.
+const BURST: Duration = Duration::from_millis(40);
+
 /// A packet on its way to one subscriber: where it is kept, and under which numbers it goes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Token {
@@ -89,6 +93,7 @@ impl Egress {
         let pacer = PacerConfig {
             max_packets: self.max_packets,
             reserve: 8,
+            burst: BURST,
             ..PacerConfig::default()
         };
         let controller = GoogCc::new(now, config);
