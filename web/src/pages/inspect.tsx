@@ -3,7 +3,7 @@ import { useSignal } from '@preact/signals';
 import { useEffect } from 'preact/hooks';
 import * as server from '../lib/api';
 import { ApiError, explainJoin } from '../lib/errors';
-import { bitrate, clock, duration, milliseconds, percent } from '../lib/words';
+import { bitrate, duration, milliseconds, percent } from '../lib/words';
 import { Icon } from '../ui/icons';
 import { Avatar, Brand, Curve, ThemeButton } from '../ui/parts';
 import { receivedBps, remember, type History } from './memory';
@@ -260,7 +260,7 @@ export function Inspect() {
                 <header style={{ justifyContent: 'space-between' }}><h2>Events</h2><button class="quiet chip" onClick={() => void download()}><Icon sign="download" size={15} /> Download all</button></header>
                 <ul class="events">
                   {[...events].reverse().map((event, index) => (
-                    <li key={index}><time>{clock(event.at)}:{String(new Date(event.at).getSeconds()).padStart(2, '0')}</time><span>{[event.room, event.identity].filter(Boolean).join(' · ')}</span><div>{event.text}</div></li>
+                    <li key={index}><time>{new Date(event.at).toLocaleTimeString([], { hour12: false })}</time><span>{[event.room, event.identity].filter(Boolean).join(' · ')}</span><div>{event.text}</div></li>
                   ))}
                 </ul>
               </section>
