@@ -112,13 +112,13 @@ export function costume(look) {
     context.fillRect(0, 0, width, height);
     context.fillStyle = '#22222a';
     context.font = `650 ${height * 0.07}px "Inter Variable", sans-serif`;
-    context.fillText('Where the time goes', width * 0.07, height * 0.17);
+    context.fillText('Books lent by our library', width * 0.07, height * 0.17);
     context.font = `400 ${height * 0.034}px "Inter Variable", sans-serif`;
     context.fillStyle = '#77777f';
-    context.fillText('Milliseconds from speaking to being heard, week by week', width * 0.07, height * 0.235);
-    const values = [182, 174, 168, 150, 131, 118, 109, 96, 88, 84];
+    context.fillText('Each month since the reading room was painted', width * 0.07, height * 0.235);
+    const values = [64, 71, 90, 84, 97, 112, 121, 118, 139, 152];
     values.forEach((value, index) => {
-      const tall = (value / 200) * height * 0.55;
+      const tall = (value / 165) * height * 0.55;
       context.fillStyle = index === values.length - 1 ? '#6d67f0' : '#d9d6f5';
       context.beginPath();
       context.roundRect(width * (0.075 + index * 0.086), height * 0.88 - tall, width * 0.058, tall, 8);

@@ -367,9 +367,9 @@ const scenarios = {
     await ada.page.setViewportSize({ width: 1440, height: 860 });
     await people[1].press('s');
     await ada.sees('screen', 60000);
-    await people[2].says('The last four weeks are the new pacer, right?');
-    await people[1].says('Yes, since it landed: 96 → 84 ms.');
-    await ada.reads('since it landed');
+    await people[2].says('So the paint was worth it?');
+    await people[1].says('It was. And the chairs come in May!');
+    await ada.reads('chairs come');
     await ada.page.waitForTimeout(2500);
     await shot(ada, 'crowd-screen-dark');
   },
