@@ -34,6 +34,26 @@ static void on_data(NiceAgent *a, guint s, guint component, guint length, gchar 
   nice_agent_send(a, s, component, length, bytes);
 }
 
+static void say_credentials(void) {
+  gchar *ufrag = NULL, *pwd = NULL;
+  nice_agent_get_local_credentials(agent, stream, &ufrag, &pwd);
+  printf("credentials %s %s\n", ufrag, pwd);
+  fflush(stdout);
+  g_free(ufrag);
+  g_free(pwd);
+}
+
+/* RFC 8445 section 9: other credentials, the same candidates told again. */
+static void restart(void) {
+  nice_agent_restart_stream(agent, stream);
+  say_credentials();
+  GSList *candidates = nice_agent_get_local_candidates(agent, stream, 1);
+  for (GSList *each = candidates; each != NULL; each = each->next)
+    on_candidate(agent, each->data, NULL);
+  g_slist_free_full(candidates, (GDestroyNotify)nice_candidate_free);
+  say("complete", "");
+}
+
 static gboolean on_line(GIOChannel *input, GIOCondition condition, gpointer data) {
   gchar *line = NULL;
   if (g_io_channel_read_line(input, &line, NULL, NULL, NULL) != G_IO_STATUS_NORMAL) {
@@ -56,6 +76,8 @@ static gboolean on_line(GIOChannel *input, GIOCondition condition, gpointer data
       say("unreadable", text);
     }
     g_free(text);
+  } else if (g_str_has_prefix(line, "restart")) {
+    restart();
   } else if (g_str_has_prefix(line, "complete")) {
     nice_agent_peer_candidate_gathering_done(agent, stream);
   }
@@ -80,10 +102,7 @@ int main(int count, char **words) {
   g_signal_connect(agent, "candidate-gathering-done", G_CALLBACK(on_gathered), NULL);
   g_signal_connect(agent, "component-state-changed", G_CALLBACK(on_state), NULL);
   nice_agent_attach_recv(agent, stream, 1, NULL, on_data, NULL);
-  gchar *ufrag = NULL, *pwd = NULL;
-  nice_agent_get_local_credentials(agent, stream, &ufrag, &pwd);
-  printf("credentials %s %s\n", ufrag, pwd);
-  fflush(stdout);
+  say_credentials();
   g_io_add_watch(g_io_channel_unix_new(0), G_IO_IN | G_IO_HUP, on_line, NULL);
   nice_agent_gather_candidates(agent, stream);
   g_main_loop_run(loop);

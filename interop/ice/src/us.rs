@@ -96,9 +96,7 @@ impl Us {
         enough: impl Fn(&SelectedPair) -> bool,
     ) -> SelectedPair {
         if !std::mem::replace(&mut self.signalled, true) {
-            let credentials = self.agent.local_credentials();
-            let (ufrag, pwd) = (&credentials.ufrag, &credentials.pwd);
-            peer.say(&format!("credentials {ufrag} {pwd}"));
+            self.say_credentials(peer);
         }
         let began = Instant::now();
         let mut next_word = began;
@@ -138,6 +136,19 @@ impl Us {
             pairs.join("\n"),
             self.agent.stats()
         );
+    }
+
+    fn say_credentials(&self, peer: &mut Peer) {
+        let credentials = self.agent.local_credentials();
+        let (ufrag, pwd) = (&credentials.ufrag, &credentials.pwd);
+        peer.say(&format!("credentials {ufrag} {pwd}"));
+    }
+
+    /// Both restart (RFC 8445 section 9), and signal anew.
+    pub fn restart(&mut self, peer: &mut Peer) {
+        self.agent.restart(Instant::now());
+        peer.say("restart");
+        self.say_credentials(peer);
     }
 
     /// The UDP socket goes, and another comes, as when the host's address changes.

@@ -52,6 +52,21 @@ fn libnice_connects_in_both_roles_and_keeps_consent_fresh() {
 }
 
 #[test]
+fn a_restart_with_libnice_makes_a_new_session() {
+    for role in ROLES {
+        let Some(mut peer) = Peer::libnice(&[theirs(role), "udp"]) else {
+            return;
+        };
+        let mut us = Us::new(config(role), false, false);
+        let before = us.call(&mut peer, |_| true);
+        us.restart(&mut peer);
+        let after = us.call(&mut peer, |pair| pair.id != before.id);
+        assert_eq!(after.path, before.path);
+        assert!(us.stay(&mut peer, Duration::from_secs(2)));
+    }
+}
+
+#[test]
 fn a_role_conflict_with_libnice_is_settled() {
     for role in ROLES {
         let same = theirs(if role == Role::Controlling {
