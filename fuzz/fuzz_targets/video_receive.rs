@@ -43,7 +43,6 @@ fuzz_target!(|bytes: &[u8]| {
             mid: None,
             rid: None,
             extensions: map.clone(),
-            descriptors: false,
             history: 16,
         },
         SequenceNumber(7),

@@ -192,7 +192,6 @@ fn forward() -> Row<'static> {
             mid: Mid::new("7"),
             rid: None,
             extensions: map.clone(),
-            descriptors: false,
             history: 1024,
         },
         SequenceNumber(1),

@@ -55,7 +55,6 @@ impl Way {
                 mid: None,
                 rid: None,
                 extensions: map(),
-                descriptors: false,
                 history: 128,
             },
             SequenceNumber(1),

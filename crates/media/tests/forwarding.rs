@@ -39,7 +39,7 @@ fn maps() -> (ExtensionMap, ExtensionMap) {
     (sender.into_iter().collect(), receiver.into_iter().collect())
 }
 
-fn forwarder(codec: Codec, descriptors: bool) -> Forwarder {
+fn forwarder(codec: Codec) -> Forwarder {
     let config = ForwarderConfig {
         codec,
         clock_rate: 90_000,
@@ -48,7 +48,6 @@ fn forwarder(codec: Codec, descriptors: bool) -> Forwarder {
         mid: Mid::new("v"),
         rid: None,
         extensions: maps().1,
-        descriptors,
         history: 512,
     };
     Forwarder::new(config, SequenceNumber(65_000))
@@ -101,7 +100,7 @@ fn simulcast(codec: Codec, seed: u64, swaps: bool) {
     let mut layers: Vec<SvcDescriptor> = (0..3).map(|_| SvcDescriptor::new(mode, &[])).collect();
     let mut sender_structures: Vec<Option<DependencyStructure>> = vec![None; 3];
     let mut read_structures: Vec<Option<DependencyStructure>> = vec![None; 3];
-    let mut forwarder = forwarder(codec, descriptors);
+    let mut forwarder = forwarder(codec);
     let mut receiver = receiver(codec);
     let mut reports = 0;
     let mut expected_next = None::<u16>;
@@ -292,7 +291,7 @@ fn spatial_layers_are_left_out_whole() {
         ..SendStreamConfig::new(Ssrc(1), Codec::Av1, pt(96), 90_000)
     };
     let mut stream = SendStream::new(config, SequenceNumber(5), SequenceNumber(0));
-    let mut forwarder = forwarder(Codec::Av1, true);
+    let mut forwarder = forwarder(Codec::Av1);
     let mut receiver = receiver(Codec::Av1);
     let (mut sent_structure, mut read_structure) = (None, None);
     let mut spatial = Vec::new();

@@ -30,8 +30,6 @@ pub struct ForwarderConfig {
     pub rid: Option<Rid>,
     /// The header extensions that the receiver negotiated.
     pub extensions: ExtensionMap,
-    /// Whether payloads are described by dependency descriptors, rather than by the payload format.
-    pub descriptors: bool,
     /// How many packets the stream remembers for NACKs. Default 1024.
     pub history: usize,
 }
@@ -45,7 +43,7 @@ pub struct SourcePacket<'a> {
     pub sequence: u64,
     /// The packet.
     pub packet: &'a Packet<'a>,
-    /// What its payload says (`Codec::inspect`), or its descriptor ([`super::describe`]).
+    /// What its payload and its dependency descriptor say ([`super::inspect`]).
     pub info: &'a PayloadInfo,
 }
 
@@ -92,6 +90,16 @@ struct Pictures {
     last_tl0: u8,
 }
 
+/// Numbers of frames in dependency descriptors, over switches. Those of frames that are left out stay
+/// out: references count in them.
+#[derive(Debug, Default)]
+struct Frames {
+    extender: Extender,
+    /// What is added since the last switch; `None` before the first frame behind it.
+    delta: Option<i64>,
+    last_out: Option<u64>,
+}
+
 /// Chooses layers for one receiver, and gives what goes on numbers without a break.
 ///
 /// Numbers alone are decided here: packets stay where their receiver stored them, and
@@ -99,12 +107,12 @@ struct Pictures {
 #[derive(Debug)]
 pub struct Forwarder {
     outgoing: Outgoing,
-    descriptors: bool,
     selector: Selector,
     clock: ClockMap,
     sequences: NumberMap,
     next: u64,
     pictures: Pictures,
+    frames: Frames,
     history: Vec<Option<Sent>>,
     announced: bool,
     stats: ForwardStats,
@@ -123,12 +131,12 @@ impl Forwarder {
                 rid: config.rid,
                 extensions: config.extensions,
             },
-            descriptors: config.descriptors,
             selector: Selector::default(),
             clock: ClockMap::new(config.clock_rate),
             sequences: NumberMap::default(),
             next: 0x1_0000 + u64::from(first.0),
             pictures: Pictures::default(),
+            frames: Frames::default(),
             history: vec![None; config.history.max(1)],
             announced: false,
             stats: ForwardStats::default(),
@@ -197,7 +205,7 @@ impl Forwarder {
             Selection::Ignore => return Decision::Drop,
             Selection::LeaveOut => {
                 self.stats.left_out += 1;
-                if self.outgoing.codec == Codec::Vp8 && !self.descriptors {
+                if self.outgoing.codec == Codec::Vp8 {
                     self.pictures.leave_out(info);
                 }
                 let Some(out) = self.sequences.leave_out(sequence) else {
@@ -209,6 +217,7 @@ impl Forwarder {
                     timestamp: self.clock.map(now, header.timestamp),
                     marker: false,
                     picture: None,
+                    frame_number: None,
                 });
             }
             Selection::Switch { marker } => {
@@ -216,6 +225,7 @@ impl Forwarder {
                 self.clock.switch(now, encoding.into(), header.timestamp);
                 self.sequences.begin(sequence, self.next);
                 self.pictures.switch(info);
+                self.frames.switch();
                 marker
             }
             Selection::Take { marker } => marker,
@@ -230,6 +240,7 @@ impl Forwarder {
             timestamp: self.clock.map(now, header.timestamp),
             marker,
             picture: self.pictures.map(info),
+            frame_number: self.frames.map(info),
         };
         let index = (out % self.history.len() as u64) as usize;
         self.history[index] = Some(Sent {
@@ -275,6 +286,25 @@ impl Forwarder {
         let index = (out % self.history.len() as u64) as usize;
         let sent = self.history[index].filter(|sent| sent.rewrite.sequence == out)?;
         Some((sent.encoding, sent.source, sent.rewrite))
+    }
+}
+
+impl Frames {
+    fn switch(&mut self) {
+        self.extender = Extender::default();
+        self.delta = None;
+    }
+
+    fn map(&mut self, info: &PayloadInfo) -> Option<u16> {
+        let number = self.extender.extend(info.frame_number?.into(), 16);
+        let delta = *self.delta.get_or_insert_with(|| match self.last_out {
+            // The first encoding keeps its numbers; the next goes on behind them.
+            None => 0,
+            Some(last) => (last + 1).wrapping_sub(number) as i64,
+        });
+        let out = number.wrapping_add_signed(delta);
+        self.last_out = self.last_out.max(Some(out));
+        Some(out as u16)
     }
 }
 

@@ -8,4 +8,4 @@ mod select;
 
 pub use forwarder::{Decision, ForwardStats, Forwarder, ForwarderConfig, SourcePacket};
 pub use rewrite::{PictureNumbers, Rewrite};
-pub use select::{LayerTarget, MAX_ENCODINGS, describe};
+pub use select::{LayerTarget, MAX_ENCODINGS, describe, inspect};

@@ -11,12 +11,12 @@ use visavis_rtp::{
     Rid, SequenceNumber, Ssrc,
 };
 
-/// Numbers that a payload descriptor carries.
+/// Numbers that a payload descriptor carries (VP8, VP9).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PictureNumbers {
-    /// The picture id (VP8, VP9), or the frame number of a dependency descriptor.
+    /// The picture id.
     pub picture_id: u16,
-    /// Number of the temporal base layer's picture (VP8, VP9).
+    /// Number of the temporal base layer's picture.
     pub tl0_picture_index: u8,
 }
 
@@ -31,6 +31,8 @@ pub struct Rewrite {
     pub marker: bool,
     /// The payload descriptor's numbers, if it has any.
     pub picture: Option<PictureNumbers>,
+    /// The frame's number in the dependency descriptor; a descriptor goes on with it alone.
+    pub frame_number: Option<u16>,
 }
 
 /// The stream that a packet goes on in.
@@ -92,13 +94,17 @@ impl Outgoing {
             let Some(id) = map.id(kind).filter(|_| !ours) else {
                 continue;
             };
-            let slot = writer.extension_slot(id, data.len())?;
-            slot.copy_from_slice(data);
-            if kind == DESCRIPTOR
-                && let Some(picture) = rewrite.picture
-                && let Ok(mut head) = DescriptorHead::parse(data)
+            if kind != DESCRIPTOR {
+                writer.extension(id, data)?;
+            } else if let Some(frame_number) = rewrite.frame_number
+                && let Ok(head) = DescriptorHead::parse(data)
             {
-                head.frame_number = picture.picture_id;
+                let slot = writer.extension_slot(id, data.len())?;
+                slot.copy_from_slice(data);
+                let head = DescriptorHead {
+                    frame_number,
+                    ..head
+                };
                 head.overwrite(slot);
             }
         }

@@ -1,7 +1,10 @@
 //! Which packets of which layers a receiver gets.
 
-use visavis_rtp::extension::{DecodeTargetIndication, DependencyDescriptor, DependencyStructure};
-use visavis_rtp::payload::PayloadInfo;
+use visavis_rtp::Result;
+use visavis_rtp::extension::{
+    DecodeTargetIndication, DependencyDescriptor, DependencyStructure, DescriptorHead,
+};
+use visavis_rtp::payload::{Codec, PayloadInfo};
 
 /// The most simulcast encodings that one forwarder chooses among.
 pub const MAX_ENCODINGS: usize = 4;
@@ -52,10 +55,45 @@ pub fn describe(
                 DecodeTargetIndication::NotPresent | DecodeTargetIndication::Discardable
             )
         }),
-        picture_id: Some(descriptor.head.frame_number),
-        picture_id_bits: 16,
-        tl0_picture_index: None,
+        frame_number: Some(descriptor.head.frame_number),
+        ..PayloadInfo::default()
     }
+}
+
+/// What forwarding needs to know of a packet: its layers from its dependency descriptor, if it has one,
+/// and from its payload what the payload alone says, if that can be read (it may be encrypted end to
+/// end). `structure` is the stream's latest, and is replaced where the packet brings another.
+///
+/// # Errors
+/// Without a descriptor, that of a malformed payload.
+pub fn inspect(
+    codec: Codec,
+    payload: &[u8],
+    descriptor: Option<&[u8]>,
+    structure: &mut Option<Box<DependencyStructure>>,
+) -> Result<PayloadInfo> {
+    let payload = codec.inspect(payload);
+    let Some(data) = descriptor else {
+        return payload;
+    };
+    let Ok(descriptor) = DependencyDescriptor::parse(data, structure.as_deref()) else {
+        // The structure that it counts on has not come.
+        let head = DescriptorHead::parse(data).ok();
+        return Ok(PayloadInfo {
+            frame_number: head.map(|head| head.frame_number),
+            ..payload?
+        });
+    };
+    let mut info = describe(&descriptor, structure.as_deref());
+    if let Ok(payload) = payload {
+        info.picture_id = payload.picture_id;
+        info.picture_id_bits = payload.picture_id_bits;
+        info.tl0_picture_index = payload.tl0_picture_index;
+    }
+    if descriptor.structure.is_some() {
+        *structure = descriptor.structure;
+    }
+    Ok(info)
 }
 
 /// What the selector does with a packet.

@@ -183,6 +183,9 @@ pub struct PayloadInfo {
     pub picture_id_bits: u8,
     /// The number of the temporal base layer's picture, if the format has one.
     pub tl0_picture_index: Option<u8>,
+    /// The number of the frame in the packet's dependency descriptor. No payload says it: who reads
+    /// the descriptor adds it.
+    pub frame_number: Option<u16>,
 }
 
 /// What a payload type stands for.

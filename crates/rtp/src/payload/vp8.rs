@@ -166,6 +166,7 @@ pub(super) fn inspect(payload: &[u8]) -> Result<PayloadInfo> {
             .picture_id
             .map_or(0, |id| if id.wide { 15 } else { 7 }),
         tl0_picture_index: descriptor.tl0_picture_index,
+        frame_number: None,
     })
 }
 

@@ -188,7 +188,6 @@ impl Subscription {
             mid: transceiver.mid.as_deref().and_then(Mid::new),
             rid: None,
             extensions: extensions.clone(),
-            descriptors: codec.codec == Codec::Av1,
             history: match self.kind {
                 Kind::Audio => AUDIO_HISTORY,
                 Kind::Video => VIDEO_HISTORY,

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
-use visavis_media::forward::{MAX_ENCODINGS, describe};
+use visavis_media::forward::{MAX_ENCODINGS, inspect};
 use visavis_media::receive::{KeyframeRequester, KeyframeRequesterConfig};
 use visavis_peer::TransceiverId;
-use visavis_rtp::extension::{AudioLevel, DependencyDescriptor, DependencyStructure};
+use visavis_rtp::extension::{AudioLevel, DependencyStructure};
 use visavis_rtp::payload::{Codec, PayloadInfo};
 use visavis_rtp::rtcp::SenderInfo;
 use visavis_rtp::{ExtensionKind, ExtensionMap, Packet, SequenceExtender};
@@ -266,19 +266,9 @@ impl Encoding {
                 ..PayloadInfo::default()
             });
         }
-        if codec == Codec::Av1
-            && let Some(data) =
-                packet.extension_bytes(extensions, ExtensionKind::DependencyDescriptor)
-        {
-            let descriptor = DependencyDescriptor::parse(data, self.structure.as_deref()).ok()?;
-            let info = describe(&descriptor, self.structure.as_deref());
-            if descriptor.structure.is_some() {
-                self.structure = descriptor.structure;
-            }
-            return Some(info);
-        }
         let codec = if is_red { Codec::Opus } else { codec };
-        codec.inspect(packet.payload()).ok()
+        let descriptor = packet.extension_bytes(extensions, ExtensionKind::DependencyDescriptor);
+        inspect(codec, packet.payload(), descriptor, &mut self.structure).ok()
     }
 }
 
