@@ -1,10 +1,358 @@
-//! `visavis serve`.
+//! `visavis serve`: the meeting server. A setting has one name, as a flag, as an environment variable
+//! (`VISAVIS_…`) and in the TOML file; flags go before the environment, the environment before the file.
 
-use std::process::ExitCode;
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
+
+use serde::Deserialize;
+use visavis_server::{Config, Server, config::Tls};
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// A TOML file with settings of the names below.
+    #[arg(long, env = "VISAVIS_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// How the log is written.
+    #[arg(long, env = "VISAVIS_LOG_FORMAT", value_enum, default_value_t)]
+    log_format: LogFormat,
+    #[command(flatten)]
+    settings: Settings,
+}
 
-pub(crate) fn run(_args: Args) -> ExitCode {
-    ExitCode::SUCCESS
+#[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
+enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Defines the settings once: as flags, as variables, as TOML, and how one set goes before another.
+macro_rules! settings {
+    ($($(#[$meta:meta])* $env:literal $name:ident: $type:ty,)*) => {
+        #[derive(Debug, Default, clap::Args, Deserialize)]
+        #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+        struct Settings {
+            $($(#[$meta])* #[arg(long, env = $env)] $name: Option<$type>,)*
+            /// API keys: KEY=SECRET, as often as needed. None: development keys are made.
+            #[arg(long = "key", env = "VISAVIS_KEY", value_parser = key_value, value_delimiter = ',')]
+            #[serde(skip)]
+            key: Vec<(String, String)>,
+            #[arg(skip)]
+            keys: BTreeMap<String, String>,
+        }
+
+        impl Settings {
+            /// These, and where they say nothing, `other`'s.
+            fn or(self, other: Self) -> Self {
+                let mut keys = other.keys;
+                keys.extend(other.key);
+                keys.extend(self.keys);
+                keys.extend(self.key);
+                Self { $($name: self.$name.or(other.$name),)* key: Vec::new(), keys }
+            }
+        }
+    };
+}
+
+settings! {
+    /// Where to listen for HTTP, HTTPS, media over TCP and TURN over TCP and TLS.
+    #[arg(value_delimiter = ',')]
+    "VISAVIS_LISTEN" listen: Vec<SocketAddr>,
+    /// Where to listen for media over UDP; at the number of the TCP port if not set.
+    #[arg(value_delimiter = ',')]
+    "VISAVIS_UDP" udp: Vec<SocketAddr>,
+    /// Addresses by which clients reach this machine, if they are not its own.
+    #[arg(value_delimiter = ',')]
+    "VISAVIS_PUBLIC_IP" public_ip: Vec<IpAddr>,
+    /// The name by which clients reach this machine.
+    "VISAVIS_DOMAIN" domain: String,
+    /// Get a certificate for the domain from an ACME authority (Let's Encrypt).
+    #[arg(num_args = 0..=1, default_missing_value = "true")]
+    "VISAVIS_ACME" acme: bool,
+    /// Whom the ACME authority may write to.
+    "VISAVIS_ACME_EMAIL" acme_email: String,
+    /// Another ACME authority's directory.
+    "VISAVIS_ACME_DIRECTORY" acme_directory: String,
+    /// The certificate chain, in PEM.
+    "VISAVIS_TLS_CERT" tls_cert: PathBuf,
+    /// Its key, in PEM.
+    "VISAVIS_TLS_KEY" tls_key: PathBuf,
+    /// No TLS at all: a proxy in front speaks it.
+    #[arg(num_args = 0..=1, default_missing_value = "true")]
+    "VISAVIS_NO_TLS" no_tls: bool,
+    /// Allow development keys on public addresses: anyone may use this server.
+    #[arg(num_args = 0..=1, default_missing_value = "true")]
+    "VISAVIS_DEV" dev: bool,
+    /// Whether anyone may join any room through the page.
+    "VISAVIS_JOIN_OPEN" join_open: bool,
+    /// Whether rooms are made when somebody joins.
+    "VISAVIS_AUTO_CREATE" auto_create: bool,
+    /// Whether an application's server may open a participant's microphone.
+    "VISAVIS_REMOTE_UNMUTE" remote_unmute: bool,
+    /// Rooms at a time.
+    "VISAVIS_MAX_ROOMS" max_rooms: usize,
+    /// Participants of a room; 0: no limit.
+    "VISAVIS_MAX_PARTICIPANTS" max_participants: u32,
+    /// Seconds that a room waits for its first participant.
+    "VISAVIS_EMPTY_TIMEOUT" empty_timeout: u64,
+    /// Seconds that a room lives after its last participant left.
+    "VISAVIS_DEPARTURE_TIMEOUT" departure_timeout: u64,
+    /// Webhooks go to these URLs.
+    #[arg(value_delimiter = ',')]
+    "VISAVIS_WEBHOOK_URLS" webhook_urls: Vec<String>,
+    /// The API key that signs webhooks; the first one if not set.
+    "VISAVIS_WEBHOOK_KEY" webhook_key: String,
+    /// Where what has to survive a restart is kept: webhooks, certificates.
+    "VISAVIS_STATE_DIR" state_dir: PathBuf,
+    /// Relay messages between pages on any WebSocket path, and serve PeerJS.
+    "VISAVIS_RELAY" relay: bool,
+    /// Where recordings go; no recording if not set.
+    "VISAVIS_RECORD_DIR" record_dir: PathBuf,
+    /// The bearer token of operators, for /metrics and /inspect; this machine only if not set.
+    "VISAVIS_OPERATOR_TOKEN" operator_token: String,
+    /// Seconds that a drain may take.
+    "VISAVIS_DRAIN" drain: u64,
+    /// Threads that forward media; 0: one per core.
+    "VISAVIS_WORKERS" workers: usize,
+    /// Answer ICE checks, and send none.
+    "VISAVIS_ICE_LITE" ice_lite: bool,
+    /// Serve STUN and TURN.
+    "VISAVIS_TURN" turn: bool,
+    /// The port of STUN and TURN over UDP.
+    "VISAVIS_TURN_PORT" turn_port: u16,
+    /// The secret of TURN credentials; made if not set.
+    "VISAVIS_TURN_SECRET" turn_secret: String,
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    // LiveKit's own form is `KEY: SECRET`.
+    let (key, secret) = text
+        .split_once(['=', ':'])
+        .ok_or("an API key is KEY=SECRET")?;
+    Ok((key.trim().to_owned(), secret.trim().to_owned()))
+}
+
+impl Settings {
+    fn into_config(self) -> Result<Config, String> {
+        let defaults = Config::default();
+        let domain = self.domain.unwrap_or_default();
+        let tls = match (self.tls_cert, self.tls_key) {
+            (Some(certificate), Some(key)) => Tls::Files { certificate, key },
+            (None, None) if self.acme.unwrap_or(false) => Tls::Acme {
+                domains: Some(domain.clone())
+                    .filter(|domain| !domain.is_empty())
+                    .into_iter()
+                    .collect(),
+                email: self.acme_email,
+                directory: self.acme_directory,
+            },
+            (None, None) if self.no_tls.unwrap_or(false) => Tls::Off,
+            (None, None) => Tls::SelfSigned,
+            _ => return Err("--tls-cert and --tls-key belong together".into()),
+        };
+        Ok(Config {
+            listen: self.listen.unwrap_or(defaults.listen),
+            udp: self.udp.unwrap_or_default(),
+            public_ip: self.public_ip.unwrap_or_default(),
+            workers: self.workers.unwrap_or(defaults.workers),
+            ice_lite: self.ice_lite.unwrap_or(defaults.ice_lite),
+            tls,
+            keys: self.keys,
+            dev: self.dev.unwrap_or(defaults.dev),
+            join_open: self.join_open.unwrap_or(defaults.join_open),
+            auto_create: self.auto_create.unwrap_or(defaults.auto_create),
+            remote_unmute: self.remote_unmute.unwrap_or(defaults.remote_unmute),
+            max_rooms: self.max_rooms.unwrap_or(defaults.max_rooms),
+            max_participants: self.max_participants.unwrap_or(defaults.max_participants),
+            empty_timeout: self
+                .empty_timeout
+                .map_or(defaults.empty_timeout, Duration::from_secs),
+            departure_timeout: self
+                .departure_timeout
+                .map_or(defaults.departure_timeout, Duration::from_secs),
+            webhook_urls: self.webhook_urls.unwrap_or_default(),
+            webhook_key: self.webhook_key,
+            state_dir: self.state_dir,
+            record_dir: self.record_dir,
+            relay: self.relay.unwrap_or(defaults.relay),
+            operator_token: self.operator_token,
+            drain: self.drain.map_or(defaults.drain, Duration::from_secs),
+            turn: self.turn.unwrap_or(defaults.turn),
+            turn_port: self.turn_port.unwrap_or(defaults.turn_port),
+            turn_secret: self.turn_secret.unwrap_or_default(),
+            domain,
+            ..defaults
+        })
+    }
+}
+
+pub(crate) fn run(args: Args) -> ExitCode {
+    start_log(args.log_format);
+    match config(args.config, args.settings).and_then(serve) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("visavis serve: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start_log(format: LogFormat) {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("VISAVIS_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,visavis_server=info"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    // A program around this one may have a log already.
+    let _ = match format {
+        LogFormat::Text => log.with_target(false).try_init(),
+        LogFormat::Json => log.json().try_init(),
+    };
+}
+
+fn config(file: Option<PathBuf>, settings: Settings) -> Result<Config, String> {
+    let from_file = match file {
+        Some(path) => {
+            let text = std::fs::read_to_string(&path)
+                .map_err(|error| format!("{}: {error}", path.display()))?;
+            toml::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?
+        }
+        None => Settings::default(),
+    };
+    let chosen = settings.listen.is_some() || from_file.listen.is_some();
+    let mut config = settings.or(from_file).into_config()?;
+    let machine = visavis_net::interface::addresses(&Default::default()).unwrap_or_default();
+    let public = machine
+        .iter()
+        .any(|address| visavis_server::config::is_public(&address.ip));
+    if !chosen && public && config.keys.is_empty() && !config.dev {
+        // The first run on a machine in the Internet: for this machine only, until keys are set.
+        for address in &mut config.listen {
+            address.set_ip([127, 0, 0, 1].into());
+        }
+    }
+    Ok(config)
+}
+
+fn serve(config: Config) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())?;
+    runtime.block_on(async {
+        let server = Server::start(config)
+            .await
+            .map_err(|error| error.to_string())?;
+        announce(&server);
+        stop_signal().await;
+        eprintln!(
+            "Draining: new rooms are refused, and who is here may finish. Once more ends at once."
+        );
+        tokio::select! {
+            () = server.drain() => {}
+            () = stop_signal() => {}
+        }
+        Ok(())
+    })
+}
+
+/// Ctrl-C, or what a service manager sends.
+async fn stop_signal() {
+    let interrupt = tokio::signal::ctrl_c();
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = interrupt => {}
+                _ = terminate.recv() => {}
+            }
+            return;
+        }
+    }
+    let _ = interrupt.await;
+}
+
+/// Says where the server is, and by which keys it is used.
+fn announce(server: &Server) {
+    let mut out = std::io::stdout().lock();
+    let _ = write_announcement(server, &mut out);
+}
+
+fn write_announcement(server: &Server, out: &mut impl std::io::Write) -> std::io::Result<()> {
+    let Some(first) = server.addresses().first() else {
+        return Ok(());
+    };
+    let port = first.port();
+    writeln!(out, "Visavis is ready: open http://localhost:{port}")?;
+    if first.ip().is_unspecified() {
+        let scheme = if server.is_secure() { "https" } else { "http" };
+        let machine = visavis_net::interface::addresses(&Default::default()).unwrap_or_default();
+        for address in machine.iter().filter(|address| address.ip.is_ipv4()) {
+            writeln!(
+                out,
+                "  from other machines: {scheme}://{}:{port}",
+                address.ip
+            )?;
+        }
+        if server.is_secure() {
+            writeln!(
+                out,
+                "  (browsers warn once about a certificate that this server has made for itself)"
+            )?;
+        }
+    }
+    if let Some((key, secret)) = server.development_key() {
+        writeln!(
+            out,
+            "Development keys, new at each start; set your own with --key KEY=SECRET:"
+        )?;
+        writeln!(out, "  API key:    {key}")?;
+        writeln!(out, "  API secret: {secret}")?;
+    }
+    writeln!(out, "Ctrl-C drains and stops.")?;
+    out.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_go_before_the_file_and_keys_add_up() {
+        let file: Settings = toml::from_str(
+            "listen = [\"127.0.0.1:1\"]\nmax-rooms = 7\n[keys]\nfirst = \"one\"\nsecond = \"two\"\n",
+        )
+        .unwrap();
+        let flags = Settings {
+            max_rooms: Some(9),
+            key: vec![("second".into(), "other".into())],
+            ..Settings::default()
+        };
+        let config = flags.or(file).into_config().unwrap();
+        assert_eq!(config.max_rooms, 9);
+        assert_eq!(config.listen, ["127.0.0.1:1".parse().unwrap()]);
+        assert_eq!(config.keys["first"], "one");
+        assert_eq!(config.keys["second"], "other");
+    }
+
+    #[test]
+    fn a_name_that_is_no_setting_is_refused() {
+        assert!(toml::from_str::<Settings>("max_rooms = 7").is_err());
+        assert!(toml::from_str::<Settings>("no-such-thing = 7").is_err());
+    }
+
+    #[test]
+    fn api_keys_are_read_in_both_forms() {
+        assert_eq!(key_value("a=b"), Ok(("a".into(), "b".into())));
+        assert_eq!(key_value("a: b=="), Ok(("a".into(), "b==".into())));
+        assert!(key_value("a").is_err());
+    }
 }

@@ -97,6 +97,7 @@ async fn run(mut start: Start) -> io::Result<()> {
     let mut told: VecDeque<Event> = VecDeque::new();
     let mut overload = Overload::default();
     let mut turn = 0;
+    let mut was_time = false;
     loop {
         let mut deadline = worker.poll_timeout();
         if !unsaid.is_empty() || !told.is_empty() {
@@ -122,7 +123,9 @@ async fn run(mut start: Start) -> io::Result<()> {
             if let Poll::Ready(message) = streams.poll(cx) {
                 return Poll::Ready(Woken::Stream(message));
             }
-            if deadline.is_some() && timer.as_mut().poll(cx).is_ready() {
+            // Time and sockets take turns: whoever is due all the time does not keep the others from being heard.
+            let is_time = deadline.is_some() && timer.as_mut().poll(cx).is_ready();
+            if is_time && !was_time {
                 return Poll::Ready(Woken::Time);
             }
             for step in 0..sockets.len() {
@@ -135,10 +138,14 @@ async fn run(mut start: Start) -> io::Result<()> {
                     });
                 }
             }
+            if is_time {
+                return Poll::Ready(Woken::Time);
+            }
             Poll::Pending
         })
         .await;
         let now = Instant::now();
+        was_time = matches!(woken, Woken::Time);
         match woken {
             Woken::Over => return Ok(()),
             Woken::Time => {}

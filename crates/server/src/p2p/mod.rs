@@ -1,0 +1,53 @@
+//! For pages that connect peer to peer and need no forwarding: a relay of messages between those on the
+//! same path, PeerJS's server, ICE servers with short-lived credentials, and a shim for pages from before
+//! 2017.
+
+pub(crate) mod peerjs;
+pub(crate) mod relay;
+
+use std::time::Duration;
+
+use axum::{
+    extract::ws::{Message as Frame, WebSocket},
+    http::header,
+    response::{IntoResponse, Response},
+};
+
+use crate::bucket::Rate;
+
+/// The largest message, in bytes. A description of a browser has some 10 kB; the room is for pages that
+/// send small files this way.
+pub(crate) const MAX_MESSAGE_BYTES: usize = 256 * 1024;
+
+/// Messages that wait for one receiver; one that is slower is disconnected.
+pub(crate) const QUEUE: usize = 256;
+
+/// How fast one sender may send.
+pub(crate) const RATE: Rate = Rate {
+    burst: 500,
+    per_second: 50,
+};
+
+/// How long one message may take to be written.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Sends a frame; false if the connection is of no use any more.
+pub(crate) async fn send(socket: &mut WebSocket, frame: Frame) -> bool {
+    matches!(
+        tokio::time::timeout(WRITE_TIMEOUT, socket.send(frame)).await,
+        Ok(Ok(()))
+    )
+}
+
+/// A script that lets old pages run unchanged: `URL.createObjectURL(stream)` went away, and with it
+/// `video.src = URL.createObjectURL(stream)`.
+const SHIM: &str = include_str!("legacy-shim.js");
+
+/// `GET /legacy-shim.js`.
+pub(crate) async fn shim() -> Response {
+    (
+        [(header::CONTENT_TYPE, "text/javascript; charset=utf-8")],
+        SHIM,
+    )
+        .into_response()
+}

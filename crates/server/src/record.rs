@@ -1,0 +1,520 @@
+//! Recording: each track of a room into a file of its own, as it was sent, without transcoding. Opus, VP8
+//! and VP9 go into WebM, AV1 into IVF, H.264 and H.265 into Annex B streams. `recording.jsonl` says which
+//! file is what, and when it began.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs::File,
+    io::{self, BufWriter, Write as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+use visavis_rtp::{
+    file::{
+        ivf::{IvfHeader, IvfWriter},
+        webm::{WebmFrame, WebmMedia, WebmTrack, WebmWriter},
+    },
+    payload::{Codec, Depacketizer, Received},
+};
+use visavis_sfu::{TapPacket, TapReceiver};
+
+/// Packets that wait for one that is missing.
+const MAX_WAITING: usize = 256;
+
+/// For how long they wait.
+const MAX_WAIT: Duration = Duration::from_millis(500);
+
+/// After so long without a picture a lower encoding takes over.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// What a file holds.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Recorded {
+    pub(crate) file: String,
+    pub(crate) room: String,
+    pub(crate) identity: String,
+    pub(crate) name: String,
+    pub(crate) source: String,
+    pub(crate) track: String,
+    /// In milliseconds since 1970.
+    pub(crate) started_at: i64,
+    #[serde(skip)]
+    pub(crate) width: u32,
+    #[serde(skip)]
+    pub(crate) height: u32,
+}
+
+/// A room's recording; ends when dropped.
+#[derive(Debug)]
+pub(crate) struct Recording {
+    directory: PathBuf,
+    stop: CancellationToken,
+    files: usize,
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// A name that is safe as part of a file's: letters, digits and a few signs.
+pub(crate) fn file_name(text: &str) -> String {
+    let safe = |letter: char| {
+        if letter.is_alphanumeric() || "-_".contains(letter) {
+            letter
+        } else {
+            '_'
+        }
+    };
+    text.chars().take(64).map(safe).collect()
+}
+
+impl Recording {
+    /// Makes the folder of a recording.
+    pub(crate) fn begin(root: &Path, room: &str, unix_millis: i64) -> io::Result<Self> {
+        let directory = root.join(format!("{}-{unix_millis}", file_name(room)));
+        std::fs::create_dir_all(&directory)?;
+        Ok(Self {
+            directory,
+            stop: CancellationToken::new(),
+            files: 0,
+        })
+    }
+
+    /// The folder.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// How many files were begun.
+    pub(crate) fn files(&self) -> usize {
+        self.files
+    }
+
+    /// Records a track until it ends or the recording does.
+    pub(crate) fn add(&mut self, tap: TapReceiver, mut recorded: Recorded) {
+        self.files += 1;
+        let number = self.files;
+        recorded.file = format!(
+            "{number:03}-{}-{}",
+            file_name(&recorded.identity),
+            file_name(&recorded.source)
+        );
+        let (directory, stop) = (self.directory.clone(), self.stop.clone());
+        let runtime = tokio::runtime::Handle::current();
+        tokio::task::spawn_blocking(move || {
+            let track = recorded.track.clone();
+            if let Err(error) = record(&runtime, tap, &directory, recorded, &stop) {
+                tracing::error!("recording of {track}: {error}");
+            }
+        });
+    }
+}
+
+fn record(
+    runtime: &tokio::runtime::Handle,
+    mut tap: TapReceiver,
+    directory: &Path,
+    recorded: Recorded,
+    stop: &CancellationToken,
+) -> io::Result<()> {
+    let mut file = TrackFile {
+        directory: directory.to_owned(),
+        recorded,
+        writer: None,
+    };
+    let mut layers = Layers::default();
+    let next = async |tap: &mut TapReceiver| {
+        tokio::select! {
+            packet = tap.next() => packet,
+            () = stop.cancelled() => None,
+        }
+    };
+    while let Some(packet) = runtime.block_on(next(&mut tap)) {
+        layers.take(packet, &mut |frame| file.write(frame))?;
+    }
+    file.finish()
+}
+
+/// A frame on its way into a file.
+struct RecordedFrame<'a> {
+    codec: Codec,
+    data: &'a [u8],
+    timestamp: u32,
+    keyframe: bool,
+}
+
+/// Puts packets in order: late ones have a while to come.
+#[derive(Debug, Default)]
+struct Order {
+    next: Option<u64>,
+    waiting: BTreeMap<u64, TapPacket>,
+}
+
+impl Order {
+    fn push(&mut self, packet: TapPacket) {
+        if self.next.is_none_or(|next| packet.sequence >= next)
+            && self.waiting.len() < 2 * MAX_WAITING
+        {
+            self.waiting.insert(packet.sequence, packet);
+        }
+    }
+
+    fn pop(&mut self) -> Option<TapPacket> {
+        let first = self.waiting.first_entry()?;
+        let sequence = *first.key();
+        if self.next.is_none_or(|next| next == sequence) {
+            self.next = Some(sequence + 1);
+            return Some(first.remove());
+        }
+        let (oldest, newest) = (first.get().at, self.waiting.last_key_value()?.1.at);
+        if self.waiting.len() <= MAX_WAITING && newest.saturating_duration_since(oldest) <= MAX_WAIT
+        {
+            return None;
+        }
+        // What is missing will not come.
+        self.next = Some(sequence + 1);
+        self.waiting.pop_first().map(|(_, packet)| packet)
+    }
+}
+
+struct Layer {
+    order: Order,
+    depacketizer: Box<dyn Depacketizer + Send>,
+    codec: Codec,
+}
+
+/// The encodings of a track, of which the best one that flows is recorded.
+#[derive(Default)]
+struct Layers {
+    layers: HashMap<u8, Layer>,
+    current: Option<u8>,
+    last_frame: Option<std::time::Instant>,
+}
+
+impl Layers {
+    fn take(
+        &mut self,
+        packet: TapPacket,
+        write: &mut dyn FnMut(RecordedFrame<'_>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let Some(codec) = Codec::from_name(&packet.codec) else {
+            return Ok(());
+        };
+        let encoding = packet.encoding;
+        if self
+            .layers
+            .get(&encoding)
+            .is_none_or(|layer| layer.codec != codec)
+        {
+            let Some(depacketizer) = codec.depacketizer() else {
+                return Ok(());
+            };
+            self.layers.insert(
+                encoding,
+                Layer {
+                    order: Order::default(),
+                    depacketizer,
+                    codec,
+                },
+            );
+        }
+        let Some(layer) = self.layers.get_mut(&encoding) else {
+            return Ok(());
+        };
+        let at = packet.at;
+        layer.order.push(packet);
+        while let Some(packet) = layer.order.pop() {
+            let received = Received {
+                sequence: packet.sequence,
+                timestamp: packet.timestamp,
+                marker: packet.marker,
+                begins_picture: false,
+                payload: &packet.payload,
+            };
+            // A frame that is torn is dropped by itself.
+            let Ok(Some(frame)) = layer.depacketizer.push(received) else {
+                continue;
+            };
+            let keyframe = frame.keyframe || !codec.is_video();
+            let silent = self
+                .last_frame
+                .is_none_or(|last| at.saturating_duration_since(last) > SILENCE);
+            if self
+                .current
+                .is_none_or(|current| encoding > current || silent)
+                && keyframe
+            {
+                self.current = Some(encoding);
+            }
+            if self.current == Some(encoding) {
+                self.last_frame = Some(at);
+                write(RecordedFrame {
+                    codec,
+                    data: frame.data,
+                    timestamp: frame.timestamp,
+                    keyframe,
+                })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+enum Writer {
+    Webm(WebmWriter<BufWriter<File>>),
+    Ivf(IvfWriter<BufWriter<File>>),
+    Stream(BufWriter<File>),
+}
+
+/// A track's file, which is made when the first frame shows what it holds.
+struct TrackFile {
+    directory: PathBuf,
+    recorded: Recorded,
+    writer: Option<(Writer, Clock)>,
+}
+
+/// RTP time since the first frame, which does not wrap.
+struct Clock {
+    last: u32,
+    ticks: i64,
+    rate: i64,
+}
+
+impl Clock {
+    fn nanos(&mut self, timestamp: u32) -> u64 {
+        #[allow(clippy::cast_possible_wrap)] // The nearer way around.
+        let step = timestamp.wrapping_sub(self.last) as i32;
+        self.last = timestamp;
+        self.ticks += i64::from(step);
+        u64::try_from(self.ticks.max(0) * 1_000_000 / self.rate * 1000).unwrap_or(0)
+    }
+}
+
+fn failed(error: impl std::fmt::Display) -> io::Error {
+    io::Error::other(error.to_string())
+}
+
+impl TrackFile {
+    fn write(&mut self, frame: RecordedFrame<'_>) -> io::Result<()> {
+        if self.writer.is_none() {
+            self.writer = Some(self.begin(&frame)?);
+        }
+        let Some((writer, clock)) = &mut self.writer else {
+            return Ok(());
+        };
+        let nanos = clock.nanos(frame.timestamp);
+        match writer {
+            Writer::Webm(webm) => {
+                let head = WebmFrame {
+                    track: 1,
+                    nanos,
+                    keyframe: Some(frame.keyframe),
+                };
+                webm.write_frame(&head, frame.data).map_err(failed)
+            }
+            Writer::Ivf(ivf) => ivf
+                .write_frame(nanos / 1_000_000, frame.data)
+                .map_err(failed),
+            Writer::Stream(stream) => stream.write_all(frame.data),
+        }
+    }
+
+    fn begin(&mut self, frame: &RecordedFrame<'_>) -> io::Result<(Writer, Clock)> {
+        let end = match frame.codec {
+            Codec::Av1 => "ivf",
+            Codec::H264 => "h264",
+            Codec::H265 => "h265",
+            _ => "webm",
+        };
+        self.recorded.file.push('.');
+        self.recorded.file.push_str(end);
+        self.recorded.started_at = crate::room::Now::read().unix_millis;
+        let mut list = File::options()
+            .create(true)
+            .append(true)
+            .open(self.directory.join("recording.jsonl"))?;
+        writeln!(list, "{}", serde_json::to_string(&self.recorded)?)?;
+        let stream = BufWriter::new(File::create(self.directory.join(&self.recorded.file))?);
+        let (width, height) = self.size(frame);
+        let webm = |stream, codec: &str, private, media| {
+            let track = WebmTrack {
+                number: 1,
+                codec: codec.to_owned(),
+                private,
+                media,
+            };
+            WebmWriter::new(stream, &[track])
+                .map(Writer::Webm)
+                .map_err(failed)
+        };
+        let video = WebmMedia::Video {
+            width: width.into(),
+            height: height.into(),
+        };
+        let writer = match frame.codec {
+            Codec::Vp8 => webm(stream, "V_VP8", Vec::new(), video)?,
+            Codec::Vp9 => webm(stream, "V_VP9", Vec::new(), video)?,
+            Codec::Opus => webm(
+                stream,
+                "A_OPUS",
+                opus_head(),
+                WebmMedia::Audio {
+                    rate: 48000.0,
+                    channels: 2,
+                },
+            )?,
+            Codec::Av1 => {
+                let header = IvfHeader {
+                    codec: *b"AV01",
+                    width,
+                    height,
+                    timebase: (1, 1000),
+                    frames: 0,
+                };
+                Writer::Ivf(IvfWriter::new(stream, header).map_err(failed)?)
+            }
+            _ => Writer::Stream(stream),
+        };
+        let rate = match frame.codec {
+            codec if codec.is_video() => 90_000,
+            Codec::Opus => 48_000,
+            _ => 8_000,
+        };
+        Ok((
+            writer,
+            Clock {
+                last: frame.timestamp,
+                ticks: 0,
+                rate,
+            },
+        ))
+    }
+
+    fn size(&self, frame: &RecordedFrame<'_>) -> (u16, u16) {
+        // A VP8 key frame says its size (RFC 6386, section 9.1).
+        if let (Codec::Vp8, [_, _, _, _, _, _, w0, w1, h0, h1, ..]) = (frame.codec, frame.data) {
+            return (
+                u16::from_le_bytes([*w0, *w1]) & 0x3fff,
+                u16::from_le_bytes([*h0, *h1]) & 0x3fff,
+            );
+        }
+        let or = |size: u32, usual: u16| {
+            u16::try_from(size)
+                .ok()
+                .filter(|size| *size > 0)
+                .unwrap_or(usual)
+        };
+        (or(self.recorded.width, 1280), or(self.recorded.height, 720))
+    }
+
+    fn finish(self) -> io::Result<()> {
+        match self.writer.map(|(writer, _)| writer) {
+            Some(Writer::Webm(webm)) => webm.finish().map(drop).map_err(failed),
+            Some(Writer::Ivf(ivf)) => ivf.finish().map(drop).map_err(failed),
+            Some(Writer::Stream(mut stream)) => stream.flush(),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What decoders of Opus want beforehand (RFC 7845, section 5.1).
+fn opus_head() -> Vec<u8> {
+    let mut head = b"OpusHead".to_vec();
+    head.extend_from_slice(&[1, 2]);
+    head.extend_from_slice(&312u16.to_le_bytes());
+    head.extend_from_slice(&48_000u32.to_le_bytes());
+    head.extend_from_slice(&[0, 0, 0]);
+    head
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    fn packet(sequence: u64, at: Instant) -> TapPacket {
+        TapPacket {
+            at,
+            encoding: 0,
+            codec: "opus".into(),
+            sequence,
+            timestamp: u32::try_from(sequence).unwrap() * 960,
+            marker: false,
+            ntp: None,
+            payload: bytes::Bytes::from_static(&[0xfc, 1, 2]),
+        }
+    }
+
+    #[test]
+    fn late_packets_are_put_in_order_and_lost_ones_are_given_up() {
+        let mut order = Order::default();
+        let start = Instant::now();
+        let mut out = Vec::new();
+        for (sequence, millis) in [(1, 0), (3, 20), (2, 40), (6, 60), (7, 700), (8, 720)] {
+            order.push(packet(sequence, start + Duration::from_millis(millis)));
+            while let Some(packet) = order.pop() {
+                out.push(packet.sequence);
+            }
+        }
+        assert_eq!(out, [1, 2, 3, 6, 7, 8]);
+    }
+
+    #[test]
+    fn a_recording_can_be_read_again() {
+        let directory =
+            std::env::temp_dir().join(format!("visavis-record-{}", crate::ids::random_text(8)));
+        std::fs::create_dir_all(&directory).unwrap();
+        let recorded = Recorded {
+            file: "001-alice-microphone".into(),
+            room: "atrium".into(),
+            identity: "alice".into(),
+            name: "Alice".into(),
+            source: "microphone".into(),
+            track: "TR_1".into(),
+            started_at: 0,
+            width: 0,
+            height: 0,
+        };
+        let mut file = TrackFile {
+            directory: directory.clone(),
+            recorded,
+            writer: None,
+        };
+        let mut layers = Layers::default();
+        let start = Instant::now();
+        for sequence in 1..=100 {
+            layers
+                .take(packet(sequence, start), &mut |frame| file.write(frame))
+                .unwrap();
+        }
+        file.finish().unwrap();
+        let written = File::open(directory.join("001-alice-microphone.webm")).unwrap();
+        let mut webm =
+            visavis_rtp::file::webm::WebmReader::new(io::BufReader::new(written)).unwrap();
+        let (mut frames, mut last, mut data) = (0, 0, Vec::new());
+        while let Some(frame) = webm.read_frame(&mut data).unwrap() {
+            frames += 1;
+            last = frame.nanos;
+        }
+        assert_eq!((frames, last), (100, 99 * 20_000_000));
+        assert!(
+            std::fs::read_to_string(directory.join("recording.jsonl"))
+                .unwrap()
+                .contains("\"alice\"")
+        );
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn names_of_files_stay_within_their_folder() {
+        assert_eq!(file_name("../etc/passwd"), "___etc_passwd");
+        assert_eq!(file_name("Ада 1"), "Ада_1");
+    }
+}

@@ -1,0 +1,162 @@
+//! Certificates of the front listener: from files, from an ACME authority, or made by the server.
+
+use std::{io, net::IpAddr, path::Path, pin::Pin, sync::Arc};
+
+use futures_core::Stream as _;
+use rustls::{ServerConfig, crypto::aws_lc_rs};
+use rustls_acme::{AcmeConfig, caches::DirCache};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+
+use crate::config::{Config, Tls};
+
+/// The protocols that are spoken over TLS: web, TURN (RFC 7443), and an ACME authority's check (RFC 8737).
+const ALPN: [&[u8]; 3] = [b"http/1.1", b"stun.turn", b"acme-tls/1"];
+
+fn invalid(text: impl std::fmt::Display) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, text.to_string())
+}
+
+fn builder() -> io::Result<rustls::ConfigBuilder<ServerConfig, rustls::server::WantsServerCert>> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder =
+        ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    Ok(builder.map_err(invalid)?.with_no_client_auth())
+}
+
+/// The TLS side of the front listener; `None` if it speaks none. `machine`: the machine's addresses.
+///
+/// # Errors
+/// Files that cannot be read or used.
+pub(crate) fn start(config: &Config, machine: &[IpAddr]) -> io::Result<Option<Arc<ServerConfig>>> {
+    let mut tls = match &config.tls {
+        Tls::Off => return Ok(None),
+        Tls::Files { certificate, key } => {
+            let (chain, key) = read(certificate, key)?;
+            builder()?.with_single_cert(chain, key).map_err(invalid)?
+        }
+        Tls::SelfSigned => {
+            let (chain, key) = self_signed(config, machine)?;
+            builder()?.with_single_cert(chain, key).map_err(invalid)?
+        }
+        Tls::Acme {
+            domains,
+            email,
+            directory,
+        } => acme(config, domains, email.as_deref(), directory.as_deref())?,
+    };
+    tls.alpn_protocols = ALPN.iter().map(|name| name.to_vec()).collect();
+    Ok(Some(Arc::new(tls)))
+}
+
+type Certified = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+fn read(certificate: &Path, key: &Path) -> io::Result<Certified> {
+    let wrong = |path: &Path| {
+        let path = path.display().to_string();
+        move |error: rustls_pki_types::pem::Error| invalid(format!("{path}: {error}"))
+    };
+    let chain = CertificateDer::pem_file_iter(certificate)
+        .map_err(wrong(certificate))?
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(wrong(certificate))?;
+    let key = PrivateKeyDer::from_pem_file(key).map_err(wrong(key))?;
+    Ok((chain, key))
+}
+
+/// A certificate for this machine's names and addresses, kept in the state directory so that browsers
+/// have to be told only once.
+fn self_signed(config: &Config, machine: &[IpAddr]) -> io::Result<Certified> {
+    let kept = config.state_dir.as_ref().map(|directory| {
+        (
+            directory.join("tls-cert.pem"),
+            directory.join("tls-key.pem"),
+        )
+    });
+    if let Some((certificate, key)) = &kept
+        && certificate.exists()
+        && key.exists()
+    {
+        return read(certificate, key);
+    }
+    let mut names = vec!["localhost".to_owned()];
+    names.extend(
+        machine
+            .iter()
+            .chain(&config.public_ip)
+            .map(ToString::to_string),
+    );
+    if !config.domain.is_empty() {
+        names.push(config.domain.clone());
+    }
+    let made = rcgen::generate_simple_self_signed(names).map_err(invalid)?;
+    if let Some((certificate, key)) = &kept {
+        write_private(certificate, &made.cert.pem())?;
+        write_private(key, &made.signing_key.serialize_pem())?;
+    }
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).map_err(invalid)?;
+    Ok((vec![made.cert.der().clone()], key))
+}
+
+/// Writes a file that only its owner may read.
+fn write_private(path: &Path, text: &str) -> io::Result<()> {
+    use std::io::Write as _;
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory)?;
+    }
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)?.write_all(text.as_bytes())
+}
+
+/// Certificates of an ACME authority, got and renewed by a task of their own.
+fn acme(
+    config: &Config,
+    domains: &[String],
+    email: Option<&str>,
+    directory: Option<&str>,
+) -> io::Result<ServerConfig> {
+    let cache = config
+        .state_dir
+        .as_ref()
+        .map(|directory| DirCache::new(directory.join("acme")));
+    let mut acme = AcmeConfig::new_with_provider(domains, Arc::new(aws_lc_rs::default_provider()))
+        .contact(email.map(|email| format!("mailto:{email}")))
+        .cache_option(cache);
+    acme = match directory {
+        Some(directory) => acme.directory(directory),
+        None => acme.directory_lets_encrypt(true),
+    };
+    let mut state = acme.state();
+    let resolver = state.resolver();
+    tokio::spawn(async move {
+        loop {
+            match std::future::poll_fn(|context| Pin::new(&mut state).poll_next(context)).await {
+                Some(Ok(event)) => tracing::info!("certificate: {event:?}"),
+                Some(Err(error)) => tracing::error!("certificate: {error}"),
+                None => break,
+            }
+        }
+    });
+    Ok(builder()?.with_cert_resolver(resolver))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_was_made_is_kept() {
+        let directory =
+            std::env::temp_dir().join(format!("visavis-tls-{}", crate::ids::random_text(8)));
+        let config = Config {
+            state_dir: Some(directory.clone()),
+            ..Config::default()
+        };
+        let (first, _) = self_signed(&config, &["192.168.1.7".parse().unwrap()]).unwrap();
+        let (second, _) = self_signed(&config, &[]).unwrap();
+        assert_eq!(first, second);
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+}

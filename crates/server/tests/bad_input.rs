@@ -1,0 +1,466 @@
+//! Clients that lie, flood, vanish or make no sense: each is refused with the protocol's reason, nothing of
+//! it stays, and others do not notice.
+
+mod support;
+
+use std::time::Duration;
+
+use livekit_protocol as proto;
+use proto::{
+    request_response::Reason, signal_request::Message as Request, signal_response::Message,
+};
+use support::{Client, http, server, sign, token, token_with};
+use tokio_tungstenite::tungstenite::{Bytes, Message as Frame};
+use visavis_server::token::{Claims, Keys, VideoGrant};
+
+async fn refused(path: &str) -> (u16, String) {
+    let server = server().await;
+    match Client::connect(&server, path).await {
+        Ok(_) => panic!("{path:.80} was let in"),
+        Err(refusal) => refusal,
+    }
+}
+
+/// Waits until nobody is left, which the server's own view says.
+async fn empty(server: &visavis_server::Server) {
+    for _ in 0..200 {
+        if server.participants().await == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("somebody stayed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forged_token_is_refused() {
+    let claims = Claims {
+        identity: "mallory".into(),
+        video: Some(VideoGrant {
+            room_join: true,
+            room: "a".into(),
+            ..VideoGrant::default()
+        }),
+        ..Claims::default()
+    };
+    let forged = Keys::new([(
+        support::KEY.to_owned(),
+        "another secret that is long enough".to_owned(),
+    )])
+    .sign(support::KEY, &claims, 600)
+    .unwrap();
+    let (status, text) = refused(&format!("/rtc?access_token={forged}")).await;
+    assert_eq!(status, 401);
+    assert!(text.starts_with("invalid authorization token"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_token_and_noise_are_refused_with_livekits_texts() {
+    assert_eq!(
+        refused("/rtc").await,
+        (401, "no permissions to access the room".into())
+    );
+    assert_eq!(
+        refused("/rtc?access_token=x.y.z").await,
+        (401, "invalid authorization token".into())
+    );
+    let unknown = Keys::new([("other".to_owned(), "s".repeat(32))])
+        .sign("other", &Claims::default(), 60)
+        .unwrap();
+    assert_eq!(
+        refused(&format!("/rtc?access_token={unknown}")).await,
+        (401, "invalid API key".into())
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_grants_no_join_is_refused() {
+    let grant = VideoGrant {
+        room_create: true,
+        room_admin: true,
+        room: "a".into(),
+        ..VideoGrant::default()
+    };
+    let token = sign(&Claims {
+        identity: "admin".into(),
+        video: Some(grant),
+        ..Claims::default()
+    });
+    assert_eq!(
+        refused(&format!("/rtc?access_token={token}")).await,
+        (401, "permissions denied".into())
+    );
+    let nobody = token_with("a", "", VideoGrant::default());
+    assert_eq!(
+        refused(&format!("/rtc?access_token={nobody}")).await,
+        (400, "identity cannot be empty".into())
+    );
+    let nowhere = token("", "alice");
+    assert_eq!(
+        refused(&format!("/rtc?access_token={nowhere}")).await,
+        (400, "no room name".into())
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_over_reaching_token_reaches_nothing() {
+    let server = server().await;
+    let (_alice, _) = Client::join(&server, &token("a", "alice")).await;
+    // It may join, and wants to rule; it rules one room, and wants another; it rules, and wants to list.
+    let bearer = |token: &str| format!("Bearer {token}");
+    let joins = bearer(&token("a", "mallory"));
+    let rules_b = bearer(&token_with(
+        "b",
+        "mallory",
+        VideoGrant {
+            room_admin: true,
+            ..VideoGrant::default()
+        },
+    ));
+    let cases = [
+        (
+            &joins,
+            "RemoveParticipant",
+            r#"{"room":"a","identity":"alice"}"#,
+        ),
+        (
+            &rules_b,
+            "RemoveParticipant",
+            r#"{"room":"a","identity":"alice"}"#,
+        ),
+        (&rules_b, "ListRooms", "{}"),
+        (&rules_b, "DeleteRoom", r#"{"room":"a"}"#),
+        (&rules_b, "CreateRoom", r#"{"name":"c"}"#),
+    ];
+    for (authorization, method, body) in cases {
+        let path = format!("/twirp/livekit.RoomService/{method}");
+        let headers = [
+            ("authorization", authorization.as_str()),
+            ("content-type", "application/json"),
+        ];
+        let (status, answer) = http(&server, "POST", &path, &headers, body.as_bytes()).await;
+        assert_eq!(status, 401, "{method}");
+        assert!(
+            answer.ends_with(r#"{"code":"unauthenticated","msg":"permissions denied"}"#),
+            "{answer}"
+        );
+    }
+    assert_eq!(server.participants().await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn malformed_protobuf_and_json_close_the_connection_and_nobody_else_notices() {
+    let server = server().await;
+    let (mut bob, _) = Client::join(&server, &token("a", "bob")).await;
+    for frame in [
+        Frame::Binary(Bytes::from_static(&[0xff; 40])),
+        Frame::Text("{\"offer\": 7}".into()),
+    ] {
+        let (mut mallory, _) = Client::join(&server, &token("a", "mallory")).await;
+        mallory.raw(frame).await;
+        assert_eq!(mallory.close_code().await, Some(1007));
+    }
+    bob.send(Request::PingReq(proto::Ping {
+        timestamp: 5,
+        rtt: 0,
+    }))
+    .await;
+    let pong = bob.until(|message| match message {
+        Message::PongResp(pong) => Some(pong.last_ping_timestamp),
+        _ => None,
+    });
+    assert_eq!(pong.await, 5);
+    drop(bob);
+    empty(&server).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_frame_of_a_megabyte_is_refused() {
+    let server = server().await;
+    let (mut mallory, _) = Client::join(&server, &token("a", "mallory")).await;
+    mallory.raw(Frame::Text("x".repeat(1 << 20).into())).await;
+    mallory.close_code().await;
+    empty(&server).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_malformed_description_ends_the_session_with_the_reason() {
+    let server = server().await;
+    for sdp in [
+        "",
+        "noise",
+        "v=0\r\n",
+        "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\nm=audio 9 X 0\r\n",
+    ] {
+        let (mut mallory, _) = Client::join(&server, &token("a", "mallory")).await;
+        let offer = proto::SessionDescription {
+            r#type: "offer".into(),
+            sdp: sdp.into(),
+            ..Default::default()
+        };
+        mallory.send(Request::Offer(offer)).await;
+        let leave = mallory.until(|message| match message {
+            Message::Leave(leave) => Some(leave.action()),
+            // A description without a section is a description.
+            Message::Answer(_) => Some(proto::leave_request::Action::Reconnect),
+            _ => None,
+        });
+        assert_eq!(
+            leave.await,
+            proto::leave_request::Action::Reconnect,
+            "{sdp:?}"
+        );
+    }
+    empty(&server).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_requests_closes_the_connection() {
+    let server = server().await;
+    let (mut mallory, _) = Client::join(&server, &token("a", "mallory")).await;
+    for _ in 0..4000 {
+        mallory
+            .send(Request::UpdateAudioTrack(
+                proto::UpdateLocalAudioTrack::default(),
+            ))
+            .await;
+    }
+    assert_eq!(mallory.close_code().await, Some(1008));
+    empty(&server).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_reader_is_dropped_and_the_others_go_on() {
+    let server = server().await;
+    // It joins, and never reads again.
+    let (slow, _) = Client::join(&server, &token("a", "slow")).await;
+    let grant = VideoGrant {
+        can_update_own_metadata: Some(true),
+        ..VideoGrant::default()
+    };
+    let (mut alice, _) = Client::join(&server, &token_with("a", "alice", grant)).await;
+    // 40 kB to everyone at each change: more than the sockets and the queue hold.
+    for round in 0..1900_u32 {
+        let metadata = format!("{round:040000}");
+        let update = proto::UpdateParticipantMetadata {
+            metadata,
+            request_id: round + 1,
+            ..Default::default()
+        };
+        alice.send(Request::UpdateMetadata(update)).await;
+        let answered = alice.until(|message| match message {
+            Message::RequestResponse(response) if response.request_id == round + 1 => {
+                Some(response.reason())
+            }
+            _ => None,
+        });
+        assert_eq!(answered.await, Reason::Ok);
+        if round % 100 == 99 && server.participants().await == 1 {
+            drop(slow);
+            return;
+        }
+    }
+    panic!("the slow reader was never dropped");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_join_storm_is_survived_and_leaves_nothing() {
+    let server = server().await;
+    let mut clients = Vec::new();
+    for index in 0..200 {
+        clients.push(Client::join(&server, &token("storm", &format!("guest {index}"))).await);
+    }
+    let everyone = clients
+        .last()
+        .map_or(0, |(_, join)| join.other_participants.len());
+    assert_eq!(everyone, 199);
+    drop(clients);
+    empty(&server).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn publishing_without_permission_is_refused() {
+    let server = server().await;
+    let grant = VideoGrant {
+        can_publish: Some(false),
+        ..VideoGrant::default()
+    };
+    let (mut mallory, join) = Client::join(&server, &token_with("a", "mallory", grant)).await;
+    assert!(!join.participant.unwrap().permission.unwrap().can_publish);
+    mallory
+        .send(Request::AddTrack(proto::AddTrackRequest {
+            cid: "x".into(),
+            ..Default::default()
+        }))
+        .await;
+    let reason = mallory.until(|message| match message {
+        Message::RequestResponse(response) => Some(response.reason()),
+        _ => None,
+    });
+    assert_eq!(reason.await, Reason::NotAllowed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_track_cannot_be_subscribed_to() {
+    let server = server().await;
+    let (mut alice, _) = Client::join(&server, &token("a", "alice")).await;
+    let update = proto::UpdateSubscription {
+        track_sids: vec!["TR_none".into()],
+        subscribe: true,
+        ..Default::default()
+    };
+    alice.send(Request::Subscription(update)).await;
+    let answer = alice.until(|message| match message {
+        Message::SubscriptionResponse(response) => Some(response.err()),
+        _ => None,
+    });
+    assert_eq!(answer.await, proto::SubscriptionError::SeTrackNotfound);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_vanishes_in_the_middle_of_a_negotiation_leaves_nothing() {
+    let server = server().await;
+    let (mut bob, _) = Client::join(&server, &token("a", "bob")).await;
+    for _ in 0..5 {
+        let (mut mallory, _) = Client::join(&server, &token("a", "mallory")).await;
+        mallory
+            .send(Request::AddTrack(proto::AddTrackRequest {
+                cid: "x".into(),
+                ..Default::default()
+            }))
+            .await;
+        // The server's offer is on its way when the connection breaks.
+        drop(mallory);
+    }
+    bob.until(|message| match message {
+        Message::Update(update) => update
+            .participants
+            .iter()
+            .any(|one| {
+                one.identity == "mallory"
+                    && one.state() == proto::participant_info::State::Disconnected
+            })
+            .then_some(()),
+        _ => None,
+    })
+    .await;
+    drop(bob);
+    empty(&server).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_is_unknown_is_told_to_begin_anew() {
+    let server = server().await;
+    for room in ["a", "nowhere"] {
+        let (_alice, _) = Client::join(&server, &token("a", "alice")).await;
+        let token = token(room, "mallory");
+        let path = format!("/rtc?access_token={token}&reconnect=1&sid=PA_none");
+        let mut client = Client::connect(&server, &path)
+            .await
+            .expect("told over the connection");
+        let Some(Message::Leave(leave)) = client.next().await else {
+            panic!("no leave")
+        };
+        assert_eq!(leave.reason(), proto::DisconnectReason::StateMismatch);
+        assert_eq!(leave.action(), proto::leave_request::Action::Reconnect);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn validate_says_why_with_cors() {
+    let server = server().await;
+    let good = token("a", "alice");
+    let origin = [("origin", "https://example.org")];
+    let ask = async |path: String| http(&server, "GET", &path, &origin, b"").await;
+    let (status, answer) = ask(format!("/rtc/validate?access_token={good}")).await;
+    assert_eq!(status, 200);
+    assert!(
+        answer.contains("access-control-allow-origin: *") && answer.ends_with("success"),
+        "{answer}"
+    );
+    let (status, answer) = ask(format!("/rtc/v1/validate?access_token={good}")).await;
+    assert_eq!(status, 400);
+    assert!(answer.ends_with("join_request is required"), "{answer}");
+    let (status, answer) = ask("/rtc/validate?access_token=x.y.z".into()).await;
+    assert_eq!(status, 401);
+    assert!(
+        answer.contains("access-control-allow-origin: *"),
+        "{answer}"
+    );
+    // Not an upgrade.
+    assert_eq!(ask(format!("/rtc/v1?access_token={good}")).await.0, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_body_that_is_too_large_or_malformed_is_refused() {
+    let server = server().await;
+    let grant = VideoGrant {
+        room_create: true,
+        ..VideoGrant::default()
+    };
+    let token = sign(&Claims {
+        video: Some(grant),
+        ..Claims::default()
+    });
+    let authorization = format!("Bearer {token}");
+    let path = "/twirp/livekit.RoomService/CreateRoom";
+    let headers = [
+        ("authorization", authorization.as_str()),
+        ("content-type", "application/json"),
+    ];
+    assert_eq!(
+        http(&server, "POST", path, &headers, &vec![b'x'; 11 << 20])
+            .await
+            .0,
+        413
+    );
+    let (status, answer) = http(&server, "POST", path, &headers, b"{").await;
+    assert_eq!(status, 400);
+    assert!(answer.contains(r#""code":"malformed""#), "{answer}");
+    let (status, answer) = http(
+        &server,
+        "POST",
+        "/twirp/livekit.RoomService/Nothing",
+        &headers,
+        b"{}",
+    )
+    .await;
+    assert_eq!(status, 404);
+    assert!(answer.contains(r#""code":"bad_route""#), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operators_pages_are_not_for_everyone() {
+    let mut config = support::config();
+    config.operator_token = Some("the operator".into());
+    let server = visavis_server::Server::start(config).await.unwrap();
+    for path in ["/metrics", "/api/inspect", "/api/inspect/events"] {
+        assert_eq!(http(&server, "GET", path, &[], b"").await.0, 401, "{path}");
+        assert_eq!(
+            http(
+                &server,
+                "GET",
+                path,
+                &[("authorization", "Bearer wrong")],
+                b""
+            )
+            .await
+            .0,
+            401,
+            "{path}"
+        );
+        assert_eq!(
+            http(
+                &server,
+                "GET",
+                path,
+                &[("authorization", "Bearer the operator")],
+                b""
+            )
+            .await
+            .0,
+            200,
+            "{path}"
+        );
+    }
+}

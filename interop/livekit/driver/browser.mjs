@@ -1,0 +1,237 @@
+// npm livekit-client in headless Chromium: node browser.mjs SCENARIO URL KEY SECRET
+import { randomBytes } from 'node:crypto';
+import { base, holds, launch, open, pageServer, run, say, token, until } from './lib.mjs';
+
+const room = `test-${randomBytes(4).toString('hex')}`;
+const pages = await pageServer({
+  '/': `<!doctype html><body><script src="/npm/livekit-client/dist/livekit-client.umd.js"></script><script>
+    const L = LivekitClient;
+    L.setLogLevel('debug');
+    window.events = [];
+    window.tracks = {};
+    window.enter = async (url, token, options = {}, connect = {}) => {
+      // Small pictures: what is tested is the path, not the encoder.
+      window.room = new L.Room({ videoCaptureDefaults: { resolution: { width: 640, height: 360, frameRate: 15 } }, ...options });
+      const note = (name) => (...args) => events.push([name, ...args.map((one) => one?.sid ?? one?.identity ?? (typeof one === 'object' ? null : one))]);
+      for (const name of Object.values(L.RoomEvent)) room.on(name, note(name));
+      room.on('trackSubscribed', (track, publication, participant) => {
+        const element = track.attach();
+        element.muted = false;
+        if (track.kind === 'video') { element.style.width = '1280px'; element.style.height = '720px'; }
+        document.body.append(element);
+        tracks[participant.identity + ' ' + publication.source] = track;
+      });
+      await room.connect(url, token, connect);
+      return room.localParticipant.sid;
+    };
+    // Frames and audio that arrived from a participant.
+    window.received = async (identity) => {
+      const sum = { frames: 0, width: 0, packets: 0, energy: 0 };
+      for (const [name, track] of Object.entries(tracks)) {
+        if (!name.startsWith(identity + ' ')) continue;
+        const report = await track.receiver?.getStats();
+        report?.forEach((one) => {
+          if (one.type !== 'inbound-rtp') return;
+          sum.frames += one.framesDecoded ?? 0;
+          sum.width = Math.max(sum.width, one.frameWidth ?? 0);
+          sum.packets += one.packetsReceived;
+          sum.energy += one.totalAudioEnergy ?? 0;
+        });
+      }
+      return sum;
+    };
+    window.sent = async () => {
+      const layers = {};
+      for (const publication of room.localParticipant.trackPublications.values()) {
+        const report = await publication.track?.sender?.getStats();
+        report?.forEach((one) => {
+          if (one.type === 'outbound-rtp' && one.kind === 'video') layers[one.rid ?? one.ssrc] = one.framesEncoded;
+        });
+      }
+      return layers;
+    };
+  </script>`,
+});
+const browser = await launch();
+
+class Person {
+  static async enter(identity, options = {}, grant = {}, connect = {}) {
+    const person = new Person();
+    person.identity = identity;
+    person.page = await open(browser, pages.url);
+    const jwt = await token(room, identity, grant);
+    person.sid = await person.page.evaluate(([url, jwt, options, connect]) => enter(url, jwt, options, connect), [base, jwt, options, connect]);
+    say(`${identity} is in as ${person.sid}`);
+    return person;
+  }
+  do(work, argument) { return this.page.evaluate(work, argument); }
+  publish() { return this.do(() => room.localParticipant.enableCameraAndMicrophone()); }
+  received(from) { return this.do((identity) => received(identity), from.identity); }
+  async sees(other, seconds = 60) {
+    return until(`${this.identity} sees and hears ${other.identity}`, async () => {
+      const { frames, energy } = await this.received(other);
+      return frames > 10 && energy > 0 && { frames, energy };
+    }, seconds);
+  }
+  async seesMore(other, seconds = 60) {
+    const before = (await this.received(other)).frames;
+    return until(`${this.identity} goes on seeing ${other.identity}`, async () => {
+      const { frames } = await this.received(other);
+      // A new track begins at 0.
+      return (frames > before + 10 || (frames < before && frames > 10)) && frames;
+    }, seconds);
+  }
+  happened(name) { return this.do((name) => events.filter(([one]) => one === name), name); }
+}
+
+async function meet(options) {
+  const ada = await Person.enter('ada', options);
+  await ada.publish();
+  const grace = await Person.enter('grace', options);
+  await grace.publish();
+  say(await ada.sees(grace));
+  say(await grace.sees(ada));
+  // Who comes last sees all who are there; who was there sees who comes.
+  const alan = await Person.enter('alan', options);
+  await alan.publish();
+  await Promise.all([alan.sees(ada), alan.sees(grace), ada.sees(alan), grace.sees(alan)]);
+  await until('ada speaks', async () => (await grace.happened('activeSpeakersChanged')).length > 0);
+  await grace.do(() => room.disconnect());
+  await until('ada sees grace go', () => ada.do(() => !room.remoteParticipants.has('grace')));
+  return { ada, alan };
+}
+
+await run({
+  async meet() {
+    const { ada } = await meet({});
+    const mode = await ada.do(() => room.engine.pcManager.mode ?? (room.engine.pcManager.subscriber ? 'two' : 'one'));
+    say({ mode });
+  },
+
+  async 'meet-dual'() {
+    const { ada } = await meet({ singlePeerConnection: false });
+    holds('there are two connections', await ada.do(() => Boolean(room.engine.pcManager.subscriber)));
+  },
+
+  async data() {
+    const ada = await Person.enter('ada');
+    const grace = await Person.enter('grace');
+    await grace.do(() => {
+      window.got = {};
+      room.on('dataReceived', (payload, from, kind, topic) => { got[topic] = [new TextDecoder().decode(payload), from?.identity]; });
+      room.registerTextStreamHandler('chat', async (reader, { identity }) => { got.text = [await reader.readAll(), identity]; });
+      room.registerByteStreamHandler('file', async (reader) => { got.bytes = (await reader.readAll()).reduce((sum, part) => sum + part.byteLength, 0); });
+      room.registerRpcMethod('add', async ({ payload }) => String(JSON.parse(payload).reduce((a, b) => a + b, 0)));
+    });
+    await until('ada sees grace', () => ada.do(() => room.remoteParticipants.has('grace')));
+    await ada.do(async () => {
+      const bytes = new TextEncoder().encode('hello');
+      await room.localParticipant.publishData(bytes, { reliable: true, topic: 'reliable' });
+      await room.localParticipant.publishData(bytes, { reliable: false, topic: 'lossy' });
+      await room.localParticipant.publishData(bytes, { reliable: true, topic: 'nobody', destinationIdentities: ['alan'] });
+      await room.localParticipant.sendText('a text of some length '.repeat(5000), { topic: 'chat' });
+      await room.localParticipant.sendFile(new File([new Uint8Array(1_000_000)], 'zeros'), { topic: 'file' });
+    });
+    await until('all of it arrived', () => grace.do(() => got.reliable && got.lossy && got.text && got.bytes === 1_000_000));
+    const got = await grace.do(() => got);
+    holds('from its sender', got.reliable[1] === 'ada' && got.text[1] === 'ada');
+    holds('and as it was sent', got.text[0].length === 22 * 5000);
+    holds('and only to whom it was for', !got.nobody);
+    const sum = await ada.do(() => room.localParticipant.performRpc({ destinationIdentity: 'grace', method: 'add', payload: '[1,2,3]' }));
+    holds('a call is answered', sum === '6');
+    const error = await ada.do(() => room.localParticipant.performRpc({ destinationIdentity: 'grace', method: 'none', payload: '' }).catch((error) => error.code));
+    holds('an unknown method is an error', error === 1400);
+    await ada.do(() => room.localParticipant.setAttributes({ hand: 'up' }));
+    await ada.do(() => room.localParticipant.setMetadata('meta'));
+    await until('grace sees attributes and metadata', () => grace.do(() => {
+      const ada = room.remoteParticipants.get('ada');
+      return ada.attributes.hand === 'up' && ada.metadata === 'meta';
+    }));
+  },
+
+  async tracks() {
+    const ada = await Person.enter('ada');
+    const grace = await Person.enter('grace');
+    await ada.publish();
+    await grace.sees(ada);
+    await ada.do(() => room.localParticipant.setMicrophoneEnabled(false));
+    await until('grace sees that ada is mute', () => grace.do(() => room.remoteParticipants.get('ada').getTrackPublication('microphone').isMuted));
+    await ada.do(() => room.localParticipant.setMicrophoneEnabled(true));
+    await until('and then not', () => grace.do(() => !room.remoteParticipants.get('ada').getTrackPublication('microphone').isMuted));
+    // By hand: no more, and again.
+    await grace.do(() => room.remoteParticipants.get('ada').getTrackPublication('camera').setSubscribed(false));
+    await until('the camera is gone for grace', () => grace.do(() => !room.remoteParticipants.get('ada').getTrackPublication('camera').track));
+    await grace.do(() => room.remoteParticipants.get('ada').getTrackPublication('camera').setSubscribed(true));
+    await grace.seesMore(ada);
+    // Only whom the publisher allows.
+    await ada.do(() => room.localParticipant.setTrackSubscriptionPermissions(false, []));
+    await until('nobody may', () => grace.do(() => !room.remoteParticipants.get('ada').getTrackPublication('camera').track));
+    await ada.do(() => room.localParticipant.setTrackSubscriptionPermissions(true));
+    await grace.seesMore(ada);
+    await ada.do(() => room.localParticipant.setScreenShareEnabled(false));
+    await ada.do(async () => { await room.localParticipant.unpublishTrack(room.localParticipant.getTrackPublication('camera').track); });
+    await until('the track is gone', () => grace.do(() => !room.remoteParticipants.get('ada').getTrackPublication('camera')));
+    await ada.do(() => room.localParticipant.setCameraEnabled(true));
+    await grace.seesMore(ada);
+    // Without permission.
+    const silent = await Person.enter('silent', {}, { canPublish: false });
+    const refused = await silent.do(() => room.localParticipant.setMicrophoneEnabled(true).then(() => 'published', (error) => error.message));
+    holds(`publishing without permission is refused (${refused})`, refused !== 'published');
+  },
+
+  async dynacast() {
+    const options = { adaptiveStream: true, dynacast: true, videoCaptureDefaults: { resolution: { width: 1280, height: 720, frameRate: 15 } } };
+    const ada = await Person.enter('ada', options);
+    const grace = await Person.enter('grace', options);
+    await ada.publish();
+    await grace.sees(ada);
+    await until('the highest layer arrives', async () => (await grace.received(ada)).width >= 1280, 60);
+    await grace.do(() => { for (const one of document.querySelectorAll('video')) { one.style.width = '160px'; one.style.height = '90px'; } });
+    await until('a small picture for a small element', async () => (await grace.received(ada)).width <= 640, 60);
+    const still = async () => {
+      const before = await ada.do(() => sent());
+      await ada.page.waitForTimeout(1500);
+      const after = await ada.do(() => sent());
+      return after.f === before.f && after.q > before.q;
+    };
+    await until('ada sends the high layer no more', still, 60);
+    await grace.do(() => { for (const one of document.querySelectorAll('video')) { one.style.width = '1280px'; one.style.height = '720px'; } });
+    await until('and again when it is wanted', async () => (await grace.received(ada)).width >= 1280, 60);
+  },
+
+  async simulate() {
+    const ada = await Person.enter('ada');
+    const grace = await Person.enter('grace');
+    await ada.publish();
+    await grace.publish();
+    await ada.sees(grace);
+    await grace.sees(ada);
+    for (const name of ['signal-reconnect', 'speaker', 'resume-reconnect', 'migration', 'full-reconnect', 'node-failure', 'leave-full-reconnect', 'disconnect-signal-on-resume']) {
+      say(`simulate ${name}`);
+      await ada.do(() => { events.length = 0; });
+      await ada.do((name) => room.simulateScenario(name), name).catch((error) => say(`(${error.message})`));
+      if (name === 'speaker') continue;
+      await until(`ada is back after ${name}`, async () => (await ada.do(() => room.state)) === 'connected'
+        && ((await ada.happened('reconnected')).length > 0 || (await ada.happened('signalConnected')).length > 0), 40);
+      await grace.seesMore(ada, 40);
+      await ada.seesMore(grace, 40);
+    }
+    await ada.do(() => room.simulateScenario('server-leave')).catch(() => {});
+    await until('the server may end it', async () => (await ada.do(() => room.state)) === 'disconnected');
+  },
+
+  async vp9() {
+    const options = { dynacast: true, publishDefaults: { videoCodec: 'vp9' } };
+    const ada = await Person.enter('ada', options);
+    const grace = await Person.enter('grace', options);
+    await ada.publish();
+    await grace.sees(ada);
+    const codec = await grace.do(async () => {
+      const report = await tracks['ada camera'].receiver.getStats();
+      let name;
+      report.forEach((one) => { if (one.type === 'codec') name = one.mimeType; });
+      return name;
+    });
+    holds(`it is ${codec}`, codec === 'video/VP9');
+  },
+}, async () => { await browser.close(); pages.close(); });
