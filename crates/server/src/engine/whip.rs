@@ -161,13 +161,13 @@ impl Actor {
         {
             return Err(WhipError::Forbidden);
         }
-        let sections = self.set_offer(key, offer).await?;
-        let wanted: Vec<&Section> = sections.iter().filter(|section| section.sends).collect();
-        check_count(&wanted)?;
         let sids = self.playable(identity);
         if sids.is_empty() {
             return Err(WhipError::NothingToPlay);
         }
+        let sections = self.set_offer(key, offer).await?;
+        let wanted: Vec<&Section> = sections.iter().filter(|section| section.sends).collect();
+        check_count(&wanted)?;
         self.room.media_ready(key);
         let update = proto::UpdateSubscription {
             track_sids: sids,
