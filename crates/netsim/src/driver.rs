@@ -131,7 +131,13 @@ impl<E: Endpoint> Driver<E> {
             }
             rounds = if now == at { rounds + 1 } else { 0 };
             at = now;
-            assert!(rounds < STUCK, "time stands still: a timeout is always due");
+            if rounds >= STUCK {
+                let due = |(_, endpoint): &(HostId, E)| {
+                    endpoint.poll_timeout().is_some_and(|due| due <= now)
+                };
+                let stuck = self.endpoints.iter().position(due);
+                panic!("time stands still: a timeout of endpoint {stuck:?} is always due");
+            }
             let timeouts = self.endpoints.iter().filter_map(|(_, e)| e.poll_timeout());
             let until = timeouts
                 .min()

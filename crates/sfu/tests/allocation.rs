@@ -94,9 +94,10 @@ fn a_forwarded_packet_allocates_nothing() {
         while worker.poll_event().is_some() {}
     }
     assert!(packets > 200 && sent > 1_000, "{packets} in, {sent} out");
-    // Consent checks of ICE (RFC 7675) fall due in between, each few seconds; nothing else.
+    // Consent checks of ICE (RFC 7675) fall due in between, each few seconds, and a pacer's queue may
+    // double up to its bound.
     assert!(
-        moments <= 2,
+        allocations <= 5 * viewers.len() as u64,
         "{allocations} allocations of {bytes} bytes at {moments} moments for {packets} packets in and {sent} out"
     );
 }

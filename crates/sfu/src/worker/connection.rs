@@ -26,6 +26,10 @@ use crate::options::ConnectionConfig;
 /// How long a closed connection may still say goodbye.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// The least time between two looks at a pacer that holds packets back: what gathers until then leaves in
+/// one run.
+const PACE: Duration = Duration::from_millis(5);
+
 /// Paths of one connection that other workers hand over.
 const MAX_PATHS: usize = 8;
 
@@ -70,6 +74,8 @@ pub(super) struct Connection {
     alarm: Alarm,
     pub(super) is_touched: bool,
     pub(super) is_sending: bool,
+    /// The connection itself may have something to send, beside forwarded media.
+    pub(super) has_own: bool,
     pub(super) needs_schedule: bool,
 }
 
@@ -140,6 +146,7 @@ impl Connection {
             alarm: Alarm::default(),
             is_touched: false,
             is_sending: false,
+            has_own: false,
             needs_schedule: true,
         })
     }
@@ -267,7 +274,7 @@ impl Worker {
     }
 
     /// Sets a connection's alarm anew.
-    pub(super) fn reschedule(&mut self, _now: Instant, slot: usize) {
+    pub(super) fn reschedule(&mut self, now: Instant, slot: usize) {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
@@ -282,7 +289,8 @@ impl Worker {
             connection
                 .egress
                 .poll_timeout()
-                .filter(|_| connection.can_send()),
+                .filter(|_| connection.can_send())
+                .map(|due| due.max(now + PACE)),
             connection.allocate_at,
             connection.quality_at,
             connection.ends,

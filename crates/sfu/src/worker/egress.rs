@@ -29,6 +29,10 @@ const SENT_HISTORY: usize = 1024;
 /// one run is one system call, a frame in drops is many.
 const BURST: Duration = Duration::from_millis(40);
 
+/// Where a one-byte header extension (RFC 8285) has its first two elements of two and three bytes, behind a
+/// fixed header.
+const STAMPS: std::ops::Range<usize> = 16..23;
+
 /// A packet on its way to one subscriber: where it is kept, and under which numbers it goes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Token {
@@ -200,6 +204,14 @@ impl Egress {
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let control = self.control.as_ref()?;
         control.poll_timeout()
+    }
+
+    /// Whether no packet waits.
+    pub(super) fn is_empty(&self) -> bool {
+        let paced = self.control.as_ref();
+        self.held.is_none()
+            && self.unpaced.is_empty()
+            && paced.is_none_or(|control| control.pacer().queued_packets() == 0)
     }
 
     /// The next packet to leave.
@@ -380,6 +392,13 @@ impl Source<'_> {
         (subscription.write_padding(size, out), index)
     }
 
+    /// The time of sending: 24 bits of seconds, 18 of them behind the point.
+    fn send_time(&self) -> [u8; 3] {
+        let time = (self.since_birth.as_micros() << 18) / 1_000_000;
+        let [_, high, middle, low] = (time as u32 & 0xff_ffff).to_be_bytes();
+        [high, middle, low]
+    }
+
     /// Writes what is known only when the packet leaves: its transport-wide number and the time.
     fn stamp(&mut self, subscription: usize, packet: &mut [u8]) -> Option<u64> {
         let extensions = &self.subscriptions.get(subscription)?.extensions;
@@ -388,14 +407,25 @@ impl Source<'_> {
         if sequence.is_none() && time.is_none() {
             return None;
         }
+        if let (Some(sequence), Some(time)) = (sequence, time)
+            && let Some(place) = packet.get_mut(STAMPS)
+            && place[0] == sequence << 4 | 1
+            && place[3] == time << 4 | 2
+        {
+            // Where they are written: the first two elements of a packet without contributing sources.
+            let number = self.egress.transport_sequence;
+            place[1..3].copy_from_slice(&(number as u16).to_be_bytes());
+            place[4..7].copy_from_slice(&self.send_time());
+            self.egress.transport_sequence += 1;
+            return Some(number);
+        }
+        let send_time = self.send_time();
         let mut packet = PacketMut::parse(packet).ok()?;
         let mut elements = packet.extensions_mut();
         if let Some(place) = time.and_then(|id| elements.get_mut(id))
             && place.len() == 3
         {
-            // 24 bits of seconds, 18 of them behind the point.
-            let time = (self.since_birth.as_micros() << 18) / 1_000_000;
-            place.copy_from_slice(&(time as u32 & 0xff_ffff).to_be_bytes()[1..]);
+            place.copy_from_slice(&send_time);
         }
         let place = elements
             .get_mut(sequence?)

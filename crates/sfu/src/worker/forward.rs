@@ -440,6 +440,7 @@ impl Worker {
                 .and_then(|()| writer.cname(outgoing.ssrc, subscription.cname.as_bytes()));
             if written.is_ok() {
                 connection.peer.send_rtcp(now, writer.as_slice());
+                connection.has_own = true;
                 self.send_from(slot);
             }
         }

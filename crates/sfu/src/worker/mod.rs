@@ -267,14 +267,25 @@ impl Worker {
         loop {
             self.settle(now);
             let &slot = self.sending.front()?;
-            if let Some(transmit) = self.transmit_from(now, slot, out) {
-                return Some(transmit);
+            let transmit = self.transmit_from(now, slot, out);
+            let connection = self.connections.get_mut(slot);
+            // Where only media waited, and is gone, there is no need to ask again.
+            if transmit.is_some()
+                && connection
+                    .as_ref()
+                    .is_some_and(|found| found.has_own || !found.egress.is_empty())
+            {
+                return transmit;
             }
             self.sending.pop_front();
-            if let Some(connection) = self.connections.get_mut(slot) {
+            if let Some(connection) = connection {
                 connection.is_sending = false;
+                connection.has_own = false;
             }
             self.reschedule(now, slot);
+            if transmit.is_some() {
+                return transmit;
+            }
         }
     }
 
@@ -310,10 +321,11 @@ impl Worker {
     /// Something happened on a connection: its events and timers are looked at before the next
     /// transmission.
     fn touch(&mut self, slot: usize) {
-        if let Some(connection) = self.connections.get_mut(slot)
-            && !std::mem::replace(&mut connection.is_touched, true)
-        {
-            self.touched.push(slot);
+        if let Some(connection) = self.connections.get_mut(slot) {
+            connection.has_own = true;
+            if !std::mem::replace(&mut connection.is_touched, true) {
+                self.touched.push(slot);
+            }
         }
         self.send_from(slot);
     }
