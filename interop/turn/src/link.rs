@@ -121,7 +121,7 @@ impl Link {
     }
 }
 
-fn tls(stream: TcpStream) -> StreamOwned<ClientConnection, TcpStream> {
+fn tls(mut stream: TcpStream) -> StreamOwned<ClientConnection, TcpStream> {
     let config = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .expect("versions")
@@ -129,7 +129,9 @@ fn tls(stream: TcpStream) -> StreamOwned<ClientConnection, TcpStream> {
         .with_custom_certificate_verifier(Arc::new(AnyCertificate))
         .with_no_client_auth();
     let name = ServerName::try_from("localhost").expect("a name");
-    let connection = ClientConnection::new(Arc::new(config), name).expect("TLS");
+    let mut connection = ClientConnection::new(Arc::new(config), name).expect("TLS");
+    // Here, where reading blocks: later a write would meet the patience of `receive`.
+    connection.complete_io(&mut stream).expect("a handshake");
     StreamOwned::new(connection, stream)
 }
 

@@ -130,7 +130,8 @@ pub fn binary() -> PathBuf {
                 .status()
                 .expect("cargo starts");
             assert!(status.success(), "visavis builds");
-            let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
+            let target =
+                std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
             target.join("debug/visavis")
         })
         .clone()

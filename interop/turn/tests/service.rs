@@ -11,7 +11,12 @@ use interop_turn::service::{Service, USER};
 fn client(service: &Service, arguments: &[&str]) -> Option<Command> {
     let program = program("turnutils_uclient")?;
     let secure = arguments.contains(&"-S");
-    let port = if secure { service.secure } else { service.plain }.port();
+    let port = if secure {
+        service.secure
+    } else {
+        service.plain
+    }
+    .port();
     // It waits for ever for what does not come.
     let mut command = Command::new("timeout");
     command
@@ -91,7 +96,8 @@ fn channels_over_dtls() {
             return;
         };
         let mut child = command.spawn().expect("turnutils_uclient starts");
-        let both = |service: &Service| service.metric("visavis_turn_dtls_accepted_total") - before >= 2;
+        let both =
+            |service: &Service| service.metric("visavis_turn_dtls_accepted_total") - before >= 2;
         if !within(Duration::from_secs(3), || both(&service)) {
             end(&mut child);
             continue;
@@ -131,7 +137,10 @@ fn aioice() -> Option<PathBuf> {
             .is_ok_and(|status| status.success())
     };
     if !has_it(&python) {
-        let _ = Command::new("python3").args(["-m", "venv"]).arg(&folder).status();
+        let _ = Command::new("python3")
+            .args(["-m", "venv"])
+            .arg(&folder)
+            .status();
         let _ = Command::new(&python)
             .args(["-m", "pip", "install", "--quiet", "aioice==0.10.1"])
             .status();
@@ -139,7 +148,10 @@ fn aioice() -> Option<PathBuf> {
     if has_it(&python) {
         return Some(python);
     }
-    assert!(std::env::var_os("CI").is_none(), "aioice cannot be installed");
+    assert!(
+        std::env::var_os("CI").is_none(),
+        "aioice cannot be installed"
+    );
     eprintln!("skipped: aioice cannot be installed");
     None
 }
@@ -158,13 +170,28 @@ fn aioice_over_udp_tcp_and_tls() {
     let text = |path: &Path| path.to_str().expect("a path").to_owned();
     let service = Service::start(
         [127, 0, 0, 1].into(),
-        &["--certificate", &text(&certificate), "--private-key", &text(&key)],
+        &[
+            "--certificate",
+            &text(&certificate),
+            "--private-key",
+            &text(&key),
+        ],
     );
     for transport in ["udp", "tcp", "tls"] {
-        let address = if transport == "tls" { service.secure } else { service.plain };
+        let address = if transport == "tls" {
+            service.secure
+        } else {
+            service.plain
+        };
         let output = Command::new(&python)
             .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/python/relay.py"))
-            .args(["127.0.0.1", &address.port().to_string(), USER.0, USER.1, transport])
+            .args([
+                "127.0.0.1",
+                &address.port().to_string(),
+                USER.0,
+                USER.1,
+                transport,
+            ])
             .env("SSL_CERT_FILE", &certificate)
             .output()
             .expect("python starts");
@@ -191,7 +218,10 @@ fn reloads_and_a_drain_under_load_lose_no_packet() {
     let draining = || service.get("/ready").contains("draining");
     assert!(within(Duration::from_secs(5), draining));
     loses_nothing(&child.wait_with_output().expect("its output"));
-    assert!(service.wait().success(), "it ends when the last allocation has");
+    assert!(
+        service.wait().success(),
+        "it ends when the last allocation has"
+    );
 }
 
 #[test]
@@ -221,7 +251,8 @@ fn after_kill_9_the_next_one_starts_at_once() {
 fn attack_12_a_million_sources_leave_nothing_behind() {
     let service = Service::start([127, 0, 0, 1].into(), &["--log", "error"]);
     let allocate = [
-        0, 3, 0, 8, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 0, 0x19, 0, 4, 17, 0, 0, 0,
+        0, 3, 0, 8, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 0, 0x19, 0, 4,
+        17, 0, 0, 0,
     ];
     let from = |number: u32| -> std::net::SocketAddr {
         let [_, a, b, c] = number.to_be_bytes();
@@ -252,7 +283,14 @@ fn a_second_server_on_the_same_ports_says_so() {
     let service = Service::start([127, 0, 0, 1].into(), &[]);
     let output = Command::new(interop_turn::service::binary())
         .args(["turn", "--listen", &service.plain.to_string()])
-        .args(["--relay-ip", "127.0.0.1", "--tls-listen", "none", "--admin", "none"])
+        .args([
+            "--relay-ip",
+            "127.0.0.1",
+            "--tls-listen",
+            "none",
+            "--admin",
+            "none",
+        ])
         .output()
         .expect("visavis starts");
     assert!(!output.status.success());
