@@ -25,7 +25,9 @@ use visavis_datagram::{Ecn, Framing, Path, Protocol, Random, Transmit, TransmitB
 use visavis_stun::IntegrityKey;
 
 use crate::candidate::Candidate;
-use crate::config::{Config, Credentials, LocalAddress, RemoteParameters, Role, Server};
+use crate::config::{
+    Config, Credentials, LocalAddress, RemoteParameters, Role, Server, TransportPolicy,
+};
 use crate::event::{
     ConnectionId, ConnectionState, Event, GatheringState, PairId, Received, SelectedPair,
 };
@@ -99,6 +101,8 @@ pub struct Agent {
     ids: u32,
 
     servers: Vec<Server>,
+    /// Servers that are no longer asked, by their place.
+    retired: Vec<u16>,
     locals: Vec<Local>,
     gatherers: Vec<Gatherer>,
     relays: Vec<Relay>,
@@ -212,6 +216,7 @@ impl Agent {
             pooled: config.pooled,
             ids: 0,
             servers,
+            retired: Vec::new(),
             locals: Vec::new(),
             gatherers: Vec::new(),
             relays: Vec::new(),
@@ -473,6 +478,40 @@ impl Agent {
             }
         }
         self.settle(now);
+        Ok(())
+    }
+
+    /// Other servers and another policy for candidates, from the next gathering on: that of a
+    /// [`restart`](Self::restart), or the first (W3C `setConfiguration`).
+    ///
+    /// # Errors
+    /// If there are too many, those of before among them.
+    pub fn set_servers(
+        &mut self,
+        servers: Vec<Server>,
+        policy: TransportPolicy,
+    ) -> Result<(), Error> {
+        if self.closed {
+            return Err(Error::Closed);
+        }
+        let unknown = |server: &Server| !self.servers.contains(server);
+        let count = servers.iter().filter(|server| unknown(server)).count();
+        if self.servers.len() + count > self.config.limits.servers {
+            return Err(Error::TooMany("servers"));
+        }
+        // Candidates name their server by its place, so those that are no longer asked stay.
+        self.retired = (0..self.servers.len())
+            .filter(|&index| !servers.contains(&self.servers[index]))
+            .map(|index| index as u16)
+            .collect();
+        for server in servers {
+            if !self.servers.contains(&server) {
+                self.servers.push(server);
+            }
+        }
+        if self.config.transport_policy != policy {
+            Arc::make_mut(&mut self.config).transport_policy = policy;
+        }
         Ok(())
     }
 

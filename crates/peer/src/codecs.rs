@@ -211,6 +211,17 @@ pub struct CodecTable {
 }
 
 impl CodecTable {
+    /// The same with RFC 8888 feedback (`ack ccfb`), which tells ECN marks too. Where the peer has it,
+    /// it takes the place of transport-wide feedback.
+    pub fn with_congestion_feedback(mut self) -> Self {
+        for codec in self.audio.iter_mut().chain(&mut self.video) {
+            if !codec.has_feedback(CCFB) {
+                codec.feedback.push(CCFB.into());
+            }
+        }
+        self
+    }
+
     /// The codecs of one kind.
     pub fn of(&self, kind: Kind) -> &[Codec] {
         match kind {
@@ -357,8 +368,18 @@ pub(crate) fn repair_red(codecs: &mut Vec<Codec>) {
     }
 }
 
+/// Feedback that RFC 8888 section 6 has for all payload types of a section at once.
+pub(crate) const CCFB: &str = "ack ccfb";
+
 /// Writes codecs into a media section: formats and attributes.
 pub fn write_codecs(codecs: &[Codec], media: &mut Media) {
+    if codecs.iter().any(|codec| codec.has_feedback(CCFB)) {
+        media.attributes.push(Attribute::RtcpFb(RtcpFb {
+            payload_type: None,
+            kind: "ack".into(),
+            parameter: Some("ccfb".into()),
+        }));
+    }
     for codec in codecs {
         let pt = codec.payload_type;
         media.formats.push(pt.to_string());
@@ -369,7 +390,8 @@ pub fn write_codecs(codecs: &[Codec], media: &mut Media) {
             clock_rate: codec.clock_rate,
             channels: codec.channels,
         }));
-        attributes.extend(codec.feedback.iter().map(|text| {
+        let feedback = codec.feedback.iter().filter(|text| *text != CCFB);
+        attributes.extend(feedback.map(|text| {
             let (kind, parameter) = match text.split_once(' ') {
                 Some((kind, parameter)) => (kind, Some(parameter.into())),
                 None => (text.as_str(), None),

@@ -214,3 +214,27 @@ fn statistics_have_the_names_of_the_specification() {
         "{decisions:?}"
     );
 }
+
+#[test]
+fn servers_can_be_changed() {
+    let mut call = Call::plain(20, 0.0);
+    let now = call.now();
+    let mut changed = Configuration::default();
+    changed.ice.transport_policy = visavis_ice::TransportPolicy::Relay;
+    call.pc(ALICE).set_configuration(&changed).unwrap();
+    call.pc(ALICE)
+        .create_data_channel(now, ChannelOptions::default())
+        .unwrap();
+    call.negotiate(ALICE);
+    // Without a relay the peer learns no address of this end.
+    let told =
+        |event: &Event| matches!(event, Event::IceCandidate(Some(c)) if !c.candidate.is_empty());
+    assert!(!call.end(ALICE).saw(told));
+    changed.bundle_policy = visavis_peer::BundlePolicy::MaxBundle;
+    let refused = call.pc(ALICE).set_configuration(&changed).unwrap_err();
+    assert_eq!(refused.name(), "InvalidModificationError");
+    let now = call.now();
+    call.pc(ALICE).close(now);
+    let refused = call.pc(ALICE).set_configuration(&Configuration::default());
+    assert_eq!(refused.unwrap_err().name(), "InvalidStateError");
+}

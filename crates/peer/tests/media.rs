@@ -182,6 +182,33 @@ fn transport_wide_feedback_raises_the_estimate() {
     assert!(after > before, "{before} -> {after}");
 }
 
+/// RFC 8888 in place of transport-wide feedback: no packet carries a number of its own.
+#[test]
+fn feedback_by_source_raises_the_estimate() {
+    let link = LinkConfig::new().delay(Duration::from_millis(20));
+    let configuration = || {
+        let mut configuration = Configuration::default();
+        configuration.codecs = configuration.codecs.with_congestion_feedback();
+        configuration
+            .video_extensions
+            .retain(|extension| extension.uri != visavis_peer::extensions::uri::TRANSPORT_WIDE_CC);
+        configuration
+    };
+    let mut call = Call::new(10, link, [configuration(), configuration()]);
+    let video = call.pc(ALICE).add_track(Kind::Video, "v", &[]).unwrap();
+    let (offer, answer) = call.negotiate(ALICE);
+    for description in [offer, answer] {
+        assert_eq!(description.sdp.matches("a=rtcp-fb:* ack ccfb").count(), 1);
+    }
+    assert!(call.run(10.0, |a, b| connected(a) && connected(b)));
+    let before = call.pc(ALICE).target().bitrate;
+    send(&mut call, video, 0, 1, 250);
+    let after = call.pc(ALICE).target().bitrate;
+    assert!(after > before, "{before} -> {after}");
+    let loss = call.pc(ALICE).congestion_stats().unwrap().loss;
+    assert!(loss < 0.01, "{loss}");
+}
+
 #[test]
 fn simulcast_layers_are_told_apart_by_rid() {
     let mut call = call(6, 0.0);

@@ -50,7 +50,6 @@ pub use media::{Frame, RtpReceiver, RtpSender, RtpTransceiver};
 pub use peer_connection::{Configuration, Event, PeerConnection};
 pub use settings::{Binding, Settings};
 pub use visavis_ice::TransportPolicy;
-pub use visavis_peer::sframe;
 pub use visavis_peer::{
     BitrateLimits, ChannelOptions, ChannelState, Codec, ConnectionState, Description, Direction,
     Encoding, FrameKind, FrameMeta, FrameParams, IceCandidate, IceConnectionState,
@@ -58,3 +57,4 @@ pub use visavis_peer::{
     SignalingState, Stats, StatsKind, StatsReport, StatsValue, TransceiverDirection,
     TransceiverInit,
 };
+pub use visavis_peer::{CongestionControl, ControllerFactory, congestion, sframe};

@@ -14,7 +14,7 @@ use visavis_peer::{
 use crate::connection::Connection;
 use crate::data_channel::DataChannel;
 use crate::endpoint::Endpoint;
-use crate::ice_server::IceServer;
+use crate::ice_server::{IceServer, ServerUrl};
 use crate::media::{RtpSender, RtpTransceiver};
 use crate::{Error, Settings};
 
@@ -296,6 +296,27 @@ impl PeerConnection {
         self.handle
             .connection
             .with(|state, _| state.core.restart_ice());
+    }
+
+    /// Uses other servers and another policy for candidates, from the next gathering on: after
+    /// [`restart_ice`](Self::restart_ice), say. The rest of `configuration` must be as it was. A TURN
+    /// server needs sockets of its own, which only a connection has that began with one.
+    ///
+    /// # Errors
+    /// As W3C `setConfiguration`, and a server's URL that is none.
+    pub async fn set_configuration(&self, configuration: Configuration) -> Result<(), Error> {
+        let mut servers = Vec::new();
+        for server in &configuration.ice_servers {
+            for url in &server.urls {
+                servers.push((ServerUrl::parse(url)?, server.clone()));
+            }
+        }
+        let mut peer = configuration.into_peer();
+        for (url, server) in servers {
+            peer.ice.servers.extend(url.resolve(&server).await);
+        }
+        let connection = &self.handle.connection;
+        Ok(connection.with(|state, _| state.core.set_configuration(&peer))?)
     }
 
     /// The state of the connection as a whole.

@@ -68,8 +68,10 @@ impl Agent {
         if self.config.lite {
             return;
         }
-        for server in 0..self.servers.len() {
-            self.gather_between(id, server as u16);
+        for server in 0..self.servers.len() as u16 {
+            if !self.retired.contains(&server) {
+                self.gather_between(id, server);
+            }
         }
     }
 

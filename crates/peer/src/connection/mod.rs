@@ -373,6 +373,34 @@ impl PeerConnection {
         self.update_negotiation_needed = true;
     }
 
+    /// W3C `setConfiguration`: other servers, their names resolved, and another policy for candidates.
+    /// They count from the next gathering on, which an ICE restart begins. The rest of `configuration`
+    /// must be as it was.
+    ///
+    /// # Errors
+    /// `InvalidStateError` when closed, `InvalidModificationError` for another BUNDLE policy or other
+    /// certificates, `OperationError` for too many servers.
+    pub fn set_configuration(&mut self, configuration: &Configuration) -> Result<(), Error> {
+        self.check_open()?;
+        if configuration.bundle_policy != self.jsep.settings.bundle_policy {
+            return Err(Error::modification("the BUNDLE policy cannot be changed"));
+        }
+        let others = &configuration.certificates;
+        let same = others.len() == self.certificates.len()
+            && (self.certificates.iter().zip(others)).all(|(own, other)| own.der() == other.der());
+        if !others.is_empty() && !same {
+            return Err(Error::modification("the certificates cannot be changed"));
+        }
+        let (servers, policy) = (
+            &configuration.ice.servers,
+            configuration.ice.transport_policy,
+        );
+        self.transport
+            .ice
+            .set_servers(servers.clone(), policy)
+            .map_err(|error| Error::Operation(error.to_string().into()))
+    }
+
     fn want_restart(&mut self) {
         let current = self.transport.ice.local_credentials().ufrag.to_string();
         if self.jsep.local().is_some() && self.replaced_ufrag.is_none() {

@@ -6,6 +6,7 @@ use visavis_sdp::{Media, MediaKind, RidDirection, SessionDescription};
 
 use super::answer::{direction_here, offered_rids};
 use super::apply::Changes;
+use super::validate::keep_bundled;
 use super::{Applied, Jsep, Outcome, Owner, SdpType, Section, SignalingState};
 use crate::codecs::{Kind, codecs_of};
 use crate::error::Error;
@@ -24,7 +25,7 @@ impl Jsep {
             self.rollback(&mut outcome)?;
             return Ok(outcome);
         }
-        let sdp = SessionDescription::parse_within(text, &self.settings.sdp_limits)?;
+        let mut sdp = SessionDescription::parse_within(text, &self.settings.sdp_limits)?;
         let mut changes = Changes::default();
         match (kind, self.state) {
             (SdpType::Offer, Stable | HaveRemoteOffer | HaveLocalOffer) => {
@@ -41,6 +42,7 @@ impl Jsep {
             }
             (SdpType::Answer | SdpType::PrAnswer, HaveLocalOffer | HaveRemotePrAnswer) => {
                 self.check_answer(&sdp)?;
+                keep_bundled(&mut sdp);
                 self.pending_remote = Some(Arc::new(Applied { kind, sdp }));
                 self.follow_remote_directions(&mut changes);
                 let state = match kind {

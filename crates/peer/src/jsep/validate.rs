@@ -112,21 +112,23 @@ impl Jsep {
         if !matches!(setup, None | Some(Setup::Active | Setup::Passive)) {
             return Err(Error::access("an answer must be active or passive"));
         }
-        let bundled = sdp.bundle_groups().next().unwrap_or_default();
-        let alone = |(index, media): (usize, &Media)| {
-            index != transport
-                && !media.is_rejected()
-                && media
-                    .attributes
-                    .mid()
-                    .is_none_or(|mid| bundled.iter().all(|found| found != mid))
-        };
-        if sdp.media.iter().enumerate().any(alone) {
-            return Err(Error::access(
-                "the answer accepts media sections outside the BUNDLE group",
-            ));
-        }
         Ok(())
+    }
+}
+
+/// Takes sections of an answer that want transports of their own as rejected: there is one transport.
+/// A peer that does not bundle keeps what its first section carries.
+pub(super) fn keep_bundled(sdp: &mut SessionDescription) {
+    let Some(transport) = transport_section(sdp) else {
+        return;
+    };
+    let bundled: Vec<String> = sdp.bundle_groups().next().unwrap_or_default().to_vec();
+    for (index, media) in sdp.media.iter_mut().enumerate() {
+        let mid = media.attributes.mid();
+        let alone = mid.is_none_or(|mid| bundled.iter().all(|found| found != mid));
+        if alone && index != transport {
+            media.port = 0;
+        }
     }
 }
 

@@ -1,9 +1,10 @@
-//! Transport-wide feedback about packets that arrive
-//! (draft-holmer-rmcat-transport-wide-cc-extensions-01).
+//! Feedback about packets that arrive: by transport-wide numbers
+//! (draft-holmer-rmcat-transport-wide-cc-extensions-01), or by source and sequence number (RFC 8888).
 
 use std::time::{Duration, Instant};
 
-use visavis_rtp::rtcp::Arrival;
+use visavis_datagram::Ecn;
+use visavis_rtp::rtcp::{Arrival, MetricBlock};
 use visavis_rtp::{SequenceNumber, Ssrc};
 
 /// How long arrivals are collected: what libwebrtc does at medium rates.
@@ -103,9 +104,181 @@ impl ArrivalLog {
     }
 }
 
+/// Arrivals by source, for RFC 8888.
+#[derive(Debug, Default)]
+pub(super) struct SourceLog {
+    /// Those of each source that is heard; kept for their memory.
+    sources: Vec<SourceArrivals>,
+    since: Option<Instant>,
+    count: usize,
+}
+
+#[derive(Debug)]
+struct SourceArrivals {
+    ssrc: Ssrc,
+    /// In serial order, none twice.
+    arrivals: Vec<(SequenceNumber, Instant, Ecn)>,
+    /// The number behind the last one that was told.
+    base: Option<SequenceNumber>,
+}
+
+/// Sources that are told apart in feedback; packets of more are not told.
+const SOURCES: usize = 32;
+/// Numbers that are so far apart are of different streams.
+const JUMP: i16 = 1600;
+
+impl SourceLog {
+    pub(super) fn received(
+        &mut self,
+        now: Instant,
+        ssrc: Ssrc,
+        sequence: SequenceNumber,
+        ecn: Ecn,
+    ) {
+        let known = self.sources.iter().position(|source| source.ssrc == ssrc);
+        let index = match known {
+            Some(index) => index,
+            None if self.sources.len() < SOURCES => {
+                self.sources.push(SourceArrivals {
+                    ssrc,
+                    arrivals: Vec::new(),
+                    base: None,
+                });
+                self.sources.len() - 1
+            }
+            None => return,
+        };
+        let source = &mut self.sources[index];
+        let ahead = source.base.map(|base| sequence.distance(base));
+        match ahead {
+            // Told as lost already; telling it late helps the sender's loss estimate no more.
+            Some(ahead) if (-JUMP..0).contains(&ahead) => return,
+            // A new beginning: the gap is not told packet by packet.
+            Some(ahead) if ahead.abs() >= JUMP => source.base = None,
+            _ => {}
+        }
+        if self.count >= MOST {
+            return;
+        }
+        let at = source
+            .arrivals
+            .iter()
+            .rposition(|&(found, ..)| sequence.is_after(found))
+            .map_or(0, |at| at + 1);
+        if source
+            .arrivals
+            .get(at)
+            .is_some_and(|&(found, ..)| found == sequence)
+        {
+            return;
+        }
+        source.arrivals.insert(at, (sequence, now, ecn));
+        self.count += 1;
+        self.since.get_or_insert(now);
+    }
+
+    pub(super) fn due(&self) -> Option<Instant> {
+        let since = self.since?;
+        Some(if self.count >= MOST {
+            since
+        } else {
+            since + INTERVAL
+        })
+    }
+
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.due().is_some_and(|due| due <= now)
+    }
+
+    /// What is to be told of each source: the first number, and a block for each from there on.
+    pub(super) fn reports(
+        &self,
+        now: Instant,
+    ) -> impl Iterator<
+        Item = (
+            Ssrc,
+            SequenceNumber,
+            impl Iterator<Item = Option<MetricBlock>> + '_,
+        ),
+    > + '_ {
+        self.sources.iter().filter_map(move |source| {
+            let &(first, ..) = source.arrivals.first()?;
+            let &(last, ..) = source.arrivals.last()?;
+            let begin = source.base.unwrap_or(first);
+            let span = last.0.wrapping_sub(begin.0);
+            let mut told = source.arrivals.iter().peekable();
+            let blocks = (0..=span).map(move |step| {
+                let sequence = begin.add(step);
+                let &(_, at, ecn) = told.next_if(|&&(found, ..)| found == sequence)?;
+                let before = now.saturating_duration_since(at).as_micros() * 1024 / 1_000_000;
+                let arrival_offset = u16::try_from(before)
+                    .map_or(MetricBlock::TOO_LONG, |offset| {
+                        offset.min(MetricBlock::TOO_LONG)
+                    });
+                Some(MetricBlock {
+                    ecn,
+                    arrival_offset,
+                })
+            });
+            Some((source.ssrc, begin, blocks))
+        })
+    }
+
+    /// All of it was told.
+    pub(super) fn sent(&mut self) {
+        for source in &mut self.sources {
+            if let Some(&(last, ..)) = source.arrivals.last() {
+                source.base = Some(last.next());
+            }
+            source.arrivals.clear();
+        }
+        self.count = 0;
+        self.since = None;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sources_are_told_with_their_gaps_and_marks() {
+        let now = Instant::now();
+        let mut log = SourceLog::default();
+        for (ssrc, sequence, ecn) in [
+            (7, 65_535, Ecn::Ect1),
+            (7, 1, Ecn::Ce),
+            (8, 5, Ecn::NotEct),
+            (7, 1, Ecn::Ce),
+        ] {
+            log.received(now, Ssrc(ssrc), SequenceNumber(sequence), ecn);
+        }
+        let later = now + Duration::from_secs(1);
+        assert!(log.is_due(later));
+        let told: Vec<_> = log
+            .reports(later)
+            .map(|(ssrc, begin, blocks)| (ssrc.0, begin.0, blocks.collect::<Vec<_>>()))
+            .collect();
+        let block = |ecn| {
+            Some(MetricBlock {
+                ecn,
+                arrival_offset: 1024,
+            })
+        };
+        assert_eq!(
+            told,
+            [
+                (7, 65_535, vec![block(Ecn::Ect1), None, block(Ecn::Ce)]),
+                (8, 5, vec![block(Ecn::NotEct)])
+            ]
+        );
+        log.sent();
+        log.received(now, Ssrc(7), SequenceNumber(0), Ecn::NotEct);
+        assert_eq!(log.due(), None);
+        log.received(now, Ssrc(7), SequenceNumber(4), Ecn::NotEct);
+        let (_, begin, blocks) = log.reports(later).next().unwrap();
+        assert_eq!((begin.0, blocks.count()), (2, 3));
+    }
 
     #[test]
     fn arrivals_are_told_in_order_and_once() {

@@ -26,7 +26,7 @@ use visavis_rtp::{ExtensionMap, NtpTime, Ssrc};
 
 use demux::Demux;
 pub(crate) use demux::{EncodingRoute, Route};
-use feedback::ArrivalLog;
+use feedback::{ArrivalLog, SourceLog};
 pub use frames::{EncodedFrame, FrameKind, ReceiveMode};
 pub use inbound::InboundStats;
 use inbound::{Arrived, Inbound, Outcome, Request};
@@ -36,7 +36,7 @@ pub use outbound::{OutboundStats, OutgoingFrame, OutgoingRtp};
 use reports::Reporter;
 pub use source::{PacketSource, SourcePoll};
 
-use crate::codecs::Kind;
+use crate::codecs::{CCFB, Kind};
 use crate::config::{CongestionControl, Limits, MediaSettings};
 use crate::error::Error;
 use crate::events::Event;
@@ -98,6 +98,9 @@ pub(crate) struct Media {
     inbound: Inbound,
     outbound: Outbound,
     arrivals: ArrivalLog,
+    /// Arrivals by source, where RFC 8888 feedback was negotiated.
+    sources: SourceLog,
+    tells_sources: bool,
     reports: ReportSchedule,
     random: Random,
     /// Who feedback comes from while nothing is sent.
@@ -136,6 +139,8 @@ impl Media {
             inbound: Inbound::new(settings),
             outbound: Outbound::new(&settings, congestion, outgoing, random.fork()),
             arrivals: ArrivalLog::default(),
+            sources: SourceLog::default(),
+            tells_sources: false,
             reports: ReportSchedule::new(reports::interval(false)),
             local_ssrc: Ssrc(random.u32().max(1)),
             random,
@@ -157,6 +162,10 @@ impl Media {
     /// Follows what was negotiated.
     pub(crate) fn configure(&mut self, now: Instant, routes: Vec<Route>, reduced_size: bool) {
         self.reduced_size = reduced_size;
+        self.tells_sources = routes.iter().any(|route| {
+            let codecs = &route.receive_codecs;
+            route.receives && codecs.iter().any(|codec| codec.has_feedback(CCFB))
+        });
         let is_active = routes.iter().any(|route| route.sends || route.receives);
         self.outbound.configure(now, &routes);
         self.inbound
@@ -196,7 +205,10 @@ impl Media {
         events: &mut impl FnMut(Event),
     ) -> Option<Routed> {
         let parsed = visavis_rtp::Packet::parse(packet).ok()?;
-        if let Some(sequence) =
+        if self.tells_sources {
+            let (ssrc, sequence) = (parsed.ssrc(), parsed.sequence());
+            self.sources.received(now, ssrc, sequence, ecn);
+        } else if let Some(sequence) =
             parsed.extension_bytes(&self.demux.extensions, ExtensionKind::TransportSequence)
             && let Ok(sequence) = <[u8; 2]>::try_from(sequence)
         {
@@ -522,6 +534,9 @@ impl Media {
             if self.arrivals.is_due(now) {
                 self.send_transport_feedback();
             }
+            if self.sources.is_due(now) {
+                self.send_source_feedback(now);
+            }
             self.send_requests(now);
         }
         if self.settings.send_reports && self.reports.poll(now, &mut self.random) {
@@ -535,6 +550,7 @@ impl Media {
         [
             self.outbound.poll_timeout(),
             self.arrivals.due().filter(|_| feedback),
+            self.sources.due().filter(|_| feedback),
             self.inbound.next_request().filter(|_| feedback),
             self.inbound.next_frame(&self.told_frames),
             reports.filter(|_| self.settings.send_reports),
@@ -565,6 +581,19 @@ impl Media {
             }
             self.arrivals.sent(written);
         }
+    }
+
+    /// RFC 8888 section 3.1. What finds no room is told by nobody: the sender takes it for lost.
+    fn send_source_feedback(&mut self, now: Instant) {
+        let reporter = self.reporter();
+        let middle = self.ntp(now).middle();
+        let (sources, queue) = (&self.sources, &mut self.outbound.rtcp);
+        reporter.write(&self.cname, queue, |writer| {
+            writer
+                .congestion_feedback(reporter.sender, sources.reports(now), middle)
+                .is_ok()
+        });
+        self.sources.sent();
     }
 
     /// Asks for what is missing.

@@ -104,7 +104,8 @@ impl Sockets {
             queued: AtomicBool::new(false),
             queue: Arc::clone(&self.queue),
         });
-        ready.set();
+        // It tells of nothing before it was looked at once.
+        ready.wake_by_ref();
         self.by_local.insert(udp.local_addr(), entry.key());
         entry.insert(Socket {
             udp,
@@ -180,7 +181,7 @@ impl Socket {
             Poll::Ready(Ok(_)) => true,
             Poll::Ready(Err(error)) => {
                 tracing::debug!(%error, "receive failed");
-                self.ready.set();
+                self.waker.wake_by_ref();
                 false
             }
             Poll::Pending => false,

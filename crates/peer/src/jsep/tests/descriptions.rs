@@ -314,10 +314,6 @@ fn answers_that_do_not_fit_the_offer_are_refused() {
             "active or passive",
         ),
         (answer.replace("a=rtcp-mux\r\n", ""), "multiplex"),
-        (
-            answer.replace("BUNDLE 0 1", "BUNDLE 0"),
-            "outside the BUNDLE group",
-        ),
     ] {
         let error = a.try_remote(&Description::answer(changed)).unwrap_err();
         assert_eq!(error.name(), "InvalidAccessError");
@@ -325,6 +321,27 @@ fn answers_that_do_not_fit_the_offer_are_refused() {
         assert_eq!(a.jsep.state, crate::jsep::SignalingState::HaveLocalOffer);
     }
     a.set_remote(&Description::answer(answer));
+}
+
+/// A peer that does not bundle keeps what its first section carries; there is one transport.
+#[test]
+fn an_answer_that_does_not_bundle_keeps_its_first_section() {
+    for bundle in ["a=group:BUNDLE 0\r\n", ""] {
+        let (mut a, mut b) = (End::new(1), End::new(2));
+        let audio = a.add_track(Kind::Audio);
+        let video = a.add_track(Kind::Video);
+        let offer = a.offer();
+        a.set_local(&offer);
+        b.set_remote(&offer);
+        let answer = b.answer().sdp.replace("a=group:BUNDLE 0 1\r\n", bundle);
+        a.set_remote(&Description::answer(answer));
+        assert_eq!(a.jsep.state, crate::jsep::SignalingState::Stable);
+        let kept = a.jsep.transceiver(audio).expect("the first section");
+        assert!(kept.current_direction.is_some_and(|direction| {
+            direction != crate::transceiver::TransceiverDirection::Stopped
+        }));
+        assert!(a.jsep.transceiver(video).is_none(), "{bundle:?}");
+    }
 }
 
 #[test]

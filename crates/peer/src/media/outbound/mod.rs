@@ -20,7 +20,7 @@ use self::control::Control;
 use self::stream::Stream;
 use super::demux::Route;
 use super::rtcp_queue::RtcpQueue;
-use crate::codecs::Kind;
+use crate::codecs::{CCFB, Kind};
 use crate::config::{CongestionControl, MediaSettings};
 use crate::error::Error;
 use crate::transceiver::TransceiverId;
@@ -210,7 +210,7 @@ impl Outbound {
             let ccfb = route
                 .send_codecs
                 .iter()
-                .any(|codec| codec.has_feedback("ack ccfb"));
+                .any(|codec| codec.has_feedback(CCFB));
             by_ccfb |= ccfb;
             for (index, encoding) in route.encodings.iter().enumerate() {
                 let at = match self.by_ssrc.get(&encoding.sources.ssrc) {
@@ -294,7 +294,8 @@ impl Outbound {
             .iter()
             .position(|codec| codec.payload_type == packet.payload_type);
         let codec = known.ok_or_else(unknown)?;
-        if !stream.codecs[codec].is_auxiliary() {
+        let current = stream.packets.config().payload_type.value();
+        if current != packet.payload_type && !stream.codecs[codec].is_auxiliary() {
             stream.use_codec(codec);
         }
         let packet = OutgoingPacket {

@@ -137,10 +137,6 @@ impl Stream {
         let Some(payload_type) = PayloadType::new(codec.payload_type) else {
             return;
         };
-        let config = self.packets.config();
-        if config.payload_type == payload_type && config.clock_rate == codec.clock_rate {
-            return;
-        }
         // What nothing here can cut into packets is sent as packets alone; RED has no packetizer.
         let known = PayloadCodec::from_name(&codec.name).unwrap_or(PayloadCodec::Red);
         let rtx = codec
