@@ -378,7 +378,6 @@ fn layers_of_one_stream_are_left_out_and_taken_up() {
         ("chromium_vp9_l3t3_key", 3),
         ("chromium_av1_l3t3", 3),
         ("chromium_av1_l2t2_key", 2),
-        ("chromium_av1_s2t1", 2),
     ] {
         let recording = Recording::read(name);
         let target = |at: u32| LayerTarget {
