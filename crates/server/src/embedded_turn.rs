@@ -14,41 +14,41 @@ pub(crate) fn start(
     machine: &[IpAddr],
     media: &[SocketAddr],
 ) -> Result<TurnService, TurnError> {
-    let listens_v4 = config
+    let for_this_machine = config
         .listen
         .iter()
-        .all(|address| address.ip().is_loopback() && address.is_ipv4());
-    let any = if listens_v4 {
-        IpAddr::from([127, 0, 0, 1])
+        .all(|address| address.ip().is_loopback());
+    let address = if for_this_machine {
+        [127, 0, 0, 1]
     } else {
-        IpAddr::from([0, 0, 0, 0])
+        [0, 0, 0, 0]
     };
-    let mut settings = Settings::default();
-    settings.listen = vec![SocketAddr::new(any, config.turn_port)];
-    settings.tls_listen = vec!["none".into()];
-    settings.secret = vec![config.turn_secret.clone()];
-    settings.name = Some(config.domain.clone())
-        .filter(|domain| !domain.is_empty())
-        .into_iter()
-        .collect();
     // Behind a NAT peers see the public address, and the sockets have the machine's.
-    settings.relay_ip = config
-        .public_ip
-        .iter()
-        .filter_map(|public| {
-            let own = machine
-                .iter()
-                .find(|own| own.is_ipv4() == public.is_ipv4())?;
-            Some(format!("{own}/{public}"))
-        })
-        .collect();
-    // Clients that reach nothing else relay to this server's own media ports, at whatever address they know.
-    settings.allow_peer = media
+    let relay = |public: &IpAddr| {
+        let own = machine
+            .iter()
+            .find(|own| own.is_ipv4() == public.is_ipv4())?;
+        Some(format!("{own}/{public}"))
+    };
+    // Clients that reach nothing else relay to this server's own media ports.
+    let mut allow_peer: Vec<String> = media
         .iter()
         .map(SocketAddr::ip)
         .filter(|ip| !ip.is_loopback())
         .map(|ip| ip.to_string())
         .collect();
-    settings.allow_peer.dedup();
+    allow_peer.dedup();
+    let settings = Settings {
+        listen: vec![SocketAddr::from((address, config.turn_port))],
+        tls_listen: vec!["none".into()],
+        secret: vec![config.turn_secret.clone()],
+        name: Some(config.domain.clone())
+            .filter(|domain| !domain.is_empty())
+            .into_iter()
+            .collect(),
+        relay_ip: config.public_ip.iter().filter_map(relay).collect(),
+        allow_peer,
+        ..Settings::default()
+    };
     TurnService::start(settings.resolve(&Generated::new()?)?)
 }

@@ -804,7 +804,7 @@ impl Room {
         });
         let mut excepted = BTreeSet::new();
         for (key, itself, hidden, info) in &infos {
-            if *itself != !*hidden {
+            if *itself == *hidden {
                 excepted.insert(*key);
                 let mut own: Vec<_> = participants
                     .iter()
