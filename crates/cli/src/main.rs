@@ -36,7 +36,7 @@ enum Command {
     /// Send files, directories or standard input to another machine.
     Send(commands::send::Args),
     /// Run a meeting server with its web page, signalling, media forwarding, STUN and TURN.
-    Serve(commands::serve::Args),
+    Serve(Box<commands::serve::Args>),
     /// Run a STUN and TURN server.
     Turn(commands::turn::Args),
 }
@@ -49,7 +49,7 @@ fn main() -> std::process::ExitCode {
         Command::Manual(args) => commands::completions::manual(args),
         Command::Receive(args) => commands::receive::run(args),
         Command::Send(args) => commands::send::run(args),
-        Command::Serve(args) => commands::serve::run(args),
+        Command::Serve(args) => commands::serve::run(*args),
         Command::Turn(args) => commands::turn::run(args),
     }
 }
