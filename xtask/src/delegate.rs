@@ -35,6 +35,27 @@ pub(crate) fn bench(binary: &str, arguments: &[String]) -> ExitCode {
     run(command.args(["--bin", binary, "--"]).args(arguments))
 }
 
+/// Builds the `visavis` binary in release, which the benchmark runs as a process, then runs that.
+pub(crate) fn turn_bench(arguments: &[String]) -> ExitCode {
+    let mut build = cargo();
+    build.args(["build", "--quiet", "--release", "--package", "visavis-cli"]);
+    if run(&mut build) != ExitCode::SUCCESS {
+        return ExitCode::FAILURE;
+    }
+    let target = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| crate::root().join("target"), std::path::PathBuf::from);
+    let mut command = cargo();
+    command.env("VISAVIS_BINARY", target.join("release/visavis"));
+    command.args([
+        "run",
+        "--quiet",
+        "--release",
+        "--manifest-path",
+        "bench/Cargo.toml",
+    ]);
+    run(command.args(["--bin", "turn", "--"]).args(arguments))
+}
+
 /// A cargo command that starts in the repository's root.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

@@ -89,6 +89,12 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Load the TURN service beside coturn and bare relay loops, on two cores.
+    TurnBench {
+        /// Passed on: --check, --json, --quick and parts of rows' names.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Compare speed with other implementations: crypto, srtp, dtls, sctp, rtp, stun, ice, ...
     Bench {
         /// Which benchmark.
@@ -121,6 +127,7 @@ fn main() -> ExitCode {
         }
         // Its peers have no idle agents to compare with: a table of its own.
         Command::SfuBench { arguments } => delegate::bench("sfu-bench", &arguments),
+        Command::TurnBench { arguments } => delegate::turn_bench(&arguments),
         Command::Bench { name, arguments } if name == "ice" => {
             delegate::example("visavis-ice", "agent_cost", &arguments)
         }

@@ -38,5 +38,6 @@ pub use embedded::embedded_ipv4;
 pub use event::{AllocationInfo, Command, EndReason, Event, RelayKind, ServerStats};
 pub use filter::{IpRange, PeerFilter};
 pub use pool::RelayPool;
+pub use quota::SharedQuota;
 pub use relay::{CLIENT_HEADROOM, CLIENT_TAILROOM, Forward, ToClient};
 pub use worker::Server;

@@ -40,7 +40,11 @@ async fn relays(kind: Kind, flags: &[&str], scheme: &str, transport: &str, proto
     };
     // The namespace's address: browsers use no loopback for this.
     let service = Service::start([198, 51, 100, 1].into(), &[]);
-    let address = if scheme == "turns" { service.secure } else { service.plain };
+    let address = if scheme == "turns" {
+        service.secure
+    } else {
+        service.plain
+    };
     let page = browser.open().await;
     let argument = json!({
         "url": format!("{scheme}:{address}?transport={transport}"),

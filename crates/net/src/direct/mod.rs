@@ -10,3 +10,4 @@ mod system;
 
 pub use exchange::{Exchange, ExchangeStats, Full, Incoming, Outgoing};
 pub use socket::{DirectOptions, DirectSocket, IcmpError};
+pub use system::raise_descriptor_limit;

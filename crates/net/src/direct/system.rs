@@ -328,6 +328,27 @@ pub(super) fn set_option(
     }
 }
 
+/// Lets the process open as many descriptors as the system permits it; answers how many.
+pub fn raise_descriptor_limit() -> io::Result<u64> {
+    // SAFETY: all zeroes is a valid value, and both calls are given a live structure of theirs.
+    let (result, limit) = unsafe {
+        let mut limit: libc::rlimit = mem::zeroed();
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        limit.rlim_cur = limit.rlim_max;
+        (
+            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit),
+            limit,
+        )
+    };
+    if result == 0 {
+        Ok(limit.rlim_cur)
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 /// Reads the next message of the error queue that tells of ICMP.
 pub(super) fn take_error(fd: RawFd) -> Option<IcmpError> {
     loop {

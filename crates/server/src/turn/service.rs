@@ -14,8 +14,8 @@ use serde::Serialize;
 use socket2::{Domain, Socket, Type};
 use visavis_crypto::{HashAlgorithm, hmac};
 use visavis_datagram::Random;
-use visavis_net::direct::{DirectOptions, DirectSocket};
-use visavis_turn::server::{AllocationId, AllocationInfo, RelayPool, ServerConfig};
+use visavis_net::direct::{DirectOptions, DirectSocket, raise_descriptor_limit};
+use visavis_turn::server::{AllocationId, AllocationInfo, RelayPool, ServerConfig, SharedQuota};
 
 use super::certificates::Loaded;
 use super::config::{TurnConfig, TurnError};
@@ -73,12 +73,22 @@ impl TurnService {
     /// A wrong setting, a certificate that cannot be read, an address that cannot be had.
     pub fn start(mut config: TurnConfig) -> Result<Self, TurnError> {
         config.check()?;
+        // Each allocation has a socket.
+        match raise_descriptor_limit() {
+            Ok(limit) if limit < config.core.limits.allocations as u64 => tracing::warn!(
+                limit,
+                "the system permits fewer open files than `allocations`: raise it (LimitNOFILE)"
+            ),
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "cannot raise the limit on open files"),
+        }
         let mut random = Random::from_seed(seed()?);
         let (loaded, acme) = config.certificates.load(&mut random)?;
         let (events, received) = tokio::sync::mpsc::channel(EVENTS);
         let started = Instant::now();
         let nonce_key = random.bytes::<32>();
         let external = config.core.relays.iter().map(|relay| relay.external);
+        config.core.quota = Some(Arc::new(SharedQuota::default()));
         config.core.pool = Some(Arc::new(RelayPool::new(external, &config.core.ports)));
         are_free(&config)?;
         let mut workers = Vec::new();

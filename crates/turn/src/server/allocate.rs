@@ -96,10 +96,14 @@ impl Server {
                 return Err(ErrorCode::MOBILITY_FORBIDDEN);
             }
         }
+        // Read before anything is taken that an error would have to give back.
+        let lifetime = self.lifetime(optional(message.try_get())?, user);
         if self.draining {
             return self.send_away(from, message, user);
         }
         self.check_quota(from, user)?;
+        let source = source_of(from.remote.ip());
+        let owner = (user.realm, user.owner());
 
         let (relays, missing_v6, token) = match reservation {
             Some(index) => {
@@ -109,12 +113,17 @@ impl Server {
                 relays[usize::from(relay.bind.is_ipv6())] = Some(relay);
                 (relays, None, None)
             }
-            None => self.choose(now, &wanted, user)?,
+            None => match self.choose(now, &wanted, user) {
+                Ok(chosen) => chosen,
+                Err(code) => {
+                    if let Some(quota) = &self.config.quota {
+                        quota.release(&owner, source);
+                    }
+                    return Err(code);
+                }
+            },
         };
         let limits = &self.config.limits;
-        let source = source_of(from.remote.ip());
-        let owner = (user.realm, user.owner());
-        let lifetime = self.lifetime(optional(message.try_get())?, user);
         let expires = now + lifetime;
         let user_index = self.users.add(now, owner, &limits.user_rate);
         let source_index = self.sources.add(now, source, &limits.address_rate);
@@ -261,7 +270,11 @@ impl Server {
         } else if self.table.len() >= limits.allocations {
             ErrorCode::INSUFFICIENT_CAPACITY
         } else {
-            return Ok(());
+            let shared = self.config.quota.as_ref();
+            match shared.map(|quota| quota.reserve(&owner, source, limits)) {
+                Some(Err(refusal)) => refusal,
+                _ => return Ok(()),
+            }
         };
         self.stats.over_quota += 1;
         Err(refusal)

@@ -9,6 +9,7 @@ use super::credentials::Realm;
 use super::event::RelayKind;
 use super::filter::PeerFilter;
 use super::pool::RelayPool;
+use super::quota::SharedQuota;
 
 /// An address that relayed addresses are made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,6 +119,8 @@ pub struct ServerConfig {
     /// What the workers of the process have open. With it, of this host's own addresses only relayed ones that are in use can be
     /// peers; without, those in `ports`.
     pub pool: Option<Arc<RelayPool>>,
+    /// What the workers of the process count together: without it `limits` are a worker's own.
+    pub quota: Option<Arc<SharedQuota>>,
     /// Which worker of the process this is, 0 to 63. Tickets, reservations and connection numbers tell it
     /// ([`Server::home_of`](super::Server::home_of)).
     pub worker: u8,
@@ -173,6 +176,7 @@ impl Default for ServerConfig {
             ports: 49152..=65535,
             all_ports: None,
             pool: None,
+            quota: None,
             worker: 0,
             nonce_key: None,
             listening: Vec::new(),

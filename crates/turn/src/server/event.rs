@@ -134,6 +134,8 @@ pub struct ServerStats {
     pub challenges: u64,
     /// Answers that were not given because the source has had too many.
     pub rate_limited: u64,
+    /// Requests without credentials that are too short for an answer: it would be too long for them.
+    pub too_short: u64,
     /// Answers that were not given because too many wait for the driver.
     pub replies_dropped: u64,
     /// Requests with a wrong integrity attribute or an unknown name.

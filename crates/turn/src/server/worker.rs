@@ -30,6 +30,9 @@ use super::table::Table;
 use super::tcp::{Connections, worker_of_connection};
 use crate::hash::Seed;
 
+/// The shortest request without credentials that is answered over UDP, in bytes.
+const SHORTEST_CHALLENGED: usize = 28;
+
 /// How many events wait for the driver; beyond that the oldest is dropped.
 const MAX_WAITING_EVENTS: usize = 4096;
 
@@ -117,7 +120,7 @@ impl Server {
         let old_realms: Vec<_> = self.config.realms.drain(..).map(|r| r.name).collect();
         let (ports, all_ports) = (self.config.ports.clone(), self.config.all_ports.clone());
         let (worker, nonce_key) = (self.config.worker, self.config.nonce_key);
-        let pool = self.config.pool.take();
+        let (pool, quota) = (self.config.pool.take(), self.config.quota.take());
         self.config = ServerConfig {
             relays,
             ports,
@@ -125,6 +128,7 @@ impl Server {
             worker,
             nonce_key,
             pool,
+            quota,
             ..config
         };
         self.nonces.set_lifetime(self.config.nonce_lifetime);
@@ -504,6 +508,11 @@ impl Server {
         code: ErrorCode<'static>,
         realm: usize,
     ) {
+        // The least that a client asks for is an Allocate of 28 bytes. What is shorter can only be meant for somebody else.
+        if to.protocol == Protocol::Udp && request.as_bytes().len() < SHORTEST_CHALLENGED {
+            self.stats.too_short += 1;
+            return;
+        }
         if !self.may_challenge(now, to) {
             return;
         }
@@ -615,6 +624,12 @@ impl Server {
             }
         }
         self.connections.allocation_gone(id, &mut self.commands);
+        if let Some(quota) = &self.config.quota
+            && let Some(owner) = self.users.key(allocation.user)
+        {
+            let source = self.sources.key(allocation.source).copied();
+            quota.release(owner, source.unwrap_or(allocation.path.remote.ip()));
+        }
         self.users.remove(allocation.user);
         self.sources.remove(allocation.source);
         let info = self.info(now, &allocation);
