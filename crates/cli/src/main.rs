@@ -38,7 +38,7 @@ enum Command {
     /// Run a meeting server with its web page, signalling, media forwarding, STUN and TURN.
     Serve(Box<commands::serve::Args>),
     /// Run a STUN and TURN server.
-    Turn(commands::turn::Args),
+    Turn(Box<commands::turn::Args>),
 }
 
 fn main() -> std::process::ExitCode {
@@ -50,6 +50,6 @@ fn main() -> std::process::ExitCode {
         Command::Receive(args) => commands::receive::run(args),
         Command::Send(args) => commands::send::run(args),
         Command::Serve(args) => commands::serve::run(*args),
-        Command::Turn(args) => commands::turn::run(args),
+        Command::Turn(args) => commands::turn::run(*args),
     }
 }

@@ -81,13 +81,13 @@ async fn a_token_that_grants_no_join_is_refused() {
         room: "a".into(),
         ..VideoGrant::default()
     };
-    let token = sign(&Claims {
+    let admin = sign(&Claims {
         identity: "admin".into(),
         video: Some(grant),
         ..Claims::default()
     });
     assert_eq!(
-        refused(&format!("/rtc?access_token={token}")).await,
+        refused(&format!("/rtc?access_token={admin}")).await,
         (401, "permissions denied".into())
     );
     let nobody = token_with("a", "", VideoGrant::default());

@@ -123,11 +123,13 @@ fn sent(effects: &[Effect], to: ParticipantKey) -> Vec<&Message> {
 }
 
 fn webhooks(effects: &[Effect]) -> Vec<&str> {
-    let event = |effect| match effect {
-        &Effect::Webhook(ref event) => Some(event.event.as_str()),
-        _ => None,
-    };
-    effects.iter().filter_map(event).collect()
+    effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Webhook(event) => Some(event.event.as_str()),
+            _ => None,
+        })
+        .collect()
 }
 
 fn media(effects: &[Effect]) -> Vec<String> {

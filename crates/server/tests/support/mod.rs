@@ -23,13 +23,13 @@ use visavis_server::{
     token::{Claims, Keys, VideoGrant},
 };
 
-pub const KEY: &str = "testkey";
-pub const SECRET: &str = "a secret that is long enough for tests";
+pub(crate) const KEY: &str = "testkey";
+pub(crate) const SECRET: &str = "a secret that is long enough for tests";
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-pub fn config() -> Config {
+pub(crate) fn config() -> Config {
     Config {
         listen: vec!["127.0.0.1:0".parse().expect("an address")],
         udp: vec!["127.0.0.1:0".parse().expect("an address")],
@@ -41,27 +41,27 @@ pub fn config() -> Config {
     }
 }
 
-pub async fn server() -> Server {
+pub(crate) async fn server() -> Server {
     Server::start(config()).await.expect("the server starts")
 }
 
-pub fn host(server: &Server) -> String {
+pub(crate) fn host(server: &Server) -> String {
     server.addresses()[0].to_string()
 }
 
-pub fn keys() -> Keys {
+pub(crate) fn keys() -> Keys {
     Keys::new([(KEY.to_owned(), SECRET.to_owned())])
 }
 
-pub fn sign(claims: &Claims) -> String {
+pub(crate) fn sign(claims: &Claims) -> String {
     keys().sign(KEY, claims, 600).expect("the key is there")
 }
 
-pub fn token(room: &str, identity: &str) -> String {
+pub(crate) fn token(room: &str, identity: &str) -> String {
     token_with(room, identity, VideoGrant::default())
 }
 
-pub fn token_with(room: &str, identity: &str, grant: VideoGrant) -> String {
+pub(crate) fn token_with(room: &str, identity: &str, grant: VideoGrant) -> String {
     let grant = VideoGrant {
         room_join: true,
         room: room.into(),
@@ -75,7 +75,7 @@ pub fn token_with(room: &str, identity: &str, grant: VideoGrant) -> String {
 }
 
 /// One HTTP request on a connection of its own: the status, and everything after it.
-pub async fn http(
+pub(crate) async fn http(
     server: &Server,
     method: &str,
     path: &str,
@@ -111,13 +111,13 @@ pub async fn http(
 }
 
 /// A signalling connection.
-pub struct Client {
-    pub socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+pub(crate) struct Client {
+    pub(crate) socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
 }
 
 impl Client {
     /// Joins by the older path; the first message has been read.
-    pub async fn join(server: &Server, token: &str) -> (Self, proto::JoinResponse) {
+    pub(crate) async fn join(server: &Server, token: &str) -> (Self, proto::JoinResponse) {
         let mut client = Self::connect(server, &format!("/rtc?access_token={token}&protocol=17"))
             .await
             .expect("joined");
@@ -127,7 +127,7 @@ impl Client {
         }
     }
 
-    pub async fn connect(server: &Server, path: &str) -> Result<Self, (u16, String)> {
+    pub(crate) async fn connect(server: &Server, path: &str) -> Result<Self, (u16, String)> {
         let url = format!("ws://{}{path}", host(server));
         match timeout(PATIENCE, tokio_tungstenite::connect_async(url))
             .await
@@ -145,7 +145,7 @@ impl Client {
         }
     }
 
-    pub async fn send(&mut self, request: signal_request::Message) {
+    pub(crate) async fn send(&mut self, request: signal_request::Message) {
         let bytes = proto::SignalRequest {
             message: Some(request),
         }
@@ -153,13 +153,13 @@ impl Client {
         self.raw(Frame::Binary(Bytes::from(bytes))).await;
     }
 
-    pub async fn raw(&mut self, frame: Frame) {
+    pub(crate) async fn raw(&mut self, frame: Frame) {
         // A server that has closed already is what some tests are about.
         let _ = self.socket.send(frame).await;
     }
 
     /// The next message; `None` when the connection is over.
-    pub async fn next(&mut self) -> Option<Message> {
+    pub(crate) async fn next(&mut self) -> Option<Message> {
         loop {
             match self.frame().await? {
                 Frame::Binary(bytes) => {
@@ -179,7 +179,7 @@ impl Client {
     }
 
     /// The next frame; `None` when the connection is over.
-    pub async fn frame(&mut self) -> Option<Frame> {
+    pub(crate) async fn frame(&mut self) -> Option<Frame> {
         timeout(PATIENCE, self.socket.next())
             .await
             .expect("a message in time")
@@ -187,7 +187,7 @@ impl Client {
     }
 
     /// Reads until a message for which `wanted` gives something.
-    pub async fn until<T>(&mut self, wanted: impl Fn(&Message) -> Option<T>) -> T {
+    pub(crate) async fn until<T>(&mut self, wanted: impl Fn(&Message) -> Option<T>) -> T {
         loop {
             let message = self.next().await.expect("the connection is alive");
             if let Some(found) = wanted(&message) {
@@ -197,7 +197,7 @@ impl Client {
     }
 
     /// The code with which the server closes the connection.
-    pub async fn close_code(&mut self) -> Option<u16> {
+    pub(crate) async fn close_code(&mut self) -> Option<u16> {
         loop {
             match self.frame().await {
                 Some(Frame::Close(frame)) => return frame.map(|frame| frame.code.into()),
