@@ -455,13 +455,14 @@ impl Room {
         self.ever_joined = true;
         self.room_changed = true;
 
-        self.effects
-            .push_back(Effect::Media(MediaCommand::Open(key)));
         let join = proto::JoinResponse {
             ice_servers,
             ..self.join_response(key)
         };
+        // Join is the first message that a client takes; an offer comes after it.
         self.send(key, Message::Join(join));
+        self.effects
+            .push_back(Effect::Media(MediaCommand::Open(key)));
         self.mark(key, false, now);
         Ok(key)
     }
