@@ -4,10 +4,12 @@
 //! services themselves in `visavis-server`.
 
 mod commands;
+mod doctor;
 mod exit;
 mod pairing;
 mod qr;
 mod runtime;
+mod stream;
 mod tls;
 mod transfer;
 
@@ -27,6 +29,8 @@ enum Command {
     Chat(commands::chat::Args),
     /// Print a completion script for a shell.
     Completions(commands::completions::Args),
+    /// Find out what this network lets WebRTC do, and explain it.
+    Doctor(commands::doctor::Args),
     /// Make secrets for a server's configuration.
     Keygen(commands::keygen::Args),
     /// Write the manual pages into a directory.
@@ -45,6 +49,7 @@ fn main() -> std::process::ExitCode {
     match Cli::parse().command {
         Command::Chat(args) => commands::chat::run(args),
         Command::Completions(args) => commands::completions::run(args),
+        Command::Doctor(args) => commands::doctor::run(args),
         Command::Keygen(args) => commands::keygen::run(args),
         Command::Manual(args) => commands::completions::manual(args),
         Command::Receive(args) => commands::receive::run(args),

@@ -2,6 +2,7 @@
 
 pub(crate) mod chat;
 pub(crate) mod completions;
+pub(crate) mod doctor;
 pub(crate) mod keygen;
 pub(crate) mod receive;
 pub(crate) mod send;

@@ -7,8 +7,6 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt};
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -16,9 +14,8 @@ use url::Url;
 
 use super::host::ServerArgs;
 use super::lan;
+use crate::stream::{self, CONNECT, Stream, StreamError};
 
-/// How long connecting to the server may take.
-const CONNECT: Duration = Duration::from_secs(10);
 /// The server is pinged when it was silent for so long, and given up after twice that.
 const SILENCE: Duration = Duration::from_secs(45);
 /// Messages that wait for one guest.
@@ -84,60 +81,34 @@ impl Server {
             server: self.address().to_owned(),
             reason,
         };
-        let connecting = async {
-            let host = self.url.host_str().unwrap_or_default();
-            let bare = host.trim_start_matches('[').trim_end_matches(']');
-            let secure = self.url.scheme() == "https";
-            let port = self
-                .url
-                .port_or_known_default()
-                .unwrap_or(if secure { 443 } else { 80 });
-            let stream = TcpStream::connect((bare, port))
+        let host = self.url.host_str().unwrap_or_default();
+        let secure = self.url.scheme() == "https";
+        let port = self.url.port_or_known_default().unwrap_or(443);
+        let tls = secure.then(|| Arc::new(crate::tls::client_config(self.insecure)));
+        let (stream, _, _) =
+            stream::connect(host, port, tls)
                 .await
-                .map_err(|error| unreachable(error.to_string()))?;
-            let _ = stream.set_nodelay(true);
-            let stream: Box<dyn Stream> = if secure {
-                Box::new(self.secure(bare, stream).await?)
-            } else {
-                Box::new(stream)
-            };
-            let scheme = if secure { "wss" } else { "ws" };
-            let path = self.url.path().trim_end_matches('/');
-            let request = format!("{scheme}://{host}:{port}{path}/api/rendezvous?{query}");
-            tokio_tungstenite::client_async(request, stream)
-                .await
-                .map(|(socket, _)| socket)
-                .map_err(|error| RendezvousError::NotOurs {
-                    server: self.address().to_owned(),
-                    reason: error.to_string(),
-                })
-        };
-        match tokio::time::timeout(CONNECT, connecting).await {
-            Ok(socket) => socket,
+                .map_err(|error| match error {
+                    StreamError::Tls(reason) => RendezvousError::Certificate {
+                        server: self.address().to_owned(),
+                        reason,
+                    },
+                    error => unreachable(error.to_string()),
+                })?;
+        let scheme = if secure { "wss" } else { "ws" };
+        let path = self.url.path().trim_end_matches('/');
+        let request = format!("{scheme}://{host}:{port}{path}/api/rendezvous?{query}");
+        let upgrade = tokio_tungstenite::client_async(request, stream);
+        match tokio::time::timeout(CONNECT, upgrade).await {
+            Ok(Ok((socket, _))) => Ok(socket),
+            Ok(Err(error)) => Err(RendezvousError::NotOurs {
+                server: self.address().to_owned(),
+                reason: error.to_string(),
+            }),
             Err(_) => Err(unreachable("no answer within 10 s".into())),
         }
     }
-
-    async fn secure(
-        &self,
-        host: &str,
-        stream: TcpStream,
-    ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, RendezvousError> {
-        let certificate = |reason: String| RendezvousError::Certificate {
-            server: self.address().to_owned(),
-            reason,
-        };
-        let name = rustls::pki_types::ServerName::try_from(host.to_owned())
-            .map_err(|error| certificate(error.to_string()))?;
-        tokio_rustls::TlsConnector::from(Arc::new(crate::tls::client_config(self.insecure)))
-            .connect(name, stream)
-            .await
-            .map_err(|error| certificate(error.to_string()))
-    }
 }
-
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
 type Socket = WebSocketStream<Box<dyn Stream>>;
 

@@ -12,6 +12,7 @@ use visavis::{
     ChannelOptions, Configuration, ConnectionState, DataChannel, Description, Endpoint, Event,
     IceCandidate, IceServer, PeerConnection, SdpType,
 };
+use visavis_peer::Event as PeerEvent;
 
 use super::client::Correspondent;
 use super::host::Guest;
@@ -48,6 +49,8 @@ pub(crate) struct Paired {
     pub(crate) connection: PeerConnection,
     /// The data channel, open.
     pub(crate) channel: DataChannel,
+    /// The way between them, in words.
+    pub(crate) path: Option<String>,
 }
 
 /// What a host hands out.
@@ -152,6 +155,7 @@ pub(crate) async fn host(
     Ok(Paired {
         connection,
         channel,
+        path: signalling.path,
     })
 }
 
@@ -192,6 +196,7 @@ pub(crate) async fn guest(
     Ok(Paired {
         connection,
         channel,
+        path: signalling.path,
     })
 }
 
@@ -219,6 +224,8 @@ struct Signalling {
     seal: Seal,
     /// Takes the channel that the peer opens.
     channel: Option<tokio::sync::oneshot::Sender<DataChannel>>,
+    /// The pair of candidates that is used.
+    path: Option<String>,
     /// Candidates that came before the description they belong to.
     early: Vec<IceCandidate>,
 }
@@ -229,6 +236,7 @@ impl Signalling {
             correspondent,
             seal,
             channel: None,
+            path: None,
             early: Vec::new(),
         }
     }
@@ -274,6 +282,15 @@ impl Signalling {
                         if let Some(taker) = self.channel.take() {
                             let _ = taker.send(channel);
                         }
+                    }
+                    Some(Event::Other(PeerEvent::SelectedPair(pair))) => {
+                        let (local, remote) = (pair.local.kind, pair.remote.kind);
+                        let (local, remote) = (kind(local.as_str()), kind(remote.as_str()));
+                        let addresses = (pair.path.local, pair.path.remote);
+                        self.path = Some(format!(
+                            "this side {local} ({}), the other side {remote} ({}), by {:?}",
+                            addresses.0, addresses.1, pair.path.protocol,
+                        ));
                     }
                     Some(Event::ConnectionState(ConnectionState::Failed)) | None => {
                         return Err(ConnectError::NoPath(explain(connection)));
@@ -341,11 +358,8 @@ fn explain(connection: &PeerConnection) -> String {
         let mut kinds: Vec<&str> = Vec::new();
         for line in sdp.lines().filter(|line| line.starts_with("a=candidate:")) {
             let mut words = line.split(' ').skip_while(|word| *word != "typ");
-            let kind = match words.nth(1) {
-                Some("host") => "on its own network",
-                Some("srflx") => "through its NAT",
-                Some("relay") => "through a relay",
-                _ => continue,
+            let Some(kind) = words.nth(1).map(kind) else {
+                continue;
             };
             if !kinds.contains(&kind) {
                 kinds.push(kind);
@@ -366,4 +380,13 @@ fn explain(connection: &PeerConnection) -> String {
         "A relay would help: use a server with TURN (--server)."
     };
     format!("This side can be reached {ours}; the other side {theirs}. {relay}")
+}
+
+/// A candidate's type in words.
+fn kind(token: &str) -> &'static str {
+    match token {
+        "host" => "at an address of its own",
+        "relay" => "through a relay",
+        _ => "through its NAT",
+    }
 }

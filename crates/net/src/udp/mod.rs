@@ -368,6 +368,16 @@ pub fn bind_std(local: SocketAddr, options: &UdpOptions) -> io::Result<std::net:
     Ok(socket.into())
 }
 
+/// Sets a socket up so that its datagrams are never fragmented on their way, whatever the kernel knows
+/// of the path: for probing which sizes get through (RFC 8899 section 3).
+///
+/// # Errors
+/// Whatever the system says.
+pub fn without_fragmentation(socket: std::net::UdpSocket) -> io::Result<std::net::UdpSocket> {
+    UdpSocketState::new((&socket).into())?;
+    Ok(socket)
+}
+
 impl fmt::Debug for UdpSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("UdpSocket")

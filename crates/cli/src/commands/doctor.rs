@@ -1,0 +1,210 @@
+//! `visavis doctor`.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde_json::json;
+use url::Url;
+use visavis_server::rendezvous::IceServer;
+
+use crate::doctor::diagnose::{Verdict, diagnose};
+use crate::doctor::probe::{Targets, probe};
+use crate::doctor::report;
+use crate::exit::Exit;
+use crate::pairing::client;
+use crate::pairing::connect::{self, ConnectError, Paired};
+use crate::pairing::host::{Hosting, ServerArgs};
+use crate::pairing::seal::Secret;
+use crate::pairing::{Code, CodeError};
+
+/// The longest that all tests together may take.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Find out what this machine and this network let WebRTC do, and explain it.
+///
+/// Tests addresses, IPv6, the NAT, UDP, TURN over each transport, path MTU, loss and delay, multicast
+/// DNS, the clock, and port mapping, in less than 15 seconds. Without a server only this machine can be
+/// looked at.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = LONG_HELP)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    server: ServerArgs,
+    /// A STUN server to ask, beside those of the server; with two addresses it can tell how the NAT
+    /// behaves.
+    #[arg(long, value_name = "HOST[:PORT]")]
+    stun: Vec<String>,
+    /// A TURN server to try, e.g. turn:turn.example.org or turns:turn.example.org:443.
+    #[arg(long, value_name = "URL", requires = "username")]
+    turn: Vec<String>,
+    /// User name for --turn.
+    #[arg(long, value_name = "NAME", requires = "credential")]
+    username: Option<String>,
+    /// Password for --turn.
+    #[arg(
+        long,
+        env = "VISAVIS_TURN_CREDENTIAL",
+        value_name = "PASSWORD",
+        hide_env_values = true
+    )]
+    credential: Option<String>,
+    /// Try to connect to another doctor: without a code one is printed, for the other side to use.
+    #[arg(long, value_name = "CODE", num_args = 0..=1, default_missing_value = "")]
+    against: Option<String>,
+    /// Do not ask the router for a port.
+    #[arg(long)]
+    no_port_mapping: bool,
+    /// Print facts, findings and the summary as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+const LONG_HELP: &str = "\
+Examples:
+  visavis doctor --server meet.example.org
+  visavis doctor --stun stun.example.org --turn turn:turn.example.org --username u --credential p
+  visavis doctor --server meet.example.org --json | jq .summary
+  visavis doctor --server meet.example.org --against                       on one machine
+  visavis doctor --server meet.example.org --against 4821-copper-tulip-raven   on the other
+
+Exit codes:
+  0  nothing is wrong     1  something is     130  interrupted";
+
+pub(crate) fn run(args: Args) -> ExitCode {
+    crate::runtime::block_on(async move {
+        tokio::select! {
+            exit = examine(&args) => exit,
+            _ = tokio::signal::ctrl_c() => Exit::Interrupted,
+        }
+    })
+}
+
+#[expect(clippy::print_stdout, reason = "the report is the output")]
+async fn examine(args: &Args) -> Exit {
+    let targets = match targets(args) {
+        Ok(targets) => targets,
+        Err(text) => {
+            eprintln!("{text}");
+            return Exit::Failure;
+        }
+    };
+    let Ok(facts) = tokio::time::timeout(PATIENCE, probe(&targets)).await else {
+        eprintln!(
+            "the tests did not come to an end within {} s",
+            PATIENCE.as_secs()
+        );
+        return Exit::Failure;
+    };
+    let diagnosis = diagnose(&facts);
+    let wrong = diagnosis
+        .findings
+        .iter()
+        .any(|finding| finding.verdict == Verdict::Bad);
+    if !args.json {
+        print!(
+            "{}",
+            report::text(&diagnosis, std::io::stdout().is_terminal())
+        );
+    }
+    let meeting = match &args.against {
+        Some(code) => Some(meet(args, code).await),
+        None => None,
+    };
+    if args.json {
+        let report = json!({
+            "facts": facts, "findings": diagnosis.findings, "summary": diagnosis.summary,
+            "against": meeting.as_ref().map(|meeting| match meeting {
+                Ok(text) => json!({ "connected": true, "text": text }),
+                Err(text) => json!({ "connected": false, "text": text }),
+            }),
+        });
+        println!("{report:#}");
+    } else if let Some(meeting) = &meeting {
+        let (Ok(text) | Err(text)) = meeting;
+        println!("\n{text}");
+    }
+    match (wrong, meeting) {
+        (false, None | Some(Ok(_))) => Exit::Success,
+        _ => Exit::Failure,
+    }
+}
+
+fn targets(args: &Args) -> Result<Targets, String> {
+    let server = match args.server.server().map_err(|error| error.to_string())? {
+        Some(server) => Some(Url::parse(server.address()).map_err(|error| error.to_string())?),
+        None => None,
+    };
+    let mut ice_servers: Vec<IceServer> = Vec::new();
+    for stun in &args.stun {
+        let url = match stun.starts_with("stun:") {
+            true => stun.clone(),
+            false => format!("stun:{stun}"),
+        };
+        ice_servers.push(IceServer {
+            urls: vec![url],
+            ..IceServer::default()
+        });
+    }
+    if !args.turn.is_empty() {
+        ice_servers.push(IceServer {
+            urls: args.turn.clone(),
+            username: args.username.clone().unwrap_or_default(),
+            credential: args.credential.clone().unwrap_or_default(),
+        });
+    }
+    Ok(Targets {
+        server,
+        ice_servers,
+        insecure: args.server.insecure,
+        no_port_mapping: args.no_port_mapping,
+    })
+}
+
+/// Connects to another doctor. Says by which path, or why not.
+async fn meet(args: &Args, code: &str) -> Result<String, String> {
+    let endpoint = crate::runtime::endpoint().map_err(|error| error.to_string())?;
+    let paired = if code.is_empty() {
+        let started = Hosting::start(&args.server, None).await;
+        let mut hosting = started.map_err(|error| error.to_string())?;
+        hosting.invite("doctor --against", false, false);
+        let guest = hosting
+            .next_guest()
+            .await
+            .map_err(|error| error.to_string())?;
+        connect::host(&endpoint, &hosting.secrets, "doctor", guest).await
+    } else {
+        let code: Code = code.parse().map_err(|error: CodeError| error.to_string())?;
+        let server = client::find(&args.server, &code.slot).await;
+        let server = server.map_err(|error| error.to_string())?;
+        let joined = client::join(&server, &code.slot).await;
+        let (host, ice) = joined.map_err(|error| error.to_string())?;
+        let secret = Secret::Words(&code.words);
+        connect::guest(&endpoint, &ice, &code.slot, secret, host).await
+    };
+    match paired {
+        Ok(paired) => Ok(describe(paired).await),
+        Err(ConnectError::NoPath(why)) => Err(format!("The two doctors could not connect. {why}")),
+        Err(error) => Err(format!("The two doctors did not get so far: {error}.")),
+    }
+}
+
+/// The path of a connection, and its round trip.
+async fn describe(mut paired: Paired) -> String {
+    let begun = std::time::Instant::now();
+    let exchange = async {
+        paired.channel.feed("ping").await.ok()?;
+        paired.channel.recv().await
+    };
+    let answered = tokio::time::timeout(Duration::from_secs(5), exchange).await;
+    let took = match answered {
+        Ok(Some(_)) => format!(" First words took {} ms.", begun.elapsed().as_millis()),
+        _ => String::new(),
+    };
+    let text = match &paired.path {
+        Some(path) => format!("The two doctors are connected: {path}.{took}"),
+        None => format!("The two doctors are connected.{took}"),
+    };
+    paired.channel.buffered_amount_low(0).await;
+    text
+}

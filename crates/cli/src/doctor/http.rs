@@ -1,0 +1,106 @@
+//! One HTTP request, for a server's configuration and its clock.
+
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper_util::rt::TokioIo;
+use url::Url;
+
+use super::facts::ServerError;
+use crate::stream::{self, StreamError};
+
+/// The longest answer that is read.
+const MAX_BODY: usize = 1 << 20;
+
+/// What came back.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    /// The server's clock, seconds since 1970.
+    pub(super) date: Option<u64>,
+    pub(super) body: Vec<u8>,
+}
+
+/// `GET url`.
+pub(super) async fn get(url: &Url, insecure: bool) -> Result<Answer, ServerError> {
+    let host = url.host_str().unwrap_or_default();
+    let secure = url.scheme() == "https";
+    let port = url.port_or_known_default().unwrap_or(443);
+    let tls = secure.then(|| std::sync::Arc::new(crate::tls::client_config(insecure)));
+    let (stream, _, _) = stream::connect(host, port, tls)
+        .await
+        .map_err(|error| match error {
+            StreamError::Name { .. } => ServerError::Name(error.to_string()),
+            StreamError::Connect(reason) => ServerError::Connect(reason),
+            StreamError::Tls(reason) => ServerError::Tls(reason),
+        })?;
+    let fault = |error: &dyn std::fmt::Display| ServerError::Http(error.to_string());
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| fault(&error))?;
+    let connection = tokio::spawn(connection);
+    let request = hyper::Request::get(url.path())
+        .header(hyper::header::HOST, host)
+        .header(hyper::header::CONNECTION, "close")
+        .body(Empty::<bytes::Bytes>::new())
+        .map_err(|error| fault(&error))?;
+    let response = sender
+        .send_request(request)
+        .await
+        .map_err(|error| fault(&error))?;
+    let status = response.status().as_u16();
+    let date = response.headers().get(hyper::header::DATE);
+    let date = date.and_then(|date| date.to_str().ok()).and_then(seconds);
+    let body = Limited::new(response.into_body(), MAX_BODY)
+        .collect()
+        .await
+        .map_err(|error| fault(&error))?
+        .to_bytes()
+        .to_vec();
+    connection.abort();
+    Ok(Answer { status, date, body })
+}
+
+/// Reads `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 section 5.6.7).
+fn seconds(text: &str) -> Option<u64> {
+    let mut words = text.split_once(", ")?.1.split(' ');
+    let day: u64 = words.next()?.parse().ok()?;
+    let name = words.next()?;
+    let months = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
+    let month = months.iter().position(|month| *month == name)? as u64 + 1;
+    let year: u64 = words.next()?.parse().ok()?;
+    let mut clock = words
+        .next()?
+        .split(':')
+        .map(|part| part.parse::<u64>().ok());
+    let (hours, minutes, seconds) = (clock.next()??, clock.next()??, clock.next()??);
+    if !(1970..10_000).contains(&year) || !(1..=31).contains(&day) {
+        return None;
+    }
+    // Days since 1970-01-01, counted in years that begin in March.
+    let (y, m) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
+    let days = 365 * y + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + day - 1;
+    Some((days - 719_468) * 86_400 + hours * 3_600 + minutes * 60 + seconds)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn dates_of_http_are_read() {
+        let read = super::seconds;
+        assert_eq!(read("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
+        assert_eq!(read("Thu, 01 Jan 1970 00:00:00 GMT"), Some(0));
+        assert_eq!(read("Thu, 29 Feb 2024 12:00:00 GMT"), Some(1_709_208_000));
+        for wrong in [
+            "",
+            "yesterday",
+            "Sun, 06 Nov 99999 08:49:37 GMT",
+            "Sun, 06 Foo 1994 08:49:37 GMT",
+        ] {
+            assert_eq!(read(wrong), None);
+        }
+    }
+}
