@@ -11,6 +11,8 @@ import { Start } from './pages/start';
 const later = {
   room: () => import('./pages/room').then((module) => module.RoomPage),
   doctor: () => import('./pages/doctor').then((module) => module.Doctor),
+  receive: () => import('./pages/receive').then((module) => module.Receive),
+  send: () => import('./pages/send').then((module) => module.Send),
   inspect: () => import('./pages/inspect').then((module) => module.Inspect),
 };
 
@@ -37,6 +39,8 @@ function App() {
   const room = /^\/r\/([^/]+)/.exec(at);
   if (room) return <Later page="room" room={normaliseRoom(room[1]!)} />;
   if (at === '/doctor') return <Later page="doctor" />;
+  if (at === '/receive') return <Later page="receive" />;
+  if (at === '/send') return <Later page="send" />;
   if (at === '/inspect') return <Later page="inspect" />;
   return <Start />;
 }
