@@ -58,3 +58,62 @@ fn main() -> std::process::ExitCode {
         Command::Turn(args) => commands::turn::run(*args),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What documents tell people to type, and where.
+    fn commands() -> Vec<(String, String)> {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let book = std::fs::read_dir(root.join("book/src")).unwrap().flatten();
+        let mut documents: Vec<_> = book.map(|entry| entry.path()).collect();
+        documents.push(root.join("README.md"));
+        let mut commands = Vec::new();
+        for document in documents {
+            let text = std::fs::read_to_string(&document).unwrap();
+            let mut shell = false;
+            for line in text.lines() {
+                match line.strip_prefix("```") {
+                    Some(language) => shell = language == "sh",
+                    None if shell => commands.push((document.display().to_string(), line.to_owned())),
+                    None => {}
+                }
+            }
+        }
+        commands
+    }
+
+    #[test]
+    fn every_command_in_the_documents_is_understood() {
+        let mut count = 0;
+        for (document, line) in commands() {
+            let line = line.replace("cargo run --release -- ", "visavis ");
+            let line = line.split('#').next().unwrap_or_default();
+            for part in line.split('|').map(str::trim) {
+                let Some(arguments) = part.strip_prefix("visavis ") else {
+                    continue;
+                };
+                // A substitution is one word, whatever is in it.
+                let whole = match arguments.split_once("\"$(") {
+                    Some((before, after)) => {
+                        let after = after.split_once(")\"").map_or("", |(_, rest)| rest);
+                        format!("{before}X{after}")
+                    }
+                    None => arguments.to_owned(),
+                };
+                let words = std::iter::once("visavis").chain(whole.split_whitespace());
+                if let Err(error) = Cli::try_parse_from(words) {
+                    panic!("{document}: {line}\n{error}");
+                }
+                count += 1;
+            }
+        }
+        assert!(count >= 20, "{count} commands");
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+}

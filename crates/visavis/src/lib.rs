@@ -24,10 +24,20 @@
 //! connections. What does not: protocols; [`visavis_peer`] and the crates below it are sans-IO and
 //! usable alone.
 
-/// The README's example is compiled by the tests.
+/// The examples of the README and of the book are compiled by the tests.
 #[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
-struct Readme;
+mod documents {
+    #[doc = include_str!("../../../README.md")]
+    struct Readme;
+    #[doc = include_str!("../../../book/src/first-connection.md")]
+    struct FirstConnection;
+    #[doc = include_str!("../../../book/src/signalling.md")]
+    struct Signalling;
+    #[doc = include_str!("../../../book/src/data.md")]
+    struct Data;
+    #[doc = include_str!("../../../book/src/media.md")]
+    struct Media;
+}
 
 mod connection;
 mod data_channel;
