@@ -76,7 +76,9 @@ mod tests {
             for line in text.lines() {
                 match line.strip_prefix("```") {
                     Some(language) => shell = language == "sh",
-                    None if shell => commands.push((document.display().to_string(), line.to_owned())),
+                    None if shell => {
+                        commands.push((document.display().to_string(), line.to_owned()))
+                    }
                     None => {}
                 }
             }

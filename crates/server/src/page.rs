@@ -41,7 +41,7 @@ const POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss:; img-src '
 
 /// Whether `path` is an address within the page, which reads it by itself.
 pub(crate) fn is_view(path: &str) -> bool {
-    matches!(path, "/" | "/doctor" | "/inspect") || path.starts_with("/r/")
+    matches!(path, "/" | "/doctor" | "/inspect" | "/receive" | "/send") || path.starts_with("/r/")
 }
 
 fn content_type(name: &str) -> &'static str {

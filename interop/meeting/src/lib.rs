@@ -155,7 +155,8 @@ pub fn in_namespace() -> bool {
     std::env::var_os("VISAVIS_NAMESPACE").is_some()
 }
 
-fn interop() -> PathBuf {
+/// The folder of the tests.
+pub fn interop() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
@@ -169,7 +170,7 @@ pub fn artefacts() -> PathBuf {
 }
 
 /// The server's binary, built if it is not up to date. `VISAVIS` names another.
-fn binary() -> PathBuf {
+pub fn binary() -> PathBuf {
     if let Some(path) = std::env::var_os("VISAVIS") {
         return path.into();
     }

@@ -178,7 +178,10 @@ async fn host(args: &Args, progress: &Progress) -> Ended {
 async fn attend(sender: &Sender, guest: Guest) -> Ended {
     let paired = connect::host(&sender.endpoint, &sender.secrets, "transfer", guest);
     let mut paired = paired.await.map_err(|error| match error {
-        ConnectError::WrongCode(_) => (Exit::Code, "somebody came with a wrong code".to_owned()),
+        ConnectError::WrongCode(_) => (
+            Exit::Code,
+            "somebody came with a wrong code, or left at once".to_owned(),
+        ),
         error => (Exit::Unreachable, error.to_string()),
     })?;
     let _watch = watch(paired.connection.clone());

@@ -149,9 +149,15 @@ pub(crate) async fn host(
     connection.set_local_description(None).await?;
     let mut signalling = Signalling::new(guest, seal);
     signalling.send_description(&connection).await;
-    signalling
+    let opened = signalling
         .run(&connection, async { channel.opened().await })
-        .await??;
+        .await;
+    // Who was given something sealed and never showed that it could be opened has had a guess, whatever
+    // was said on leaving.
+    if opened.is_err() && !signalling.authenticated {
+        return Err(WrongCode.into());
+    }
+    opened??;
     Ok(Paired {
         connection,
         channel,
@@ -224,6 +230,8 @@ struct Signalling {
     seal: Seal,
     /// Takes the channel that the peer opens.
     channel: Option<tokio::sync::oneshot::Sender<DataChannel>>,
+    /// The peer has sealed something with our key.
+    authenticated: bool,
     /// The pair of candidates that is used.
     path: Option<String>,
     /// Candidates that came before the description they belong to.
@@ -236,6 +244,7 @@ impl Signalling {
             correspondent,
             seal,
             channel: None,
+            authenticated: false,
             path: None,
             early: Vec::new(),
         }
@@ -327,6 +336,7 @@ impl Signalling {
                 return Err(wrong.into());
             }
         };
+        self.authenticated = true;
         match serde_json::from_slice(&plain).map_err(|_| ConnectError::Version)? {
             Signal::Description { kind, sdp } if kind == "offer" => {
                 connection.set_remote_description(&Description::offer(sdp))?;
