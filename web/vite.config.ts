@@ -1,4 +1,4 @@
-import { defineConfig } from 'vite';
+import { defineConfig } from 'vitest/config';
 import { api } from './dev/api.mjs';
 
 export default defineConfig({
@@ -13,6 +13,8 @@ export default defineConfig({
     rolldownOptions: { output: { codeSplitting: { groups: [{ name: 'livekit', test: /node_modules[\\/](livekit-client|@livekit)/ }] } } },
   },
   worker: { format: 'es' },
+  // Some tests hash megabytes, on machines that are busy with other things.
+  test: { testTimeout: 60_000 },
   plugins: [
     {
       name: 'development-api',
