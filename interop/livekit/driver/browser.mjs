@@ -228,9 +228,9 @@ await run({
     await grace.sees(ada);
     const codec = await grace.do(async () => {
       const report = await tracks['ada camera'].receiver.getStats();
-      let name;
-      report.forEach((one) => { if (one.type === 'codec') name = one.mimeType; });
-      return name;
+      let id;
+      report.forEach((one) => { if (one.type === 'inbound-rtp') id = one.codecId; });
+      return report.get(id)?.mimeType;
     });
     holds(`it is ${codec}`, codec === 'video/VP9');
   },

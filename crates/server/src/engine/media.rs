@@ -306,8 +306,30 @@ impl Actor {
             .create_answer(connection)
             .await
             .map_err(|error| error.to_string())?;
+        let sdp = self.with_announced_codecs(key, answer.sdp);
         let mids = self.mids(key, connection).await;
-        Ok((answer, mids))
+        Ok((Description::answer(sdp), mids))
+    }
+
+    /// The answer with the codec first that was announced for each section: browsers send with the first one,
+    /// whatever order they offered.
+    fn with_announced_codecs(&self, key: ParticipantKey, mut sdp: String) -> String {
+        let peer = self
+            .links
+            .get(&key)
+            .and_then(|link| link.publisher.as_ref());
+        let participant = self.room.participant(key);
+        let (Some(peer), Some(participant)) = (peer, participant) else {
+            return sdp;
+        };
+        for (mid, (track_sid, _)) in &peer.published {
+            let codecs = participant.track(track_sid).map(|track| &track.info.codecs);
+            let codec = codecs.into_iter().flatten().find(|codec| codec.mid == *mid);
+            if let Some((_, name)) = codec.and_then(|codec| codec.mime_type.split_once('/')) {
+                sdp = prefer_codec(&sdp, mid, name);
+            }
+        }
+        sdp
     }
 
     /// Makes tracks of the sections that a client sends on, and ends those that it sends on no more.
@@ -895,6 +917,46 @@ impl Actor {
     }
 }
 
+/// A description in which the payload types of `codec` go first in the section of that mid.
+fn prefer_codec(sdp: &str, mid: &str, codec: &str) -> String {
+    let mut sections: Vec<String> = Vec::new();
+    for line in sdp.split_inclusive('\n') {
+        match sections.last_mut() {
+            Some(section) if !line.starts_with("m=") => section.push_str(line),
+            _ => sections.push(line.to_owned()),
+        }
+    }
+    let is_meant = |section: &String| {
+        section.lines().any(|line| {
+            line.strip_prefix("a=mid:")
+                .is_some_and(|found| found.trim_end() == mid)
+        })
+    };
+    if let Some(section) = sections.iter_mut().find(|section| is_meant(section)) {
+        let preferred = |payload_type: &str| {
+            section.lines().any(|line| {
+                let map = line
+                    .strip_prefix("a=rtpmap:")
+                    .and_then(|map| map.split_once(' '));
+                map.is_some_and(|(number, map)| {
+                    let name = map.split('/').next().unwrap_or_default();
+                    number == payload_type && name.eq_ignore_ascii_case(codec)
+                })
+            })
+        };
+        let (head, rest) = section.split_once('\n').unwrap_or((section.as_str(), ""));
+        let words: Vec<&str> = head.trim_end().split(' ').collect();
+        let (fixed, payload_types) = words.split_at(words.len().min(3));
+        let (first, last): (Vec<&str>, Vec<&str>) = payload_types
+            .iter()
+            .copied()
+            .partition(|payload_type| preferred(payload_type));
+        let line = [fixed, &first, &last].concat().join(" ");
+        *section = format!("{line}\r\n{rest}");
+    }
+    sections.concat()
+}
+
 /// A candidate as clients send it: the JSON of the browser's `RTCIceCandidate`.
 fn parse_candidate(json: &str) -> Option<IceCandidate> {
     #[derive(serde::Deserialize)]
@@ -987,6 +1049,28 @@ mod tests {
         assert_eq!(candidate.username_fragment.as_deref(), Some("x"));
         assert!(parse_candidate("{").is_none());
         assert!(parse_candidate("[]").is_none_or(|candidate| candidate.candidate.is_empty()));
+    }
+
+    #[test]
+    fn an_announced_codec_goes_first_in_its_section_alone() {
+        let section = |mid: &str, order: &str| {
+            format!(
+                "m=video 9 UDP/TLS/RTP/SAVPF {order}\r\na=mid:{mid}\r\na=rtpmap:96 VP8/90000\r\n\
+                 a=rtpmap:97 rtx/90000\r\na=rtpmap:98 VP9/90000\r\n"
+            )
+        };
+        let sdp = format!(
+            "v=0\r\n{}{}",
+            section("1", "96 97 98"),
+            section("2", "96 97 98")
+        );
+        let expected = format!(
+            "v=0\r\n{}{}",
+            section("1", "96 97 98"),
+            section("2", "98 96 97")
+        );
+        assert_eq!(prefer_codec(&sdp, "2", "vp9"), expected);
+        assert_eq!(prefer_codec(&sdp, "3", "vp9"), sdp);
     }
 
     #[test]
