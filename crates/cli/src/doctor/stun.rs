@@ -6,10 +6,8 @@ use std::time::Duration;
 
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, timeout_at};
-use visavis_stun::attributes::{
-    ChangeRequest, MappedAddress, OtherAddress, Padding, XorMappedAddress,
-};
-use visavis_stun::{Class, Message, MessageBuilder, Method, TransactionId};
+use visavis_stun::attributes::{ChangeRequest, MappedAddress, OtherAddress, XorMappedAddress};
+use visavis_stun::{AttributeType, Class, Message, MessageBuilder, Method, TransactionId};
 
 use super::facts::{Dependence, Nat, PathMtu, StunAnswer};
 
@@ -21,6 +19,9 @@ const WAITS: [Duration; 5] = [
     Duration::from_millis(600),
     Duration::from_millis(900),
 ];
+/// Makes a request long. PADDING (RFC 5780 section 7.6) is for servers that discover behaviour; this is an
+/// attribute that every server ignores (RFC 8489 section 14: comprehension-optional).
+const FILLER: AttributeType = AttributeType(0xfff0);
 /// The largest message that is sent.
 const MAX_MESSAGE: usize = 1500;
 
@@ -49,7 +50,7 @@ pub(super) async fn ask(
     }
     let padding = vec![0; question.size.saturating_sub(message.len() + 4) & !3];
     if !padding.is_empty() {
-        message.add(&Padding(&padding));
+        message.add_raw(FILLER, &padding);
     }
     let length = message.finish().map_err(std::io::Error::other)?;
     let mut buffer = [0; 2048];
@@ -110,7 +111,8 @@ pub(super) async fn nat(
     second: Option<SocketAddr>,
     own: &[std::net::IpAddr],
 ) -> std::io::Result<Nat> {
-    let none = own.contains(&first.mapped.ip());
+    let mapped = first.mapped.ip();
+    let none = own.contains(&mapped) || mapped == first.local.ip();
     let mut nat = Nat {
         none,
         mapping: None,

@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 pub(crate) struct Progress {
     bar: ProgressBar,
     json: bool,
+    quiet: bool,
 }
 
 impl Progress {
@@ -15,7 +16,7 @@ impl Progress {
         if json || quiet {
             bar.set_draw_target(ProgressDrawTarget::hidden());
         }
-        Self { bar, json }
+        Self { bar, json, quiet }
     }
 
     /// A transfer of so many bytes begins, of which some are there.
@@ -47,7 +48,7 @@ impl Progress {
 
     /// Tells the user something.
     pub(crate) fn say(&self, text: &str) {
-        if !self.json {
+        if !self.json && !self.quiet {
             self.bar.suspend(|| eprintln!("{text}"));
         }
     }
