@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 /// Passes further apart than this are not worth a wait.
 const SPARSE: Duration = Duration::from_micros(1500);
+/// The longest interval that counts, in seconds.
+const SILENCE: f64 = 0.006;
 /// So many packets in one pass are a batch already.
 const PLENTY: f64 = 32.0;
 /// Weight of the newest pass in the averages.
@@ -28,7 +30,7 @@ impl Gather {
         Self {
             longest,
             last: now,
-            interval: 1.0,
+            interval: SILENCE,
             packets: 0.0,
         }
     }
@@ -42,8 +44,7 @@ impl Gather {
         let interval = now.saturating_duration_since(self.last).as_secs_f64();
         self.last = now;
         // One long silence does not outweigh what follows.
-        let interval = interval.min(4.0 * SPARSE.as_secs_f64());
-        self.interval += (interval - self.interval.min(4.0 * SPARSE.as_secs_f64())) * WEIGHT;
+        self.interval += (interval.min(SILENCE) - self.interval) * WEIGHT;
         self.packets += (packets as f64 - self.packets) * WEIGHT;
         let worth = !self.longest.is_zero()
             && self.interval < SPARSE.as_secs_f64()
