@@ -35,9 +35,9 @@ macro_rules! settings {
 }
 
 settings! {
-    /// Where clients come to over UDP, TCP and DTLS [default: 0.0.0.0:3478 and [::]:3478]
+    /// Where clients come to over UDP, TCP and DTLS [default: port 3478 of all addresses]
     listen: Vec<SocketAddr>, "LISTEN", value_delimiter = ',';
-    /// Where clients come to over TLS and DTLS; "none" in place of addresses: nowhere [default: 0.0.0.0:5349 and [::]:5349]
+    /// Where clients come to over TLS and DTLS; "none" in place of addresses: nowhere [default: port 5349 of all addresses]
     tls_listen: Vec<String>, "TLS_LISTEN", value_delimiter = ',';
     /// Addresses to relay from: BIND, or BIND/EXTERNAL behind a 1:1 NAT [default: those of the default routes]
     relay_ip: Vec<String>, "RELAY_IP", value_delimiter = ',';
