@@ -1,9 +1,10 @@
 // Drives a headless browser for the Rust tests: one JSON object per line, in on stdin and out on
 // stdout. {"id":1,"open":true} opens a page and answers its number; {"id":2,"page":0,"eval":"…"}
 // evaluates an expression there (a promise is awaited) and answers its JSON value; {"id":3,
-// "page":0,"screenshot":"file.png"} takes a picture. Ends when stdin ends.
+// "page":0,"screenshot":"file.png"} takes a picture; {"page":0,"close":true} closes it. Ends when
+// stdin ends.
 //
-//   node driver.mjs chromium [FLAG…]        node driver.mjs firefox [PREF=VALUE…]
+//   node driver.mjs chromium [FLAG|!FLAG…]        node driver.mjs firefox [PREF=VALUE…]
 import http from 'node:http';
 import readline from 'node:readline';
 
@@ -42,7 +43,10 @@ async function launch() {
     const browser = await chromium.launch({
       executablePath: process.env.CHROMIUM || '/usr/bin/chromium',
       headless: true,
-      args: [...CHROMIUM_FLAGS, ...extra],
+      args: [
+        ...CHROMIUM_FLAGS.filter((flag) => !extra.includes(`!${flag}`)),
+        ...extra.filter((flag) => !flag.startsWith('!')),
+      ],
     });
     const context = await browser.newContext();
     return { browser, version: browser.version(), newPage: () => context.newPage() };
@@ -93,21 +97,23 @@ async function handle(request) {
   const page = pages[request.page];
   if (request.eval !== undefined) {
     const text = await page.evaluate(
-      async (source) => JSON.stringify((await (0, eval)(source)) ?? null),
+      async (source) => JSON.stringify(await (0, eval)(source)) ?? null,
       request.eval,
     );
-    return JSON.parse(text);
+    return text === null ? null : JSON.parse(text);
   }
   if (request.screenshot) return void (await page.screenshot({ path: request.screenshot }));
+  if (request.close) return void (await page.close());
   throw new Error('unknown request');
 }
 
 readline.createInterface({ input: process.stdin }).on('line', async (line) => {
   const request = JSON.parse(line);
   try {
-    say({ id: request.id, value: (await handle(request)) ?? null });
+    const value = (await handle(request)) ?? null;
+    if (request.id) say({ id: request.id, value });
   } catch (error) {
-    say({ id: request.id, error: String(error?.message ?? error) });
+    if (request.id) say({ id: request.id, error: String(error?.message ?? error) });
   }
 }).on('close', end);
 
@@ -119,3 +125,5 @@ async function end() {
   process.exit(0);
 }
 process.on('SIGTERM', end).on('SIGINT', end);
+// The test is gone.
+process.stdout.on('error', end);

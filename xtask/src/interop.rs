@@ -1,4 +1,4 @@
-//! `cargo xtask interop [PEER]...`: the tests against browsers and other implementations, in a
+//! `cargo xtask interop [--long] [PEER]...`: the tests against browsers and other implementations, in a
 //! network namespace of their own, so that they talk to nobody but each other.
 
 use std::fs;
@@ -20,7 +20,7 @@ ip route add default via 198.51.100.254 dev visavis0
 exec \"$@\"
 ";
 
-pub(crate) fn run(wanted: &[String]) -> ExitCode {
+pub(crate) fn run(long: bool, wanted: &[String]) -> ExitCode {
     let peers = peers();
     if let Some(unknown) = wanted.iter().find(|name| !peers.contains(name)) {
         println!("no peer named {unknown}; there are: {}", peers.join(", "));
@@ -32,7 +32,7 @@ pub(crate) fn run(wanted: &[String]) -> ExitCode {
         .filter(|peer| wanted.is_empty() || wanted.contains(peer))
     {
         println!("interop: {peer}");
-        if !test(peer) {
+        if !test(peer, long) {
             failed.push(peer.as_str());
         }
     }
@@ -45,7 +45,7 @@ pub(crate) fn run(wanted: &[String]) -> ExitCode {
 }
 
 /// Builds a peer's tests here, where the network is, and runs them there, where it is not.
-fn test(peer: &str) -> bool {
+fn test(peer: &str, long: bool) -> bool {
     let manifest = format!("interop/{peer}/Cargo.toml");
     let mut build = delegate::cargo();
     build.args(["test", "--quiet", "--no-run", "--manifest-path", &manifest]);
@@ -55,6 +55,9 @@ fn test(peer: &str) -> bool {
     let mut namespace = namespace();
     namespace.args(["test", "--offline", "--manifest-path", &manifest]);
     namespace.args(["--", "--test-threads=1"]);
+    if long {
+        namespace.arg("--include-ignored");
+    }
     delegate::run(&mut namespace) == ExitCode::SUCCESS
 }
 

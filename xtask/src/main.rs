@@ -34,6 +34,9 @@ enum Command {
     },
     /// Test against browsers and other implementations, in a network namespace (needs root).
     Interop {
+        /// Also the tests that take long.
+        #[arg(long)]
+        long: bool,
         /// Folders of `interop/`; all of them if none is named.
         peers: Vec<String>,
     },
@@ -109,7 +112,7 @@ fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::SansIo => sans_io::run(),
         Command::Fuzz { minutes, targets } => fuzz::run(minutes, &targets),
-        Command::Interop { peers } => interop::run(&peers),
+        Command::Interop { long, peers } => interop::run(long, &peers),
         Command::Capture { folder, names } => interop::capture(&folder, &names),
         Command::NatMatrix { arguments } => {
             delegate::simulation("visavis-ice", "nat_matrix", &arguments)

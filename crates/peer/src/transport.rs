@@ -49,6 +49,10 @@ pub struct TransportStats {
     pub early_dropped: u64,
     /// Outgoing media packets that found no room.
     pub outgoing_dropped: u64,
+    /// DTLS packets of the peer that came inside STUN messages (draft-hancke-webrtc-sped).
+    pub dtls_in_stun_received: u64,
+    /// DTLS packets of ours of which the peer said that they came inside STUN messages.
+    pub dtls_in_stun_acknowledged: u64,
 }
 
 /// Protected media, both ways.
@@ -450,12 +454,14 @@ impl Transport {
             return;
         };
         let acknowledged = sped.take_acknowledged();
+        self.stats.dtls_in_stun_acknowledged += acknowledged.len() as u64;
         if let Some(dtls) = &mut self.dtls {
             for piece in acknowledged {
                 dtls.flight_acknowledged(now, piece);
             }
         }
         while let Some(mut packet) = self.sped.as_mut().and_then(|sped| sped.take_packet()) {
+            self.stats.dtls_in_stun_received += 1;
             self.receive_dtls(now, Ecn::NotEct, &mut packet);
         }
         let over = self.has_path() || self.sped.as_ref().is_some_and(|sped| !sped.is_on());

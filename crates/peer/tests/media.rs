@@ -280,6 +280,31 @@ fn engines_can_be_turned_off() {
     assert_eq!(sent.report, None);
 }
 
+/// Firefox answers Opus with `telephone-event/8000` and no other.
+#[test]
+fn key_presses_are_played_by_the_only_format_that_the_peer_has() {
+    let link = LinkConfig::new().delay(Duration::from_millis(20));
+    let mut firefox = Configuration::default();
+    let codecs = &mut firefox.codecs.audio;
+    codecs.retain(|codec| !(codec.is("telephone-event") && codec.clock_rate == 48_000));
+    let mut call = Call::new(10, link, [Configuration::default(), firefox]);
+    let audio = call.pc(ALICE).add_track(Kind::Audio, "a", &[]).unwrap();
+    call.negotiate(ALICE);
+    assert!(call.run(10.0, |a, b| connected(a) && connected(b)));
+    send(&mut call, audio, 0, 1, 3);
+    call.end(BOB).rtp.clear();
+    let (now, ms) = (call.now(), Duration::from_millis);
+    let pressed = call.pc(ALICE).insert_dtmf(now, audio, "5", ms(100), ms(50));
+    pressed.unwrap();
+    call.run(1.0, |_, _| false);
+    let last = &call.end(BOB).rtp.last().expect("an event").1;
+    let packet = visavis_rtp::Packet::parse(last).unwrap();
+    assert_eq!(packet.payload_type().value(), 126);
+    // 100 ms are 800 ticks of its clock (RFC 4733 section 2.3.5).
+    let payload = packet.payload();
+    assert_eq!((payload[0], &payload[2..]), (5, &800u16.to_be_bytes()[..]));
+}
+
 #[test]
 fn key_presses_are_played_between_packets() {
     let mut call = call(9, 0.0);

@@ -1,217 +1,27 @@
-//! A headless browser, driven from a Rust test: pages that evaluate JavaScript and answer JSON.
+//! Tests against headless Chromium and Firefox: a browser whose pages evaluate JavaScript
+//! ([`Browser`]), a call between a page and a connection of ours ([`Call`]), and a bad line between the
+//! two ([`Line`]).
 
-use std::collections::HashMap;
-use std::path::Path;
-use std::process::Stdio;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+mod browser;
+mod call;
+mod echo;
+mod line;
 
-use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{Child, ChildStdin, Command};
-use tokio::sync::oneshot;
+pub use browser::{Browser, Kind, Page, in_namespace};
+pub use call::{Call, Plan, Side, candidates_only, within};
+pub use echo::Echo;
+pub use line::{Conditions, Line};
 
-/// Which browser.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Debian's Chromium.
-    Chromium,
-    /// Debian's Firefox ESR.
-    Firefox,
-}
-
-impl Kind {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Chromium => "chromium",
-            Self::Firefox => "firefox",
-        }
-    }
-
-    fn executable(self) -> &'static str {
-        match self {
-            Self::Chromium => "/usr/bin/chromium",
-            Self::Firefox => "/usr/bin/firefox-esr",
-        }
-    }
-}
-
-type Waiting = Arc<Mutex<HashMap<u64, oneshot::Sender<Result<Value, String>>>>>;
-
-/// A running browser. It ends when this is dropped.
-pub struct Browser {
-    /// What the browser says its version is.
-    pub version: String,
-    input: tokio::sync::Mutex<(ChildStdin, u64)>,
-    waiting: Waiting,
-    _child: Child,
-}
-
-/// A page of a browser.
-pub struct Page {
-    browser: Arc<Browser>,
-    number: u64,
-}
-
-impl Browser {
-    /// Starts a browser with extra flags (Chromium) or `pref=value` pairs (Firefox).
-    ///
-    /// `None`, with the reason printed, where the browser or its driver is not installed; never
-    /// when `CI` is set: there, a missing browser is a failure.
-    pub async fn launch(kind: Kind, extra: &[&str]) -> Option<Arc<Self>> {
-        let interop = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let reason = if !Path::new(kind.executable()).exists() {
-            Some(format!("{} is not installed", kind.executable()))
-        } else if !interop.join("node_modules").exists() {
-            Some("run `npm ci --ignore-scripts` in interop/ first".to_owned())
-        } else {
-            None
-        };
-        if let Some(reason) = reason {
-            assert!(std::env::var_os("CI").is_none(), "{reason}");
-            eprintln!("skipped: {reason}");
-            return None;
-        }
-        let mut child = Command::new("node")
-            .arg(interop.join("browser/driver.mjs"))
-            .arg(kind.name())
-            .args(extra)
-            .current_dir(&interop)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(false)
-            .spawn()
-            .expect("node starts");
-        let input = child.stdin.take().expect("stdin is piped");
-        let output = child.stdout.take().expect("stdout is piped");
-        let waiting = Waiting::default();
-        let mut lines = BufReader::new(output).lines();
-        let ready = async {
-            while let Ok(Some(line)) = lines.next_line().await {
-                let Ok(message) = serde_json::from_str::<Value>(&line) else {
-                    continue;
-                };
-                if message["ready"] == true {
-                    return message["version"].as_str().unwrap_or_default().to_owned();
-                }
+/// A test for each line: its name, and what it runs.
+#[macro_export]
+macro_rules! tests {
+    ($($(#[$attribute:meta])* $name:ident: $run:expr;)*) => {
+        $(
+            $(#[$attribute])*
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                $run.await;
             }
-            panic!("the browser did not start");
-        };
-        let version = tokio::time::timeout(Duration::from_secs(120), ready)
-            .await
-            .expect("browser starts");
-        let answers = Arc::clone(&waiting);
-        tokio::spawn(async move {
-            while let Ok(Some(line)) = lines.next_line().await {
-                let Ok(message) = serde_json::from_str::<Value>(&line) else {
-                    continue;
-                };
-                if let Some(log) = message["log"].as_str() {
-                    eprintln!("[page] {log}");
-                }
-                let Some(id) = message["id"].as_u64() else {
-                    continue;
-                };
-                let answer = match message.get("error") {
-                    Some(error) => Err(error.as_str().unwrap_or("error").to_owned()),
-                    None => Ok(message["value"].clone()),
-                };
-                if let Some(waiting) = answers.lock().unwrap().remove(&id) {
-                    let _ = waiting.send(answer);
-                }
-            }
-            // The driver ended: nobody will answer any more.
-            answers.lock().unwrap().clear();
-        });
-        let input = tokio::sync::Mutex::new((input, 0));
-        Some(Arc::new(Self {
-            version,
-            input,
-            waiting,
-            _child: child,
-        }))
-    }
-
-    /// Opens an empty page of a secure context.
-    pub async fn open(self: &Arc<Self>) -> Page {
-        self.open_request(json!({ "open": true })).await
-    }
-
-    /// Opens a page by its address.
-    pub async fn open_url(self: &Arc<Self>, url: &str) -> Page {
-        self.open_request(json!({ "open": true, "url": url })).await
-    }
-
-    async fn open_request(self: &Arc<Self>, request: Value) -> Page {
-        let number = self.request(request).await.expect("a page opens");
-        Page {
-            browser: Arc::clone(self),
-            number: number.as_u64().expect("a page number"),
-        }
-    }
-
-    async fn request(&self, mut request: Value) -> Result<Value, String> {
-        let (answer, answered) = oneshot::channel();
-        {
-            let mut input = self.input.lock().await;
-            input.1 += 1;
-            request["id"] = input.1.into();
-            self.waiting.lock().unwrap().insert(input.1, answer);
-            let line = format!("{request}\n");
-            input
-                .0
-                .write_all(line.as_bytes())
-                .await
-                .map_err(|error| error.to_string())?;
-        }
-        match tokio::time::timeout(Duration::from_secs(120), answered).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err("the browser ended".to_owned()),
-            Err(_) => Err("no answer within 120 s".to_owned()),
-        }
-    }
-}
-
-impl Page {
-    /// Evaluates an expression; a promise is awaited.
-    ///
-    /// # Errors
-    /// The page's exception, as text.
-    pub async fn try_eval(&self, expression: &str) -> Result<Value, String> {
-        self.browser
-            .request(json!({ "page": self.number, "eval": expression }))
-            .await
-    }
-
-    /// Evaluates an expression; a promise is awaited. Panics with the page's exception.
-    pub async fn eval(&self, expression: &str) -> Value {
-        match self.try_eval(expression).await {
-            Ok(value) => value,
-            Err(error) => panic!("page: {error}\nin: {expression}"),
-        }
-    }
-
-    /// Evaluates a function's body, with `argument` bound to a JSON value.
-    pub async fn call(&self, body: &str, argument: Value) -> Value {
-        self.eval(&format!("(async (argument) => {{ {body} }})({argument})"))
-            .await
-    }
-
-    /// Takes a picture of the page.
-    pub async fn screenshot(&self, file: &Path) {
-        let request = json!({ "page": self.number, "screenshot": file.to_string_lossy() });
-        self.browser.request(request).await.expect("a screenshot");
-    }
-}
-
-/// Whether the test runs in a network namespace of its own, where it may use interface addresses.
-/// False, with the reason printed, elsewhere; never when `CI` is set.
-pub fn in_namespace() -> bool {
-    let is_there = std::env::var_os("VISAVIS_NAMESPACE").is_some();
-    if !is_there {
-        let reason = "run it by `cargo xtask interop browser`, which makes a network namespace";
-        assert!(std::env::var_os("CI").is_none(), "{reason}");
-        eprintln!("skipped: {reason}");
-    }
-    is_there
+        )*
+    };
 }

@@ -159,12 +159,18 @@ impl Stream {
         self.packets.config().clock_rate
     }
 
-    /// The format of key presses that fits the codec's clock (RFC 4733 section 2.1).
+    /// The format of key presses: the one that fits the codec's clock (RFC 4733 section 2.1), or, as
+    /// Firefox and many gateways have no other than `telephone-event/8000`, any.
     pub(super) fn event_codec(&self) -> Option<&Codec> {
         let rate = self.clock_rate();
-        self.codecs
-            .iter()
-            .find(|codec| codec.is("telephone-event") && codec.clock_rate == rate)
+        let events = || {
+            self.codecs
+                .iter()
+                .filter(|codec| codec.is("telephone-event"))
+        };
+        events()
+            .find(|codec| codec.clock_rate == rate)
+            .or(events().next())
     }
 
     /// A report of the peer: it knows the stream by now.

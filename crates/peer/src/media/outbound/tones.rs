@@ -94,14 +94,16 @@ impl Stream {
         end: bool,
         lasted: Duration,
     ) -> Option<u64> {
-        let payload_type = PayloadType::new(self.event_codec()?.payload_type)?;
+        let codec = self.event_codec()?;
+        let payload_type = PayloadType::new(codec.payload_type)?;
+        // Timestamps go on in the clock of the sound; an event counts its length in its own.
+        let ticks = (lasted.as_secs_f64() * f64::from(codec.clock_rate)).min(65_535.0) as u16;
         let rate = f64::from(self.clock_rate());
         let (timestamp, at) = self.packets.latest()?;
         if first {
             let passed = now.saturating_duration_since(at).as_secs_f64() * rate;
             self.tones.timestamp = timestamp.wrapping_add(passed as u64 as u32);
         }
-        let ticks = (lasted.as_secs_f64() * rate).min(65_535.0) as u16;
         let packet = OutgoingPacket {
             payload_type,
             marker: first,
