@@ -22,6 +22,6 @@ mod path;
 mod random;
 mod transmit;
 
-pub use path::{Ecn, Path, Protocol};
+pub use path::{Arrival, Ecn, Path, Protocol};
 pub use random::Random;
 pub use transmit::{Framing, Segments, Transmit, TransmitBuf};

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::time::Instant;
 
 /// What carries datagrams (or, for the stream transports, framed messages) between two addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -101,4 +102,16 @@ impl Ecn {
     pub const fn bits(self) -> u8 {
         self as u8
     }
+}
+
+/// What the network tells of a received datagram beside its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrival {
+    /// Where it arrived, and where it came from.
+    pub path: Path,
+    /// The two ECN bits of its IP header.
+    pub ecn: Ecn,
+    /// When it reached this host. A program that was kept from reading its sockets learns of it later, and
+    /// whoever measures the path must not take that wait for the path's.
+    pub at: Instant,
 }

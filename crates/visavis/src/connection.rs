@@ -8,7 +8,7 @@ use std::task::Waker;
 use std::time::Instant;
 
 use bytes::Bytes;
-use visavis_datagram::{Ecn, Path};
+use visavis_datagram::Arrival;
 use visavis_peer::{
     ChannelId, DtlsState, Event as PeerEvent, MessageKind, Received, TransceiverId,
 };
@@ -189,8 +189,8 @@ impl State {
     }
 
     /// Takes a datagram.
-    pub(crate) fn receive(&mut self, now: Instant, path: Path, ecn: Ecn, datagram: &mut [u8]) {
-        let received = self.core.handle_datagram_with_ecn(now, path, ecn, datagram);
+    pub(crate) fn receive(&mut self, now: Instant, arrival: Arrival, datagram: &mut [u8]) {
+        let received = self.core.handle_arrival(now, arrival, datagram);
         if let Received::Rtp(rtp) = received
             && let Some(incoming) = self.incoming.get_mut(&rtp.transceiver)
         {

@@ -6,7 +6,7 @@
 
 mod exchange;
 mod socket;
-mod system;
+pub(crate) mod system;
 
 pub use exchange::{Exchange, ExchangeStats, Full, Incoming, Outgoing};
 pub use socket::{DirectOptions, DirectSocket, IcmpError};

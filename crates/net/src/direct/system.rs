@@ -4,12 +4,14 @@ use std::io;
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::RawFd;
+use std::time::Duration;
 
 use visavis_datagram::Ecn;
 
 use super::socket::IcmpError;
 
-/// Room for the control messages of one datagram or run, either way: local address, ECN, segment size.
+/// Room for the control messages of one datagram or run, either way: local address, ECN, segment size and time of
+/// arrival take 40 + 24 + 24 + 32 bytes with their headers.
 const CONTROL: usize = 128;
 
 #[repr(C, align(8))]
@@ -24,16 +26,19 @@ impl Control {
 
 /// What the kernel says of one received run.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Meta {
-    pub(super) from: SocketAddr,
-    pub(super) local: Option<IpAddr>,
-    pub(super) ecn: Ecn,
-    pub(super) segment: usize,
-    pub(super) len: usize,
+pub(crate) struct Meta {
+    pub(crate) from: SocketAddr,
+    pub(crate) local: Option<IpAddr>,
+    pub(crate) ecn: Ecn,
+    pub(crate) segment: usize,
+    pub(crate) len: usize,
+    /// When the kernel got it, since 1970-01-01T00:00:00Z; only where the socket asks for it. A run that the kernel
+    /// put together has one time.
+    pub(crate) stamp: Option<Duration>,
 }
 
 /// Buffers of the C interface, made once.
-pub(super) struct Receiver {
+pub(crate) struct Receiver {
     names: Box<[libc::sockaddr_storage]>,
     pieces: Box<[libc::iovec]>,
     controls: Box<[Control]>,
@@ -44,7 +49,7 @@ pub(super) struct Receiver {
 unsafe impl Send for Receiver {}
 
 impl Receiver {
-    pub(super) fn new(count: usize) -> Self {
+    pub(crate) fn new(count: usize) -> Self {
         // SAFETY: all three are plain old data for which all zeroes is a valid value.
         let (name, piece, header) = unsafe { (mem::zeroed(), mem::zeroed(), mem::zeroed()) };
         Self {
@@ -56,7 +61,7 @@ impl Receiver {
     }
 
     /// Receives into as many of `buffers` as there are datagrams; each gets one.
-    pub(super) fn receive<'a>(
+    pub(crate) fn receive<'a>(
         &mut self,
         fd: RawFd,
         buffers: impl Iterator<Item = &'a mut [u8]>,
@@ -92,7 +97,7 @@ impl Receiver {
     }
 
     /// What came with the datagram of a header that the latest call filled.
-    pub(super) fn meta(&self, index: usize) -> Option<Meta> {
+    pub(crate) fn meta(&self, index: usize) -> Option<Meta> {
         let header = &self.headers[index];
         let len = header.msg_len as usize;
         let mut meta = Meta {
@@ -101,6 +106,7 @@ impl Receiver {
             ecn: Ecn::NotEct,
             segment: len.max(1),
             len,
+            stamp: None,
         };
         // SAFETY: the kernel wrote well-formed control messages into a live buffer of `self` and set their length; the
         // macros stay within it, and data is read unaligned, of the size that its type has.
@@ -126,6 +132,11 @@ impl Receiver {
                     (libc::SOL_UDP, libc::UDP_GRO) => {
                         let segment = data.cast::<libc::c_int>().read_unaligned();
                         meta.segment = usize::try_from(segment).unwrap_or(len).max(1);
+                    }
+                    (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) => {
+                        let stamp = data.cast::<libc::timespec>().read_unaligned();
+                        let seconds = u64::try_from(stamp.tv_sec).unwrap_or(0);
+                        meta.stamp = Some(Duration::new(seconds, stamp.tv_nsec as u32));
                     }
                     _ => {}
                 }

@@ -2,17 +2,20 @@
 
 #[cfg(target_os = "linux")]
 mod batch;
+mod receive;
 
 use std::fmt;
-use std::io::{self, IoSliceMut};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
-use quinn_udp::{EcnCodepoint, RecvMeta, UdpSockRef, UdpSocketState};
+use quinn_udp::{EcnCodepoint, UdpSockRef, UdpSocketState};
 use socket2::{Domain, Socket, Type};
 use tokio::io::Interest;
-use visavis_datagram::{Ecn, Path, Protocol, Transmit};
+use visavis_datagram::{Ecn, Transmit};
+
+pub use self::receive::{ReceiveBatch, Received};
 
 /// The largest run of segments that one system call takes, in bytes: what fits one IPv4 datagram.
 const MAX_RUN: usize = 65_507;
@@ -100,7 +103,6 @@ impl UdpSocket {
     /// What the system says.
     pub fn from_std(socket: std::net::UdpSocket, options: &UdpOptions) -> io::Result<Self> {
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
-        leave_out_timestamps(&socket)?;
         let io = tokio::net::UdpSocket::from_std(socket)?;
         let local = io.local_addr()?;
         Ok(Self {
@@ -284,16 +286,15 @@ impl UdpSocket {
     /// `WouldBlock` when nothing is there. Errors that ICMP brings about an earlier datagram are
     /// swallowed: they are hints that anybody can forge.
     pub fn try_recv(&self, batch: &mut ReceiveBatch) -> io::Result<usize> {
-        batch.runs = 0;
+        batch.clear();
         let received = self.io.try_io(Interest::READABLE, || self.receive(batch));
         self.counters.receive_calls.fetch_add(1, Ordering::Relaxed);
-        batch.runs = received?;
-        batch.local = self.local;
-        let datagrams: usize = batch.metas[..batch.runs].iter().map(segments).sum();
+        let runs = received?;
+        let datagrams = batch.filled(runs, self.local);
         self.counters
             .received
             .fetch_add(datagrams as u64, Ordering::Relaxed);
-        Ok(batch.runs)
+        Ok(runs)
     }
 
     /// Receives what the kernel holds, or registers the task to be woken.
@@ -323,17 +324,8 @@ impl UdpSocket {
     }
 
     fn receive(&self, batch: &mut ReceiveBatch) -> io::Result<usize> {
-        const MOST: usize = ReceiveBatch::MAX_BUFFERS;
-        let count = batch.metas.len();
-        let size = batch.size;
-        let mut chunks = batch.bytes.chunks_mut(size);
-        let mut slices: [IoSliceMut<'_>; MOST] =
-            std::array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()));
         loop {
-            let result = self
-                .state
-                .recv((&self.io).into(), &mut slices[..count], &mut batch.metas);
-            match result {
+            match batch.receive(&self.io, &self.state) {
                 Err(error)
                     if matches!(
                         error.kind(),
@@ -386,127 +378,9 @@ impl fmt::Debug for UdpSocket {
     }
 }
 
-/// Room for what one receive call brings: several runs of datagrams, each of one flow.
-pub struct ReceiveBatch {
-    bytes: Box<[u8]>,
-    size: usize,
-    metas: Box<[RecvMeta]>,
-    runs: usize,
-    local: SocketAddr,
-}
-
-/// A run of equal-sized datagrams of one flow (the last may be shorter).
-#[derive(Debug)]
-pub struct Received<'a> {
-    /// Where the run arrived and where it came from.
-    pub path: Path,
-    /// The ECN codepoint of the run.
-    pub ecn: Ecn,
-    /// Size of each datagram in bytes; the last one may be shorter.
-    pub segment_size: usize,
-    /// The datagrams, back to back.
-    pub bytes: &'a mut [u8],
-}
-
-impl Received<'_> {
-    /// Each datagram of the run.
-    pub fn datagrams(&mut self) -> impl Iterator<Item = &mut [u8]> {
-        self.bytes.chunks_mut(self.segment_size.max(1))
-    }
-}
-
-impl ReceiveBatch {
-    /// The most buffers that one call fills.
-    pub const MAX_BUFFERS: usize = 32;
-
-    /// A batch of `buffers` (1 to 32) buffers of 64 KiB, each for one run of coalesced datagrams.
-    pub fn new(buffers: usize) -> Self {
-        let buffers = buffers.clamp(1, Self::MAX_BUFFERS);
-        let size = 1 << 16;
-        Self {
-            bytes: vec![0; buffers * size].into_boxed_slice(),
-            size,
-            metas: vec![RecvMeta::default(); buffers].into_boxed_slice(),
-            runs: 0,
-            local: SocketAddr::new(IpAddr::from([0, 0, 0, 0]), 0),
-        }
-    }
-
-    /// The runs that the latest call brought.
-    pub fn runs(&mut self) -> impl Iterator<Item = Received<'_>> {
-        let socket = self.local;
-        self.bytes
-            .chunks_mut(self.size)
-            .zip(&self.metas[..self.runs])
-            .map(move |(bytes, meta)| {
-                let local = match meta.dst_ip {
-                    Some(ip) if socket.ip().is_unspecified() => SocketAddr::new(ip, socket.port()),
-                    _ => socket,
-                };
-                Received {
-                    path: Path {
-                        protocol: Protocol::Udp,
-                        local,
-                        remote: meta.addr,
-                    },
-                    ecn: meta
-                        .ecn
-                        .map_or(Ecn::NotEct, |codepoint| Ecn::from_bits(codepoint as u8)),
-                    segment_size: meta.stride,
-                    bytes: &mut bytes[..meta.len],
-                }
-            })
-    }
-}
-
-impl fmt::Debug for ReceiveBatch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ReceiveBatch")
-            .field("runs", &self.runs)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Asks the kernel not to report when each datagram arrived.
-///
-/// `quinn-udp` 0.6 asks for that report, and its room for control messages then overflows when a
-/// coalesced run arrives: the ECN bits are what the kernel cuts off (MSG_CTRUNC). Nothing here reads
-/// the kernel's timestamps.
-#[cfg(target_os = "linux")]
-fn leave_out_timestamps(socket: &std::net::UdpSocket) -> io::Result<()> {
-    use std::os::fd::AsRawFd;
-
-    let off: libc::c_int = 0;
-    // SAFETY: the descriptor is open for as long as `socket` is borrowed, and the option's value is
-    // a live `c_int` of the length given.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_TIMESTAMPNS,
-            (&raw const off).cast(),
-            size_of_val(&off) as libc::socklen_t,
-        )
-    };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn leave_out_timestamps(_: &std::net::UdpSocket) -> io::Result<()> {
-    Ok(())
-}
-
 #[cfg(target_os = "linux")]
 fn datagrams(run: &Transmit, bytes: &[u8]) -> u64 {
     bytes.len().div_ceil(run.segment_size.max(1)) as u64
-}
-
-fn segments(meta: &RecvMeta) -> usize {
-    meta.len.div_ceil(meta.stride.max(1))
 }
 
 fn codepoint(ecn: Ecn) -> Option<EcnCodepoint> {
@@ -583,6 +457,46 @@ mod tests {
             return;
         }
         exchange(UdpOptions::default(), Ipv6Addr::LOCALHOST.into()).await;
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_socket_that_is_read_late_tells_when_its_datagrams_came() {
+        let receiver = UdpSocket::bind(SocketAddr::from(([0, 0, 0, 0], 0))).unwrap();
+        let sender = UdpSocket::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let there = SocketAddr::from(([127, 0, 0, 1], receiver.local_addr().port()));
+        let path = Path::udp(sender.local_addr(), there);
+        let mut sent = Vec::new();
+        for _ in 0..3 {
+            // A run of two, coalesced where the kernel does that, with all other control messages.
+            let two = Segments {
+                segment_size: 500,
+                len: 1000,
+            };
+            let before = std::time::Instant::now();
+            sender
+                .send(&Transmit::new(path, Ecn::Ect0, two), &[7; 1000])
+                .await
+                .unwrap();
+            sent.push((before, std::time::Instant::now()));
+            tokio::time::sleep(std::time::Duration::from_millis(30)).await;
+        }
+        let mut batch = ReceiveBatch::new(8);
+        let mut seen = Vec::new();
+        while seen.len() < 6 {
+            receiver.recv(&mut batch).await.unwrap();
+            for mut run in batch.runs() {
+                assert_eq!((run.ecn, run.path.local), (Ecn::Ect0, there));
+                let at = run.at;
+                seen.extend(run.datagrams().map(|_| at));
+            }
+        }
+        // Two clocks are read one after the other: a preemption between makes a difference.
+        let slack = std::time::Duration::from_millis(15);
+        for (index, at) in seen.into_iter().enumerate() {
+            let (before, after) = sent[index / 2];
+            assert!(at + slack >= before && at <= after + slack, "{index}");
+        }
     }
 
     #[tokio::test]

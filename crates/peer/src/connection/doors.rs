@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::time::Instant;
 
-use visavis_datagram::{Ecn, Path, Protocol, Transmit, TransmitBuf};
+use visavis_datagram::{Arrival, Ecn, Path, Protocol, Transmit, TransmitBuf};
 use visavis_ice as ice;
 
 use super::PeerConnection;
@@ -131,13 +131,28 @@ impl PeerConnection {
         ecn: Ecn,
         datagram: &mut [u8],
     ) -> Received {
+        let path = from;
+        self.handle_arrival(now, Arrival { path, ecn, at: now }, datagram)
+    }
+
+    /// The same, with all that the network tells of the datagram. Its time of arrival is what the peer's
+    /// congestion control and the jitter of reports go by: taken when the socket is read, it would hold this
+    /// program's delays against the path.
+    pub fn handle_arrival(
+        &mut self,
+        now: Instant,
+        arrival: Arrival,
+        datagram: &mut [u8],
+    ) -> Received {
         self.now = now;
-        let incoming = self.transport.handle_datagram(now, from, ecn, datagram);
+        let Arrival { path, ecn, at } = arrival;
+        let incoming = self.transport.handle_datagram(now, path, ecn, datagram);
         self.drain(now);
         match incoming {
             Incoming::Nothing => Received::Consumed,
             Incoming::Rtp(range) => {
-                match self.receive_rtp(now, ecn, &mut datagram[range.clone()], range) {
+                let at = at.min(now);
+                match self.receive_rtp(now, (at, ecn), &mut datagram[range.clone()], range) {
                     Some(rtp) => Received::Rtp(rtp),
                     None => Received::Consumed,
                 }

@@ -521,14 +521,14 @@ impl PeerConnection {
     pub(super) fn receive_rtp(
         &mut self,
         now: Instant,
-        ecn: Ecn,
+        arrival: (Instant, Ecn),
         packet: &mut [u8],
         range: Range<usize>,
     ) -> Option<ReceivedRtp> {
         let events = &mut self.events;
         let routed = self
             .media
-            .receive_rtp(now, ecn, packet, &mut |event| events.push_back(event))?;
+            .receive_rtp(now, arrival, packet, &mut |event| events.push_back(event))?;
         Some(ReceivedRtp {
             packet: range.start + routed.moved..range.end,
             transceiver: routed.transceiver,

@@ -133,7 +133,7 @@ impl SourceLog {
         now: Instant,
         ssrc: Ssrc,
         sequence: SequenceNumber,
-        ecn: Ecn,
+        (at, ecn): (Instant, Ecn),
     ) {
         let known = self.sources.iter().position(|source| source.ssrc == ssrc);
         let index = match known {
@@ -160,19 +160,19 @@ impl SourceLog {
         if self.count >= MOST {
             return;
         }
-        let at = source
+        let place = source
             .arrivals
             .iter()
             .rposition(|&(found, ..)| sequence.is_after(found))
-            .map_or(0, |at| at + 1);
+            .map_or(0, |last| last + 1);
         if source
             .arrivals
-            .get(at)
+            .get(place)
             .is_some_and(|&(found, ..)| found == sequence)
         {
             return;
         }
-        source.arrivals.insert(at, (sequence, now, ecn));
+        source.arrivals.insert(place, (sequence, at, ecn));
         self.count += 1;
         self.since.get_or_insert(now);
     }
@@ -251,7 +251,7 @@ mod tests {
             (8, 5, Ecn::NotEct),
             (7, 1, Ecn::Ce),
         ] {
-            log.received(now, Ssrc(ssrc), SequenceNumber(sequence), ecn);
+            log.received(now, Ssrc(ssrc), SequenceNumber(sequence), (now, ecn));
         }
         let later = now + Duration::from_secs(1);
         assert!(log.is_due(later));
@@ -273,9 +273,9 @@ mod tests {
             ]
         );
         log.sent();
-        log.received(now, Ssrc(7), SequenceNumber(0), Ecn::NotEct);
+        log.received(now, Ssrc(7), SequenceNumber(0), (now, Ecn::NotEct));
         assert_eq!(log.due(), None);
-        log.received(now, Ssrc(7), SequenceNumber(4), Ecn::NotEct);
+        log.received(now, Ssrc(7), SequenceNumber(4), (now, Ecn::NotEct));
         let (_, begin, blocks) = log.reports(later).next().unwrap();
         assert_eq!((begin.0, blocks.count()), (2, 3));
     }

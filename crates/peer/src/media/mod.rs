@@ -200,14 +200,14 @@ impl Media {
     pub(crate) fn receive_rtp(
         &mut self,
         now: Instant,
-        ecn: Ecn,
+        (at, ecn): (Instant, Ecn),
         packet: &mut [u8],
         events: &mut impl FnMut(Event),
     ) -> Option<Routed> {
         let parsed = visavis_rtp::Packet::parse(packet).ok()?;
         if self.tells_sources {
             let (ssrc, sequence) = (parsed.ssrc(), parsed.sequence());
-            self.sources.received(now, ssrc, sequence, ecn);
+            self.sources.received(now, ssrc, sequence, (at, ecn));
         } else if let Some(sequence) =
             parsed.extension_bytes(&self.demux.extensions, ExtensionKind::TransportSequence)
             && let Ok(sequence) = <[u8; 2]>::try_from(sequence)
@@ -215,7 +215,7 @@ impl Media {
             self.arrivals.received(
                 now,
                 u16::from_be_bytes(sequence),
-                now.saturating_duration_since(self.born),
+                at.saturating_duration_since(self.born),
                 parsed.ssrc(),
             );
         }
@@ -235,6 +235,7 @@ impl Media {
             },
             is_rtx: found.is_rtx,
             codec: route.codec(parsed.payload_type().value()),
+            at,
             ecn,
         };
         let (ssrc, encoding) = (arrived.ssrc, arrived.encoding);

@@ -185,9 +185,9 @@ async fn run(mut start: Start) -> io::Result<()> {
             }
             Woken::Datagrams => {
                 for mut run in batch.runs() {
-                    let (path, ecn) = (run.path, run.ecn);
+                    let arrival = run.arrival();
                     for datagram in run.datagrams() {
-                        worker.handle_datagram(now, path, ecn, datagram);
+                        worker.handle_arrival(now, arrival, datagram);
                     }
                 }
             }
@@ -195,9 +195,7 @@ async fn run(mut start: Start) -> io::Result<()> {
         if worker.poll_timeout().is_some_and(|due| due <= now) {
             worker.handle_timeout(now);
         }
-        outbox
-            .flush(now, &mut worker, &sockets, &mut streams)
-            .await?;
+        outbox.flush(&mut worker, &sockets, &mut streams).await?;
         while let Some(path) = worker.poll_closed_stream() {
             streams.close(path);
         }
@@ -288,13 +286,15 @@ impl Outbox {
     /// Sends what the worker has to send.
     async fn flush(
         &mut self,
-        now: Instant,
         worker: &mut Worker,
         sockets: &[UdpSocket],
         streams: &mut Streams,
     ) -> io::Result<()> {
         loop {
             self.transmits.clear();
+            // What is said to leave now leaves now, whatever this thread was kept from meanwhile: the feedback of
+            // its arrival is held against it.
+            let now = Instant::now();
             while self.transmits.len() < RUNS {
                 let buffer = &mut self.buffers[self.transmits.len()];
                 match worker.poll_transmit(now, buffer) {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 use smallvec::SmallVec;
-use visavis_datagram::{Ecn, Path, Random, Transmit, TransmitBuf};
+use visavis_datagram::{Arrival, Path, Random, Transmit, TransmitBuf};
 use visavis_ice as ice;
 use visavis_peer::{
     ChannelId, Configuration, ConnectionState, DtlsState, MediaSettings, PeerConnection, Received,
@@ -180,16 +180,13 @@ impl Worker {
         &mut self,
         now: Instant,
         slot: usize,
-        from: Path,
-        ecn: Ecn,
+        arrival: Arrival,
         datagram: &mut [u8],
     ) {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
-        let received = connection
-            .peer
-            .handle_datagram_with_ecn(now, from, ecn, datagram);
+        let received = connection.peer.handle_arrival(now, arrival, datagram);
         match received {
             Received::Rtp(rtp) => {
                 self.receive_rtp(now, slot, &rtp, datagram);

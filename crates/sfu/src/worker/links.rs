@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Instant;
 
 use smallvec::SmallVec;
-use visavis_datagram::{Ecn, Path};
+use visavis_datagram::{Arrival, Path};
 use visavis_media::forward::MAX_ENCODINGS;
 use visavis_rtp::rtcp::SenderInfo;
 use visavis_rtp::{ExtensionMap, Packet};
@@ -34,7 +34,7 @@ enum Inner {
     /// Packets of tracks that the receiver follows.
     Packets(Batch<Place>),
     /// Datagrams of connections that the receiver has, or may have.
-    Datagrams(WorkerIndex, Batch<(Path, Ecn)>),
+    Datagrams(WorkerIndex, Batch<Arrival>),
     /// Memory that comes back.
     Spare(Vec<u8>),
     /// The sender has subscribers for a track of the receiver's.
@@ -104,7 +104,7 @@ pub(super) struct Links {
     workers: WorkerIndex,
     queue: VecDeque<(WorkerIndex, Message)>,
     packets: Vec<(WorkerIndex, Batch<Place>)>,
-    datagrams: Vec<(WorkerIndex, Batch<(Path, Ecn)>)>,
+    datagrams: Vec<(WorkerIndex, Batch<Arrival>)>,
     spare: Vec<Vec<u8>>,
     strays: HashMap<Path, WorkerIndex>,
     stray_order: VecDeque<Path>,
@@ -154,19 +154,13 @@ impl Links {
     }
 
     /// A datagram goes to the worker that has its connection; `None`: to whoever may have it.
-    fn hand_over(&mut self, to: Option<WorkerIndex>, path: Path, ecn: Ecn, datagram: &[u8]) {
+    fn hand_over(&mut self, to: Option<WorkerIndex>, arrival: Arrival, datagram: &[u8]) {
         let all = match to {
             Some(to) => to..to + 1,
             None => 0..self.workers,
         };
         for to in all.filter(|&to| to != self.index) {
-            append(
-                &mut self.datagrams,
-                &mut self.spare,
-                to,
-                (path, ecn),
-                datagram,
-            );
+            append(&mut self.datagrams, &mut self.spare, to, arrival, datagram);
         }
     }
 
@@ -283,14 +277,14 @@ impl Worker {
             Inner::Packets(batch) => self.take_packets(now, batch),
             Inner::Datagrams(from, mut batch) => {
                 let mut at = 0;
-                for &((path, ecn), len) in &batch.pieces {
+                for &(arrival, len) in &batch.pieces {
                     let datagram = &mut batch.bytes[at..at + len];
                     at += len;
-                    if let Some(slot) = self.route(path, datagram) {
+                    if let Some(slot) = self.route(arrival.path, datagram) {
                         if let Some(connection) = self.connections.get_mut(slot) {
-                            connection.came_by(path, from);
+                            connection.came_by(arrival.path, from);
                         }
-                        self.receive(now, slot, path, ecn, datagram);
+                        self.receive(now, slot, arrival, datagram);
                     }
                 }
                 self.links.tell(from, Inner::Spare(batch.bytes));
@@ -340,20 +334,20 @@ impl Worker {
     }
 
     /// A datagram that belongs to no connection here: to the worker that has it, if one does.
-    pub(super) fn stray(&mut self, from: Path, ecn: Ecn, datagram: &[u8]) -> bool {
+    pub(super) fn stray(&mut self, arrival: Arrival, datagram: &[u8]) -> bool {
         if self.links.workers < 2 {
             return false;
         }
         let named = super::owner_of_check(datagram);
-        let known = named.or_else(|| self.links.strays.get(&from).copied());
+        let known = named.or_else(|| self.links.strays.get(&arrival.path).copied());
         let is_response = visavis_stun::classify(datagram) == PacketKind::Stun
             && matches!(datagram.first(), Some(0x01));
         match known {
             Some(to) if to < self.links.workers && to != self.settings.index => {
-                self.links.hand_over(Some(to), from, ecn, datagram);
+                self.links.hand_over(Some(to), arrival, datagram);
             }
             // The answer to a check of somebody's: its transaction is known there alone.
-            _ if is_response => self.links.hand_over(None, from, ecn, datagram),
+            _ if is_response => self.links.hand_over(None, arrival, datagram),
             _ => return false,
         }
         self.stats.handed_over += 1;

@@ -27,7 +27,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use slab::Slab;
-use visavis_datagram::{Ecn, Path, Random, Transmit, TransmitBuf};
+use visavis_datagram::{Arrival, Ecn, Path, Random, Transmit, TransmitBuf};
 use visavis_ice::{AddressRewrite, LocalAddress};
 use visavis_net::mux::{Mux, MuxLimits};
 use visavis_peer::{Certificate, CodecTable};
@@ -196,12 +196,18 @@ impl Worker {
         ecn: Ecn,
         datagram: &mut [u8],
     ) -> bool {
-        let Some(slot) = self.route(from, datagram) else {
-            let is_stray = self.stray(from, ecn, datagram);
+        let path = from;
+        self.handle_arrival(now, Arrival { path, ecn, at: now }, datagram)
+    }
+
+    /// The same, with the time at which the datagram reached this host.
+    pub fn handle_arrival(&mut self, now: Instant, arrival: Arrival, datagram: &mut [u8]) -> bool {
+        let Some(slot) = self.route(arrival.path, datagram) else {
+            let is_stray = self.stray(arrival, datagram);
             self.stats.unrouted += u64::from(!is_stray);
             return is_stray;
         };
-        self.receive(now, slot, from, ecn, datagram);
+        self.receive(now, slot, arrival, datagram);
         true
     }
 

@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use slab::Slab;
 use tokio::sync::mpsc;
-use visavis_datagram::{Ecn, Path, Protocol, Random, Transmit, TransmitBuf};
+use visavis_datagram::{Arrival, Ecn, Path, Protocol, Random, Transmit, TransmitBuf};
 use visavis_ice::{ConnectionId, LocalAddress, Network};
 use visavis_net::interface::{InterfaceAddress, InterfaceKind};
 use visavis_net::mdns::{Mdns, MdnsOptions, PublishedName};
@@ -327,7 +327,7 @@ impl Driver {
     /// Hands a run of datagrams of one flow to the connections that they belong to: all to one, but for
     /// checks of several that share a path. The lock is taken once for as long as the owner stays.
     fn deliver_run(&mut self, now: Instant, owner: Option<Key>, mut run: Received<'_>) {
-        let (path, ecn) = (run.path, run.ecn);
+        let (path, arrival) = (run.path, run.arrival());
         let mut datagrams = run.datagrams().peekable();
         while let Some(first) = datagrams.next() {
             let key = owner.or_else(|| self.mux.route(path, first));
@@ -335,13 +335,13 @@ impl Driver {
                 continue;
             };
             let mut state = entry.connection.lock();
-            state.receive(now, path, ecn, first);
+            state.receive(now, arrival, first);
             // Whatever is not STUN goes by its 5-tuple.
             while let Some(next) = datagrams.next_if(|next| {
                 owner.is_some()
                     || classify(next) != PacketKind::Stun && self.mux.owner_of(path) == key
             }) {
-                state.receive(now, path, ecn, next);
+                state.receive(now, arrival, next);
             }
             drop(state);
             if let Some(key) = key {
@@ -389,7 +389,8 @@ impl Driver {
                         continue;
                     };
                     let mut state = entry.connection.lock();
-                    state.receive(now, path, Ecn::NotEct, &mut frame);
+                    let (ecn, at) = (Ecn::NotEct, now);
+                    state.receive(now, Arrival { path, ecn, at }, &mut frame);
                     drop(state);
                     self.enqueue(key);
                 }

@@ -78,6 +78,8 @@ pub(super) struct Arrived<'a> {
     pub(super) is_rtx: bool,
     /// The codec; of what a retransmission brings again.
     pub(super) codec: Option<&'a Codec>,
+    /// When it reached the host.
+    pub(super) at: Instant,
     pub(super) ecn: Ecn,
 }
 

@@ -432,7 +432,7 @@ impl Packets {
         let (sequence, len) = (parsed.sequence(), parsed.as_bytes().len());
         let is_new = match arrived.is_rtx {
             true => self.recovered(now, sequence),
-            false => self.fresh(now, sequence, parsed.timestamp(), len),
+            false => self.fresh((now, arrived.at), sequence, parsed.timestamp(), len),
         };
         if !is_new {
             return Outcome::Duplicate;
@@ -450,12 +450,12 @@ impl Packets {
 
     fn fresh(
         &mut self,
-        now: Instant,
+        (now, at): (Instant, Instant),
         sequence: SequenceNumber,
         timestamp: u32,
         len: usize,
     ) -> bool {
-        let extended = match self.reception.handle_packet(now, sequence, timestamp, len) {
+        let extended = match self.reception.handle_packet(at, sequence, timestamp, len) {
             Freshness::New(extended) => extended,
             Freshness::Restarted(extended) => {
                 if let Some(nack) = &mut self.nack {
