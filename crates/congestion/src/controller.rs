@@ -94,6 +94,13 @@ pub trait Controller: std::fmt::Debug {
     /// Sets how much the application would send if it might, in bits per second. Probes do not go
     /// far beyond it.
     fn set_demand(&mut self, now: Instant, bitrate: u64);
+    /// Sets the rate in bits per second that the next thing needs which waits for more bandwidth: a paused track, a
+    /// higher layer; `None` when nothing waits. As long as the target is below it the path is probed towards it every
+    /// few seconds, also where next to nothing or nothing at all is sent.
+    fn set_wanted(&mut self, _now: Instant, _bitrate: Option<u64>) {}
+    /// Sets the rate in bits per second that the target does not fall below for want of evidence: as long as no loss
+    /// and no long queue shows that the path does not bear it. 0: none.
+    fn set_floor(&mut self, _now: Instant, _bitrate: u64) {}
     /// The receiver's own estimate (REMB) in bits per second: an upper bound.
     fn remb(&mut self, now: Instant, bitrate: u64);
     /// What a receiver report says: the share of packets lost (0.0 to 1.0) and the round-trip time.
@@ -136,6 +143,14 @@ impl<C: Controller + ?Sized> Controller for Box<C> {
 
     fn set_demand(&mut self, now: Instant, bitrate: u64) {
         (**self).set_demand(now, bitrate);
+    }
+
+    fn set_wanted(&mut self, now: Instant, bitrate: Option<u64>) {
+        (**self).set_wanted(now, bitrate);
+    }
+
+    fn set_floor(&mut self, now: Instant, bitrate: u64) {
+        (**self).set_floor(now, bitrate);
     }
 
     fn remb(&mut self, now: Instant, bitrate: u64) {

@@ -10,8 +10,9 @@ use crate::controller::{Controller, Limits, Stats, Target};
 use crate::inter_arrival::InterArrival;
 use crate::loss_based::{LossBased, LossConfig, LossState};
 use crate::packet::{Feedback, PacketResult, ProbeCluster, SentPacket};
-use crate::probe::{ProbeConfig, ProbeController, ProbeEstimator, Situation};
+use crate::probe::{ProbeConfig, ProbeController, ProbeEstimator, Shown, Situation};
 use crate::queue_delay::QueueDelay;
+use crate::stall::Stalls;
 use crate::throughput::Throughput;
 use crate::trendline::{BandwidthUsage, Trendline};
 
@@ -81,6 +82,13 @@ const COMPETING_LOSS: f64 = 0.025;
 const COMPETING_BAN: Duration = Duration::from_secs(20);
 /// What fills faster than this is a capacity that has come down (milliseconds).
 const QUEUE_FILLED: f64 = 60.0;
+/// Loss below which a path is taken for one that loses nothing.
+const NO_LOSS: f64 = 0.025;
+/// A queue that stands and is longer than this (milliseconds) shows that the path does not bear what is sent, be it next
+/// to nothing.
+const QUEUE_EVIDENT: f64 = 400.0;
+/// How long the floor is not believed in after that, unless a probe shows otherwise.
+const FLOOR_BAN: Duration = Duration::from_secs(30);
 /// Windows never get smaller than this, in bytes.
 const MIN_WINDOW: usize = 6_000;
 /// Round-trip times beyond this are clocks gone wrong.
@@ -97,6 +105,7 @@ pub struct GoogCc {
     aimd: Aimd,
     throughput: Throughput,
     queue: QueueDelay,
+    stalls: Stalls,
     loss: LossBased,
     alr: AlrDetector,
     probes: ProbeController,
@@ -104,6 +113,9 @@ pub struct GoogCc {
     remb: Option<f64>,
     report_bound: Option<f64>,
     demand: f64,
+    floor: f64,
+    /// Until when the path is known not to bear the floor.
+    no_floor_until: Duration,
     target: f64,
     rtt: Option<Duration>,
     min_rtt: Option<(Duration, Duration)>,
@@ -137,6 +149,7 @@ impl GoogCc {
             aimd: Aimd::new(start, min, max),
             throughput: Throughput::new(),
             queue: QueueDelay::new(),
+            stalls: Stalls::default(),
             loss: LossBased::new(config.loss, min, max),
             alr,
             probes: ProbeController::new(config.probe),
@@ -144,6 +157,8 @@ impl GoogCc {
             remb: None,
             report_bound: None,
             demand: max,
+            floor: 0.0,
+            no_floor_until: Duration::ZERO,
             target: start,
             rtt: None,
             min_rtt: None,
@@ -168,10 +183,21 @@ impl GoogCc {
             demand: self.demand,
             max: self.limits.max as f64,
             alr_since: self.alr.since(),
+            idle_from: match self.last_feedback {
+                Some(last) if !self.is_idle() => last + STREAM_TIMEOUT,
+                _ => Duration::ZERO,
+            },
             calm: self.trendline.usage() == BandwidthUsage::Normal
                 && self.loss.state() == LossState::DelayBased
                 && self.is_queue_short(),
         }
+    }
+
+    /// Whether no queue stands, and loss does not limit the rate.
+    fn is_idle(&self) -> bool {
+        let is_lossless = self.loss.latest_loss() < NO_LOSS;
+        (self.loss.state() == LossState::DelayBased || is_lossless)
+            && self.queue.least_recent() < SHORT_QUEUE
     }
 
     /// Whether a probe that the path does not bear would add little to what waits.
@@ -226,6 +252,12 @@ impl GoogCc {
         {
             self.groups.reset();
             self.trendline = Trendline::new();
+            // Nor does the loss of then hold. What was allowed last is where it begins again.
+            let (min, max) = (self.limits.min as f64, self.limits.max as f64);
+            self.loss = LossBased::new(self.config.loss, min, max.max(min));
+            if self.last_feedback.is_some() && self.target < self.aimd.estimate() {
+                self.aimd.set_estimate(now, self.target);
+            }
         }
         let seen = micros(now);
         let mut probed = None;
@@ -240,6 +272,7 @@ impl GoogCc {
             let arrival = micros(received);
             let delay = (arrival - sent) as f64 / 1e3;
             self.queue.packet(now, delay);
+            self.stalls.packet(now, sent, arrival);
             let mut size = packet.size;
             if self.queue.current() < QUEUE_FILLED {
                 size += lost;
@@ -261,6 +294,7 @@ impl GoogCc {
                 );
             }
         }
+        let probed = probed.and_then(|shown| self.judge(now, shown));
         let throughput = self.throughput.bitrate();
         let in_alr = self.alr.since().is_some();
         let before = self.aimd.estimate();
@@ -279,7 +313,13 @@ impl GoogCc {
         };
         self.aimd.competing = competing;
         self.aimd.queue_is_short = self.queue.current() < QUEUE_GROW;
-        if usage == BandwidthUsage::Overusing && self.queue.current() < QUEUE_CUT {
+        // Who sends a small part of what was borne has not filled the path, nor has who sends to a receiver that is kept
+        // from reading: what looks like a queue has to stand.
+        let lossless = self.loss.average_loss() < NO_LOSS;
+        let unproven = in_alr && lossless;
+        let uneven = (unproven || (lossless && self.stalls.is_recent(now)))
+            && self.queue.least_recent() < QUEUE_CUT;
+        if usage == BandwidthUsage::Overusing && (self.queue.current() < QUEUE_CUT || uneven) {
             // Growing, and hardly there yet: wait and see. Noise is no reason to give way.
             self.aimd
                 .update(now, BandwidthUsage::Underusing, throughput, in_alr);
@@ -294,6 +334,8 @@ impl GoogCc {
                     .is_some_and(|raised| now.saturating_sub(raised) < STALE_MEAN);
                 let filled = self.queue.current() > QUEUE_FILLED && !competing;
                 let least = throughput.map(|mean| match recent {
+                    // From where the estimate is, not to the little that was sent.
+                    _ if unproven => mean.max(before),
                     Some(recent) if raised => recent,
                     Some(recent) if filled => mean.min(recent),
                     _ => mean,
@@ -309,9 +351,13 @@ impl GoogCc {
             if found > before {
                 self.aimd.probed(found);
                 self.aimd.set_estimate(now, found);
-                self.loss.probed(found);
                 self.raised = Some(now);
             }
+            if found > self.floor {
+                self.no_floor_until = now;
+            }
+            // Loss may have held the target far below what the delay allows.
+            self.loss.probed(found);
         } else {
             self.aimd.update(now, usage, throughput, in_alr);
         }
@@ -320,6 +366,16 @@ impl GoogCc {
             let situation = self.situation(now);
             self.probes.result(situation, found);
         }
+    }
+
+    /// What a probe has shown.
+    fn judge(&mut self, now: Duration, shown: Shown) -> Option<f64> {
+        self.probes.arrived(shown.uneven);
+        if !self.probes.is_wanted(&self.situation(now)) {
+            return shown.borne;
+        }
+        let by_queue = shown.borne_by_queue(self.queue.current());
+        Some(shown.borne.map_or(by_queue, |borne| borne.max(by_queue)))
     }
 
     /// Takes the lowest of all bounds as the target.
@@ -332,6 +388,21 @@ impl GoogCc {
             target = target.min(bound);
         }
         let (min, max) = (self.limits.min as f64, self.limits.max as f64);
+        if target < self.floor {
+            let silent = self
+                .last_feedback
+                .is_some_and(|last| now.saturating_sub(last) >= self.config.silence);
+            let is_full =
+                self.loss.average_loss() >= NO_LOSS || self.queue.least_recent() >= QUEUE_EVIDENT;
+            if is_full || silent {
+                self.no_floor_until = now + FLOOR_BAN;
+            } else if now >= self.no_floor_until {
+                target = self.floor;
+                if self.aimd.estimate() < target {
+                    self.aimd.set_estimate(now, target);
+                }
+            }
+        }
         self.target = target.clamp(min, max.max(min));
         self.alr.set_estimate(self.target);
         self.probes.process(self.situation(now));
@@ -412,15 +483,17 @@ impl Controller for GoogCc {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        // An idle sender is not probed.
+        // An idle sender is not probed, unless it waits for nothing else.
         let last = self.last_sent?;
         let now = self
             .last_feedback
             .map_or(last, |feedback| feedback.max(last));
+        let situation = self.situation(now);
+        let wanted = self.probes.is_wanted(&situation);
         let probe = self
             .probes
-            .due(&self.situation(now))
-            .filter(|due| due.saturating_sub(last) < STREAM_TIMEOUT);
+            .due(&situation)
+            .filter(|due| wanted || due.saturating_sub(last) < STREAM_TIMEOUT);
         let due = [self.silent_from, probe].into_iter().flatten().min()?;
         Some(self.start + due)
     }
@@ -464,6 +537,18 @@ impl Controller for GoogCc {
         self.probes.process(self.situation(at));
     }
 
+    fn set_wanted(&mut self, now: Instant, bitrate: Option<u64>) {
+        self.probes.set_wanted(bitrate.map(|rate| rate as f64));
+        let at = self.at(now);
+        self.probes.process(self.situation(at));
+    }
+
+    fn set_floor(&mut self, now: Instant, bitrate: u64) {
+        self.floor = bitrate as f64;
+        let at = self.at(now);
+        self.settle(at);
+    }
+
     fn remb(&mut self, now: Instant, bitrate: u64) {
         self.remb = Some(bitrate as f64);
         let at = self.at(now);
@@ -498,9 +583,9 @@ impl Controller for GoogCc {
     fn path_changed(&mut self, now: Instant) {
         let mut config = self.config;
         config.limits = self.limits;
-        let (demand, stats) = (self.demand, self.stats);
+        let (demand, floor, stats) = (self.demand, self.floor, self.stats);
         *self = Self::new(now, config);
-        self.demand = demand;
+        (self.demand, self.floor) = (demand, floor);
         self.stats = stats;
     }
 

@@ -24,6 +24,7 @@ mod probe;
 mod queue_delay;
 mod scream;
 mod sender;
+mod stall;
 mod throughput;
 mod trendline;
 

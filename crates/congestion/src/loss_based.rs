@@ -57,6 +57,9 @@ const INITIAL_INHERENT_LOSS: f64 = 0.01;
 const NEWTON_STEP: f64 = 0.75;
 /// Browsers take one step; three follow a change at once.
 const NEWTON_STEPS: usize = 3;
+/// Observations that are the latest, and the loss of theirs below which that of before is over.
+const LATEST: usize = 4;
+const OVER: f64 = 0.025;
 /// How long the bound on the growth holds, in seconds.
 const INCREASE_WINDOW: f64 = 0.3;
 /// Growth over what is acknowledged while loss limits the rate.
@@ -155,6 +158,15 @@ impl LossBased {
         if packets > 0.0 { lost / packets } else { 0.0 }
     }
 
+    /// The loss of the last second or so, 0.0 to 1.0: what was before is over.
+    pub(crate) fn latest_loss(&self) -> f64 {
+        let latest = self.weighted().take(LATEST);
+        let (lost, packets) = latest.fold((0.0, 0.0), |sum, (_, observation)| {
+            (sum.0 + observation.lost, sum.1 + observation.packets)
+        });
+        if packets > 0.0 { lost / packets } else { 0.0 }
+    }
+
     /// The inherent loss that explains the observations, 0.0 to 1.0.
     pub(crate) fn inherent_loss(&self) -> f64 {
         self.best.map_or(0.0, |best| best.inherent_loss)
@@ -162,8 +174,10 @@ impl LossBased {
 
     /// A probe has found this much: loss has nothing to say below it any more.
     pub(crate) fn probed(&mut self, bitrate: f64) {
+        // Where next to nothing is sent, no rate but a probe's can show that the loss is over.
+        let is_over = self.latest_loss() < OVER;
         if let Some(best) = &mut self.best
-            && self.state != LossState::Decreasing
+            && (self.state != LossState::Decreasing || is_over)
             && best.bandwidth < bitrate
         {
             best.bandwidth = bitrate;

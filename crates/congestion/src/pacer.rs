@@ -79,6 +79,13 @@ pub struct PacerStats {
 }
 
 #[derive(Debug, Clone, Copy)]
+struct Given {
+    size: usize,
+    probe: Option<ProbeId>,
+    is_padding: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
 struct Probing {
     cluster: ProbeCluster,
     started: Option<Instant>,
@@ -93,6 +100,8 @@ const PROBE_STEP: Duration = Duration::from_millis(2);
 /// A probe that cannot be sent for this long is given up.
 const PROBE_PATIENCE: Duration = Duration::from_secs(1);
 
+/// A full congestion window lets a packet through so long after the last one (browsers: 500 ms).
+const HELD_INTERVAL: Duration = Duration::from_millis(500);
 /// A debt of less than this many bytes is none.
 const DEBT_ROUNDING: f64 = 0.5;
 /// Timeouts for the rate lie at least so far ahead.
@@ -121,6 +130,10 @@ pub struct Pacer<T> {
     debt: f64,
     updated: Option<Instant>,
     probes: VecDeque<Probing>,
+    /// What was given to be sent last, until it is told how much left.
+    given: Option<Given>,
+    /// When something left last.
+    left_at: Option<Instant>,
     started: bool,
     stats: PacerStats,
 }
@@ -140,6 +153,8 @@ impl<T: Copy> Pacer<T> {
             debt: 0.0,
             updated: None,
             probes: VecDeque::with_capacity(MAX_PROBES),
+            given: None,
+            left_at: None,
             started: false,
             stats: PacerStats::default(),
         }
@@ -159,8 +174,9 @@ impl<T: Copy> Pacer<T> {
         Ok(())
     }
 
-    /// What is to be sent now; asked again until `None`.
+    /// What is to be sent now; asked again until `None`. What really leaves is told to [`left`](Self::left).
     pub fn poll(&mut self, now: Instant) -> Option<Release<T>> {
+        self.take_back();
         self.pay(now);
         if let Some(entry) = self.queues[PacketKind::Audio as usize].front()
             && self.probes.is_empty()
@@ -179,7 +195,8 @@ impl<T: Copy> Pacer<T> {
             return None;
         }
         let entry = self.first()?;
-        if self.is_held() {
+        // Where all that is in flight was lost, or its feedback, only what is sent brings the news.
+        if self.is_held() && self.held_until().is_some_and(|until| now < until) {
             self.stats.held += 1;
             return None;
         }
@@ -198,8 +215,11 @@ impl<T: Copy> Pacer<T> {
         {
             return Some(probe.due().unwrap_or(updated));
         }
-        if self.packets == 0 || self.is_held() {
+        if self.packets == 0 {
             return None;
+        }
+        if self.is_held() {
+            return self.held_until();
         }
         if self.debt <= DEBT_ROUNDING {
             return Some(updated);
@@ -228,6 +248,36 @@ impl<T: Copy> Pacer<T> {
                 sent_bytes: 0,
                 sent_packets: 0,
             });
+        }
+    }
+
+    /// Says that what [`poll`](Self::poll) gave last has left, and how large it was: RTP has no more than 255 bytes of
+    /// padding in a packet. What is not told of before the next `poll` did not leave.
+    pub fn left(&mut self, now: Instant, size: usize) {
+        self.left_at = Some(now);
+        if let Some(given) = self.given.take() {
+            self.correct(given, size);
+        }
+    }
+
+    /// What was given last did not leave: its source had forgotten it, or has no padding.
+    fn take_back(&mut self) {
+        let Some(given) = self.given.take() else {
+            return;
+        };
+        self.correct(given, 0);
+        if given.is_padding && self.probes.front().map(|probe| probe.cluster.id) == given.probe {
+            self.probes.pop_front();
+        }
+    }
+
+    fn correct(&mut self, given: Given, size: usize) {
+        self.debt += size as f64 - given.size as f64;
+        if let Some(probe) = self.probes.front_mut()
+            && Some(probe.cluster.id) == given.probe
+        {
+            probe.sent_bytes = (probe.sent_bytes + size).saturating_sub(given.size);
+            probe.sent_packets -= u32::from(size == 0 && probe.sent_packets > 0);
         }
     }
 
@@ -269,6 +319,11 @@ impl<T: Copy> Pacer<T> {
         self.window.is_some_and(|window| self.in_flight >= window)
     }
 
+    /// Until when a full window holds what waits.
+    fn held_until(&self) -> Option<Instant> {
+        Some(self.left_at? + HELD_INTERVAL)
+    }
+
     fn release(&mut self, now: Instant, entry: Entry<T>, probe: Option<ProbeId>) -> Release<T> {
         let packet = entry.packet;
         self.queues[packet.kind as usize].pop_front();
@@ -276,6 +331,11 @@ impl<T: Copy> Pacer<T> {
         self.packets -= 1;
         self.debt += packet.size as f64;
         self.in_flight += packet.size;
+        self.given = Some(Given {
+            size: packet.size,
+            probe,
+            is_padding: false,
+        });
         self.started = true;
         self.stats.released += 1;
         Release::Packet {
@@ -315,15 +375,17 @@ impl<T: Copy> Pacer<T> {
             let size = media.map_or(padding, |entry| entry.packet.size);
             probe.sent_bytes += size;
             probe.sent_packets += 1;
-            if probe.is_complete() {
-                self.probes.pop_front();
-            }
             return Some(match media {
                 Some(entry) => self.release(now, entry, Some(id)),
                 None => {
                     self.debt += size as f64;
                     self.in_flight += size;
                     self.stats.padding += 1;
+                    self.given = Some(Given {
+                        size,
+                        probe: Some(id),
+                        is_padding: true,
+                    });
                     Release::Padding {
                         size,
                         probe: Some(id),
@@ -407,6 +469,16 @@ mod tests {
 
     /// Runs for a time; answers when which token left (padding: none).
     fn run(pacer: &mut Pacer<u32>, start: Instant, time: Duration) -> Vec<(Duration, Option<u32>)> {
+        run_padded(pacer, start, time, Some(usize::MAX))
+    }
+
+    /// The same, with so many bytes of padding at most in a packet, or without any.
+    fn run_padded(
+        pacer: &mut Pacer<u32>,
+        start: Instant,
+        time: Duration,
+        most: Option<usize>,
+    ) -> Vec<(Duration, Option<u32>)> {
         let mut now = start;
         let mut left = Vec::new();
         loop {
@@ -414,8 +486,15 @@ mod tests {
                 left.push((
                     now - start,
                     match release {
-                        Release::Packet { packet, .. } => Some(packet.token),
-                        Release::Padding { .. } => None,
+                        Release::Packet { packet, .. } => {
+                            pacer.left(now, packet.size);
+                            Some(packet.token)
+                        }
+                        Release::Padding { size, .. } => {
+                            let Some(most) = most else { continue };
+                            pacer.left(now, size.min(most));
+                            None
+                        }
                     },
                 ));
             }
@@ -468,16 +547,65 @@ mod tests {
     }
 
     #[test]
+    fn a_probe_of_small_padding_packets_has_the_rate_and_the_bytes_all_the_same() {
+        let probe = ProbeCluster {
+            id: ProbeId(1),
+            bitrate: 2_000_000,
+            packets: 5,
+            bytes: 15_000,
+        };
+        let (mut pacer, now) = (pacer(1_000_000, None), Instant::now());
+        pacer.push(now, packet(0, PacketKind::Audio)).unwrap();
+        run(&mut pacer, now, Duration::ZERO);
+        pacer.add_probe(probe);
+        let left = run_padded(&mut pacer, now, Duration::from_secs(1), Some(250));
+        assert_eq!(left.len(), 60);
+        let length = left.last().unwrap().0;
+        assert!((58..=61).contains(&length.as_millis()), "{length:?}");
+        // Where there is nothing to pad with, it ends.
+        pacer.add_probe(probe);
+        let later = now + Duration::from_secs(2);
+        assert!(run_padded(&mut pacer, later, Duration::from_secs(3), None).is_empty());
+        assert_eq!(pacer.poll_timeout(), None);
+    }
+
+    #[test]
+    fn what_its_source_has_forgotten_is_no_part_of_a_probe() {
+        let (mut pacer, now) = (pacer(1_000_000, None), Instant::now());
+        pacer.push(now, packet(0, PacketKind::Audio)).unwrap();
+        run(&mut pacer, now, Duration::ZERO);
+        pacer.add_probe(ProbeCluster {
+            id: ProbeId(1),
+            bitrate: 2_000_000,
+            packets: 5,
+            bytes: 6_000,
+        });
+        for token in 1..20 {
+            pacer.push(now, packet(token, PacketKind::Video)).unwrap();
+        }
+        for _ in 1..20 {
+            assert!(matches!(pacer.poll(now), Some(Release::Packet { .. })));
+        }
+        let left = run(&mut pacer, now, Duration::from_secs(1));
+        assert_eq!(left.len(), 12, "all of it padding, of 500 bytes");
+    }
+
+    #[test]
     fn a_full_window_holds_everything_but_audio() {
         let mut pacer = pacer(1_000_000, Some(10_000));
         let now = Instant::now();
         pacer.set_in_flight(10_000);
         pacer.push(now, packet(1, PacketKind::Video)).unwrap();
         pacer.push(now, packet(2, PacketKind::Audio)).unwrap();
-        let left = run(&mut pacer, now, Duration::from_secs(1));
+        pacer.push(now, packet(3, PacketKind::Video)).unwrap();
+        let left = run(&mut pacer, now, Duration::from_millis(400));
         assert_eq!(left.len(), 1);
+        // Nothing comes back: one packet now and then finds out whether the path is there.
+        let left = run(&mut pacer, now, Duration::from_millis(900));
+        let tokens: Vec<_> = left.iter().map(|(_, token)| token.unwrap()).collect();
+        assert_eq!(tokens, [1]);
         pacer.set_in_flight(0);
-        assert!(pacer.poll(now + Duration::from_secs(2)).is_some());
+        assert!(pacer.poll(now + Duration::from_secs(1)).is_some());
     }
 
     #[test]

@@ -23,6 +23,18 @@ const DROP_RECOVERY: f64 = 0.85;
 /// Length of the first probes, of which nobody knows whether the path bears them.
 const FIRST_LENGTH: f64 = 0.015;
 const PROBE_PACKETS: u32 = 5;
+/// How often the path is probed for what waits for more bandwidth: first, how much rarer after each probe in vain, and
+/// at least. How far beyond what it needs, for the measurement is of a little less; and at most how far beyond the
+/// estimate, for nobody knows what the path bears.
+const WANTED_FIRST: Duration = Duration::from_millis(1000);
+const WANTED_BACKOFF: f64 = 1.5;
+const WANTED_LEAST: Duration = Duration::from_millis(3000);
+const WANTED_MARGIN: f64 = 1.3;
+const WANTED_FACTOR: f64 = 3.0;
+/// How long such a probe is towards a receiver that reads in lumps: longer than most of them.
+const UNEVEN_LENGTH: f64 = 0.15;
+/// A change of what is wanted by so much begins anew.
+const WANTED_CHANGE: f64 = 0.2;
 /// Probes never go beyond this multiple of what the application could send.
 const BEYOND_DEMAND: f64 = 1.5;
 
@@ -60,6 +72,10 @@ pub(crate) struct ProbeController {
     waiting: Option<(Duration, f64)>,
     last_probe: Option<Duration>,
     before_drop: Option<(Duration, f64)>,
+    /// The rate that is waited for, and after how long since the last probe the next one comes.
+    wanted: Option<(f64, Duration)>,
+    /// Whether the latest probe arrived in lumps.
+    uneven: bool,
     started: bool,
 }
 
@@ -72,6 +88,9 @@ pub(crate) struct Situation {
     pub(crate) demand: f64,
     pub(crate) max: f64,
     pub(crate) alr_since: Option<Duration>,
+    /// From when on no queue stands and loss does not limit the rate, however uneven the delay is; or nothing is
+    /// known of either any more.
+    pub(crate) idle_from: Duration,
     /// Whether the delay is steady and loss does not limit the rate.
     pub(crate) calm: bool,
 }
@@ -85,6 +104,8 @@ impl ProbeController {
             waiting: None,
             last_probe: None,
             before_drop: None,
+            wanted: None,
+            uneven: false,
             started: false,
         }
     }
@@ -114,8 +135,37 @@ impl ProbeController {
         }
     }
 
+    /// Something waits for this rate, or nothing does.
+    pub(crate) fn set_wanted(&mut self, wanted: Option<f64>) {
+        self.wanted = wanted.map(|rate| match self.wanted {
+            Some((former, wait)) if (rate - former).abs() < WANTED_CHANGE * former => (rate, wait),
+            _ => (rate, WANTED_FIRST),
+        });
+    }
+
+    /// Whether something waits for more than the estimate.
+    pub(crate) fn is_wanted(&self, situation: &Situation) -> bool {
+        self.wanted_beyond(situation).is_some()
+    }
+
+    fn wanted_beyond(&self, situation: &Situation) -> Option<(f64, Duration)> {
+        self.wanted.filter(|&(rate, _)| situation.estimate < rate)
+    }
+
+    /// A probe has arrived, in lumps or not.
+    pub(crate) fn arrived(&mut self, uneven: bool) {
+        self.uneven = uneven;
+    }
+
     /// A probe has shown what the path bears.
     pub(crate) fn result(&mut self, situation: Situation, found: f64) {
+        // What brings it nearer is not in vain.
+        if let Some((rate, wait)) = &mut self.wanted
+            && found >= situation.estimate
+            && found < *rate
+        {
+            *wait = WANTED_FIRST;
+        }
         if let Some((_, threshold)) = self.waiting
             && found > threshold
         {
@@ -133,6 +183,9 @@ impl ProbeController {
         if let Some((since, _)) = self.waiting {
             return Some(since + RESULT_TIMEOUT);
         }
+        if let Some((_, wait)) = self.wanted_beyond(situation) {
+            return Some((last + wait).max(situation.idle_from));
+        }
         if !situation.calm || situation.estimate >= situation.demand * BEYOND_DEMAND {
             return None;
         }
@@ -147,7 +200,21 @@ impl ProbeController {
         if self.due(&situation).is_none_or(|due| due > now) {
             return;
         }
-        if self.waiting.take().is_some() || !situation.calm {
+        if self.waiting.take().is_some() {
+            return;
+        }
+        if let Some((rate, wait)) = self.wanted_beyond(&situation) {
+            let longer = wait.mul_f64(WANTED_BACKOFF).min(WANTED_LEAST);
+            self.wanted = Some((rate, longer));
+            let rate = (WANTED_MARGIN * rate).min(WANTED_FACTOR * estimate);
+            let length = match self.uneven {
+                true => UNEVEN_LENGTH,
+                false => self.length(),
+            };
+            self.probe(situation, &[rate], length, FURTHER_THRESHOLD);
+            return;
+        }
+        if !situation.calm {
             return;
         }
         if let Some((at, before)) = self.before_drop.take()
@@ -174,9 +241,9 @@ impl ProbeController {
     /// Makes clusters at these rates, of this length in seconds. One that finds more than
     /// `threshold` of its rate is followed by a further one.
     fn probe(&mut self, situation: Situation, rates: &[f64], length: f64, threshold: f64) {
-        let most = situation
-            .max
-            .min((situation.demand * BEYOND_DEMAND).max(situation.estimate));
+        let wanted = self.wanted.map_or(0.0, |(rate, _)| WANTED_MARGIN * rate);
+        let useful = (situation.demand * BEYOND_DEMAND).max(wanted);
+        let most = situation.max.min(useful.max(situation.estimate));
         for &rate in rates {
             let rate = rate.min(most);
             if rate <= situation.estimate * 1.05 || !rate.is_finite() {
@@ -219,6 +286,10 @@ const MIN_ARRIVED: f64 = 0.8;
 const MAX_INTERVAL: i64 = 1_000_000;
 /// Arriving faster than sent by more than this is a batch of the receiver's.
 const MAX_RATIO: f64 = 2.0;
+/// A packet that comes after this share of the time after which it was sent has waited together with the one before;
+/// where so many of a cluster's do, it is the receiver that is late.
+const TOGETHER: i64 = 4;
+const UNEVEN_SHARE: f64 = 0.5;
 /// Below this share of the rate that it was sent at, a probe has met the capacity; then so much of it is believed.
 const CAPACITY_RATIO: f64 = 0.9;
 const CAPACITY_SHARE: f64 = 0.95;
@@ -229,6 +300,8 @@ struct Cluster {
     packets: u32,
     bytes: usize,
     arrived: u32,
+    /// Packets that arrived together with the one before.
+    together: u32,
     size: usize,
     first_sent: i64,
     last_sent: i64,
@@ -236,6 +309,26 @@ struct Cluster {
     first_arrival: i64,
     last_arrival: i64,
     first_arrival_size: usize,
+}
+
+/// What a cluster shows.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Shown {
+    /// What the path bears, by how far apart the packets arrived, in bits per second; `None` where that says nothing.
+    pub(crate) borne: Option<f64>,
+    /// How fast it was sent, in bits per second, and in how long (milliseconds).
+    pub(crate) sent: f64,
+    pub(crate) length: f64,
+    /// Whether it arrived in lumps that are the receiver's making.
+    pub(crate) uneven: bool,
+}
+
+impl Shown {
+    /// What the path bears, by the queue (milliseconds) that the cluster has left behind. A receiver that takes the time
+    /// late disturbs how far apart packets are, and not how long the latest one waited.
+    pub(crate) fn borne_by_queue(&self, queue: f64) -> f64 {
+        self.sent / (1.0 + queue.max(0.0) / self.length)
+    }
 }
 
 /// What arrived of the clusters.
@@ -260,6 +353,7 @@ impl ProbeEstimator {
             packets: cluster.packets,
             bytes: cluster.bytes,
             arrived: 0,
+            together: 0,
             size: 0,
             first_sent: i64::MAX,
             last_sent: i64::MIN,
@@ -271,14 +365,14 @@ impl ProbeEstimator {
         self.next = (self.next + 1) % CLUSTERS;
     }
 
-    /// Takes a packet of a cluster (times in microseconds); answers what the cluster shows so far, in bits per second.
+    /// Takes a packet of a cluster (times in microseconds); answers what the cluster shows so far.
     pub(crate) fn packet(
         &mut self,
         id: ProbeId,
         sent: i64,
         arrival: i64,
         size: usize,
-    ) -> Option<f64> {
+    ) -> Option<Shown> {
         let cluster = self
             .clusters
             .iter_mut()
@@ -286,6 +380,11 @@ impl ProbeEstimator {
             .find(|cluster| cluster.id == id)?;
         cluster.arrived += 1;
         cluster.size += size;
+        if cluster.arrived > 1 {
+            let after = sent - cluster.last_sent;
+            let together = arrival - cluster.last_arrival < after / TOGETHER;
+            cluster.together += u32::from(after > 0 && together);
+        }
         cluster.first_sent = cluster.first_sent.min(sent);
         if sent >= cluster.last_sent {
             cluster.last_sent = sent;
@@ -301,29 +400,35 @@ impl ProbeEstimator {
         let send_interval = cluster.last_sent - cluster.first_sent;
         let receive_interval = cluster.last_arrival - cluster.first_arrival;
         let sane = |interval| (1..=MAX_INTERVAL).contains(&interval);
-        if !enough || !sane(send_interval) || !sane(receive_interval) {
+        if !enough || !sane(send_interval) {
             return None;
         }
         let rate = |bytes: usize, micros: i64| bytes as f64 * 8e6 / micros as f64;
-        let sent_rate = rate(cluster.size - cluster.last_sent_size, send_interval);
-        let received_rate = rate(cluster.size - cluster.first_arrival_size, receive_interval);
-        if received_rate > MAX_RATIO * sent_rate {
-            return None;
+        let sent = rate(cluster.size - cluster.last_sent_size, send_interval);
+        let mut shown = Shown {
+            borne: None,
+            sent,
+            length: send_interval as f64 / 1e3,
+            uneven: f64::from(cluster.together) >= UNEVEN_SHARE * f64::from(cluster.arrived),
+        };
+        if sane(receive_interval) {
+            let received = rate(cluster.size - cluster.first_arrival_size, receive_interval);
+            if received < CAPACITY_RATIO * sent {
+                shown.borne = Some(CAPACITY_SHARE * received);
+            } else if received <= MAX_RATIO * sent {
+                shown.borne = Some(sent.min(received));
+            }
         }
-        let found = sent_rate.min(received_rate);
-        if received_rate < CAPACITY_RATIO * sent_rate {
-            return Some(CAPACITY_SHARE * received_rate);
-        }
-        Some(found)
+        Some(shown)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::ProbeEstimator;
+    use super::{ProbeEstimator, Shown};
     use crate::packet::{ProbeCluster, ProbeId};
 
-    fn run(spacing: i64) -> Option<f64> {
+    fn run(spacing: i64) -> Option<Shown> {
         let mut estimator = ProbeEstimator::new();
         estimator.expect(&ProbeCluster {
             id: ProbeId(1),
@@ -341,10 +446,14 @@ mod tests {
 
     #[test]
     fn a_probe_shows_the_rate_sent_or_a_little_less_than_the_capacity() {
-        assert_eq!(run(2_500), Some(4e6));
+        let borne = |spacing| run(spacing).unwrap().borne;
+        assert_eq!(borne(2_500), Some(4e6));
         // 1250 bytes every 5 ms are 2 Mbit/s.
-        assert_eq!(run(5_000), Some(1.9e6));
-        assert_eq!(run(100), None, "batched by the receiver");
+        assert_eq!(borne(5_000), Some(1.9e6));
+        assert_eq!(borne(100), None, "batched by the receiver");
+        assert!(run(100).unwrap().uneven && !run(2_500).unwrap().uneven);
+        // In 12.5 ms at twice the capacity, as much has gathered.
+        assert_eq!(run(100).unwrap().borne_by_queue(12.5), 2e6);
         let mut estimator = ProbeEstimator::new();
         assert_eq!(estimator.packet(ProbeId(9), 0, 0, 1), None, "never sent");
     }

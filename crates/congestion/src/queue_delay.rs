@@ -7,6 +7,9 @@ const BASE_PIECE: Duration = Duration::from_secs(3);
 const BASE_PIECES: usize = 10;
 /// Weight of a packet that waited longer than those before.
 const RISE: f64 = 0.25;
+/// The latest moments, whose least queue is what really stands: so many pieces of this length.
+const RECENT_PIECE: Duration = Duration::from_millis(100);
+const RECENT_PIECES: usize = 6;
 /// How long the queue must not have been short for something else to be filling it, and how short
 /// that is (milliseconds).
 const STANDING: Duration = Duration::from_secs(3);
@@ -22,6 +25,8 @@ const TEST: Duration = Duration::from_millis(1500);
 pub(crate) struct QueueDelay {
     base: [f64; BASE_PIECES],
     piece: u64,
+    recent: [f64; RECENT_PIECES],
+    recent_piece: u64,
     current: f64,
     short_at: Duration,
     /// The longest queue since it was short.
@@ -33,6 +38,8 @@ impl QueueDelay {
         Self {
             base: [f64::INFINITY; BASE_PIECES],
             piece: 0,
+            recent: [f64::INFINITY; RECENT_PIECES],
+            recent_piece: 0,
             current: 0.0,
             short_at: Duration::ZERO,
             peak: 0.0,
@@ -41,19 +48,15 @@ impl QueueDelay {
 
     /// Takes the one-way delay of a packet.
     pub(crate) fn packet(&mut self, now: Duration, delay: f64) {
-        let piece = now.as_millis() as u64 / BASE_PIECE.as_millis() as u64;
-        if piece != self.piece {
-            let steps = piece.saturating_sub(self.piece).min(BASE_PIECES as u64);
-            for step in 1..=steps {
-                let index = (self.piece.wrapping_add(step) % BASE_PIECES as u64) as usize;
-                self.base[index] = f64::INFINITY;
-            }
-            self.piece = piece;
-        }
-        let slot = &mut self.base[(piece % BASE_PIECES as u64) as usize];
-        *slot = slot.min(delay);
-        let base = self.base.iter().copied().fold(f64::INFINITY, f64::min);
-        let queued = delay - base;
+        note_least(&mut self.base, &mut self.piece, now, BASE_PIECE, delay);
+        note_least(
+            &mut self.recent,
+            &mut self.recent_piece,
+            now,
+            RECENT_PIECE,
+            delay,
+        );
+        let queued = delay - least(&self.base);
         // Falls at once, rises smoothly: a lone late packet is no queue.
         self.current = if queued < self.current {
             queued
@@ -72,6 +75,13 @@ impl QueueDelay {
         self.current
     }
 
+    /// The least that packets have waited lately (0.6 s). A queue makes all packets wait; a receiver that is kept
+    /// from reading makes those wait that come too early, and one just before it reads does not.
+    pub(crate) fn least_recent(&self) -> f64 {
+        let queued = least(&self.recent) - least(&self.base);
+        if queued.is_finite() { queued } else { 0.0 }
+    }
+
     /// Whether the queue has been long for so long that something else fills it.
     ///
     /// Now and then the answer is no for a while, so that a queue that nobody but us fills drains.
@@ -80,6 +90,25 @@ impl QueueDelay {
         let standing = long.saturating_sub(STANDING).as_millis();
         self.peak > PEAK && standing > 0 && standing % (HOLD + TEST).as_millis() < HOLD.as_millis()
     }
+}
+
+/// Notes a delay in a ring of least ones, each of a piece of time.
+fn note_least(ring: &mut [f64], latest: &mut u64, now: Duration, length: Duration, delay: f64) {
+    let pieces = ring.len() as u64;
+    let piece = now.as_millis() as u64 / length.as_millis() as u64;
+    if piece != *latest {
+        let steps = piece.saturating_sub(*latest).min(pieces);
+        for step in 1..=steps {
+            ring[(latest.wrapping_add(step) % pieces) as usize] = f64::INFINITY;
+        }
+        *latest = piece;
+    }
+    let slot = &mut ring[(piece % pieces) as usize];
+    *slot = slot.min(delay);
+}
+
+fn least(ring: &[f64]) -> f64 {
+    ring.iter().copied().fold(f64::INFINITY, f64::min)
 }
 
 #[cfg(test)]

@@ -57,6 +57,7 @@ impl<C: Controller, T: Copy> Sender<C, T> {
             size: packet.size.min(MAX_PACKET),
             ..*packet
         };
+        self.pacer.left(now, packet.size);
         self.history.sent(now, packet);
         self.controller.packet_sent(now, packet);
         self.follow();

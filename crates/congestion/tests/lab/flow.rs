@@ -6,8 +6,9 @@ use visavis_congestion::{
     Arrival, Controller, GoogCc, GoogCcConfig, Limits, PacerConfig, PacketKind, Queued, Release,
     Scream, ScreamConfig, Sender, SentPacket,
 };
-use visavis_datagram::Ecn;
+use visavis_datagram::{Ecn, Random};
 
+use super::scenario::Stalls;
 use super::source::Source;
 use super::{Flow, FlowContext};
 
@@ -17,13 +18,14 @@ const RTP: usize = 12 + 8 + 10;
 const IP_UDP: usize = 28;
 /// How often the receiver sends feedback.
 const FEEDBACK: Duration = Duration::from_millis(50);
+/// The longest between two packets of a reader that takes turns.
+const DRIP: Duration = Duration::from_millis(8);
 /// Arrival times are told in these steps, as transport-wide feedback does.
 const TICK_MICROS: u64 = 250;
 
 pub struct OwnFlow<C> {
     sender: Sender<C, (usize, bool)>,
     source: Source,
-    active: bool,
     sequence: u64,
     // The receiver.
     epoch: Instant,
@@ -33,6 +35,13 @@ pub struct OwnFlow<C> {
     next_feedback: Option<Instant>,
     feedback_due: bool,
     arrivals: Vec<Arrival>,
+    /// What waits in the receiver's socket, and when it looks there next.
+    unread: Vec<(u64, Ecn)>,
+    stalls: Option<Stalls>,
+    reads_at: Instant,
+    random: Random,
+    held_below: Option<u64>,
+    active: bool,
 }
 
 /// Google congestion control with these settings.
@@ -74,7 +83,6 @@ impl<C: Controller> OwnFlow<C> {
         Self {
             sender,
             source: Source::new(context.seed, context.max),
-            active: false,
             sequence: 0,
             epoch: context.now,
             got: Vec::new(),
@@ -82,6 +90,53 @@ impl<C: Controller> OwnFlow<C> {
             next_feedback: None,
             feedback_due: false,
             arrivals: Vec::new(),
+            unread: Vec::new(),
+            stalls: context.stalls,
+            reads_at: context.now,
+            random: Random::from_u64(context.seed ^ 0x57a1),
+            held_below: context.held_below,
+            active: false,
+        }
+    }
+
+    /// The receiver reads its socket.
+    fn read(&mut self, now: Instant) {
+        let mut between = |least: Duration, most: Duration| {
+            now + least + (most - least).mul_f64(self.random.unit())
+        };
+        let mut count = self.unread.len();
+        match self.stalls {
+            Some(Stalls::Lumps(least, most)) => self.reads_at = between(least, most),
+            Some(Stalls::Drips(least, most)) => {
+                let is_kept = count < 2 && between(Duration::ZERO, DRIP) < now + DRIP / 120;
+                count = count.min(1);
+                self.reads_at = match is_kept {
+                    true => between(least, most),
+                    false => between(Duration::ZERO, DRIP),
+                };
+            }
+            None => {}
+        }
+        // The receiver's clock has an epoch of its own. Reading a packet takes a little time, too.
+        let clock = (now - self.epoch).as_micros() as u64 + 77_000_000;
+        for (index, (sequence, ecn)) in self.unread.drain(..count).enumerate() {
+            let clock = clock + 20 * index as u64;
+            self.got.push((sequence, clock / TICK_MICROS, ecn));
+            self.next_feedback.get_or_insert(now + FEEDBACK);
+        }
+        if self.next_feedback.is_some_and(|due| due <= now) {
+            self.next_feedback = None;
+            self.feedback_due = true;
+        }
+    }
+
+    /// A forwarder's part: what does not fit is paused, and waited for.
+    fn hold(&mut self, now: Instant) {
+        if let Some(needed) = self.held_below {
+            let flows = self.sender.target().bitrate >= needed;
+            self.source.set_video(now, flows && self.active);
+            let wanted = (!flows).then_some(needed);
+            self.sender.controller.set_wanted(now, wanted);
         }
     }
 
@@ -148,11 +203,10 @@ impl<C: Controller> Flow for OwnFlow<C> {
             return;
         }
         if let Some((sequence, _)) = datagram.split_first_chunk::<8>() {
-            // The receiver's clock has an epoch of its own.
-            let clock = (now - self.epoch).as_micros() as u64 + 77_000_000;
-            self.got
-                .push((u64::from_be_bytes(*sequence), clock / TICK_MICROS, ecn));
-            self.next_feedback.get_or_insert(now + FEEDBACK);
+            self.unread.push((u64::from_be_bytes(*sequence), ecn));
+            if self.stalls.is_none() {
+                self.read(now);
+            }
         }
     }
 
@@ -175,10 +229,10 @@ impl<C: Controller> Flow for OwnFlow<C> {
                 );
             }
         }
-        if self.next_feedback.is_some_and(|due| due <= now) {
-            self.next_feedback = None;
-            self.feedback_due = true;
+        if self.stalls.is_none() || self.reads_at <= now {
+            self.read(now);
         }
+        self.hold(now);
         self.sender.handle_timeout(now);
         self.follow(now);
     }
@@ -186,7 +240,10 @@ impl<C: Controller> Flow for OwnFlow<C> {
     fn poll_timeout(&self) -> Option<Instant> {
         [
             self.source.poll_timeout(),
-            self.next_feedback,
+            match self.stalls {
+                Some(_) => Some(self.reads_at),
+                None => self.next_feedback,
+            },
             self.sender.poll_timeout(),
         ]
         .into_iter()

@@ -15,7 +15,7 @@ use visavis_netsim::{
     Arrival, Gateway, HostId, LinkConfig, NetworkId, Simulation, TcpCommand, TcpEvent,
 };
 
-use scenario::{Cross, FlowPlan, Scenario, Shape};
+use scenario::{Cross, FlowPlan, Scenario, Shape, Stalls};
 
 /// One media flow: a sender, a receiver, and all that lies between them but the network.
 pub trait Flow {
@@ -50,6 +50,9 @@ pub struct FlowContext {
     pub max: u64,
     /// The first estimate, in bits per second.
     pub start: u64,
+    /// What the plan says of the receiver and of the source.
+    pub stalls: Option<Stalls>,
+    pub held_below: Option<u64>,
     pub l4s: bool,
 }
 
@@ -161,6 +164,8 @@ pub fn run(scenario: &Scenario, seed: u64, build: Build<'_>) -> Outcome {
             },
             max: plan.max,
             start: plan.start_rate,
+            stalls: plan.stalls,
+            held_below: plan.held_below,
             l4s: scenario.l4s,
         };
         let crosses_first = !matches!(plan.shape, Shape::SecondOnly);

@@ -28,6 +28,11 @@ pub struct FlowPlan {
     pub access: Duration,
     /// Whether the media goes over the backward path.
     pub backward: bool,
+    /// The receiver is kept from reading its socket now and then.
+    pub stalls: Option<Stalls>,
+    /// The video is a layer of a forwarder's: it flows, at its highest rate, where the estimate is at least this, and
+    /// else it is paused.
+    pub held_below: Option<u64>,
     pub shape: Shape,
 }
 
@@ -47,6 +52,16 @@ impl FlowPlan {
             .filter(|&change| change > after)
             .min()
     }
+}
+
+/// How a receiver is kept from reading its socket. It takes the time of arrival when it reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stalls {
+    /// Each time for so long (from, to), and then it reads all.
+    Lumps(Duration, Duration),
+    /// Now and then for so long (from, to), and then others take turns with it: it reads one packet after the other,
+    /// each a few milliseconds after the one before.
+    Drips(Duration, Duration),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +90,7 @@ fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-fn ms(milliseconds: u64) -> Duration {
+const fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
 
@@ -162,6 +177,8 @@ impl Scenario {
             start_rate: 300_000,
             access: Duration::ZERO,
             backward: false,
+            stalls: None,
+            held_below: None,
             shape: Shape::Whole,
         };
         change(&mut plan);
@@ -181,6 +198,59 @@ fn steps(reference: f64, ratios: &[(u64, f64)]) -> RateTrace {
             .iter()
             .map(|&(from, ratio)| (s(from), (reference * ratio) as u64)),
     )
+}
+
+/// What follows is what forwarders on busy machines see; the table leaves it out.
+fn busy(
+    name: &'static str,
+    seconds: u64,
+    stalls: Option<Stalls>,
+    change: impl FnOnce(&mut FlowPlan),
+) -> Scenario {
+    let mut scenario = Scenario::new(name, seconds).flow(0, |flow| {
+        flow.stalls = stalls;
+        flow.start_rate = 1_000_000;
+        change(flow);
+    });
+    scenario.forward = scenario.forward.delay(ms(1)).rate(20_000_000);
+    scenario.forward = scenario.forward.jitter(Jitter::None);
+    scenario.backward = scenario.backward.delay(ms(1)).jitter(Jitter::None);
+    scenario
+}
+
+/// Lumps of 100 to 300 ms, all the time.
+pub const LUMPS: Stalls = Stalls::Lumps(ms(100), ms(300));
+/// Stalls of 100 to 300 ms, about one a second.
+pub const DRIPS: Stalls = Stalls::Drips(ms(100), ms(300));
+
+/// A wide path to a receiver that is kept from reading.
+pub fn stalls(stalls: Stalls) -> Scenario {
+    busy("busy reader", 60, Some(stalls), |flow| flow.max = 800_000)
+}
+
+/// The same, and sound alone is sent.
+pub fn stalls_sound(stalls: Stalls) -> Scenario {
+    busy("sound, busy reader", 120, Some(stalls), |flow| flow.max = 0)
+}
+
+/// The same, and a layer that flows whole or not at all; the path is bad for the first ten seconds.
+pub fn stalls_layer(stalls: Option<Stalls>) -> Scenario {
+    let mut scenario = busy("layer, busy reader", 60, stalls, |flow| {
+        flow.max = 300_000;
+        flow.held_below = Some(400_000);
+    });
+    let trace = RateTrace::new([(s(0), 150_000), (s(10), 20_000_000)]);
+    scenario.forward = scenario.forward.rate_trace(trace);
+    scenario.step = Some(s(10));
+    scenario
+}
+
+/// Sound alone over a path that no longer bears even that; not in lumps.
+pub fn sound_choked() -> Scenario {
+    let mut scenario = busy("sound, choked", 60, None, |flow| flow.max = 0);
+    let trace = RateTrace::new([(s(0), 20_000_000), (s(20), 30_000)]);
+    scenario.forward = scenario.forward.rate_trace(trace);
+    scenario
 }
 
 /// A capacity that wanders as a cellular one does: a random walk of its logarithm, with outages.

@@ -65,9 +65,19 @@ impl Source {
     pub fn set_target(&mut self, now: Instant, target: u64) {
         let video = target
             .saturating_sub(AUDIO_RATE + 12_000)
-            .clamp(LEAST, self.max);
+            .max(LEAST)
+            .min(self.max);
         if self.wanted.last().is_none_or(|last| last.1 != video) {
             self.wanted.push((now, video));
+        }
+    }
+
+    /// Stops the video, or lets it go on, at its highest rate.
+    pub fn set_video(&mut self, now: Instant, flows: bool) {
+        if flows != self.next_frame.is_some() {
+            self.next_frame = flows.then_some(now);
+            self.rate = self.max;
+            self.wanted.clear();
         }
     }
 

@@ -1,0 +1,90 @@
+//! Busy machines and forwarders: receivers that are kept from reading their sockets, senders that send a small part of
+//! what they might, and layers that wait for bandwidth. The estimate must not fall for any of that.
+
+mod lab;
+
+use std::time::Duration;
+
+use lab::scenario::{self, Scenario};
+use lab::{FlowContext, Outcome, describe, flow, run};
+
+fn goog_cc(context: FlowContext) -> Box<dyn lab::Flow> {
+    flow::goog_cc(context, |config| config.limits.min = 30_000)
+}
+
+/// How many histories each test sees.
+const SEEDS: u64 = 16;
+
+const BUSY: [scenario::Stalls; 2] = [scenario::LUMPS, scenario::DRIPS];
+
+fn outcomes(scenario: &Scenario) -> impl Iterator<Item = (String, Outcome)> {
+    (1..=SEEDS).map(|seed| {
+        let outcome = run(scenario, seed, &goog_cc);
+        let words = format!("{}, seed {seed}: {}", scenario.name, describe(&outcome));
+        (words, outcome)
+    })
+}
+
+/// The estimates from a time on (seconds), in bits per second.
+fn estimates(outcome: &Outcome, from: f64) -> &[u64] {
+    &outcome.flows[0].estimates[(from * 10.0) as usize..]
+}
+
+#[test]
+fn a_receiver_that_is_kept_from_reading_does_not_starve_the_sender() {
+    let all = BUSY.map(scenario::stalls);
+    for (words, outcome) in all.iter().flat_map(outcomes) {
+        assert!(outcome.utilisation > 0.7, "{words}");
+        let least = estimates(&outcome, 10.0).iter().min().unwrap();
+        assert!(*least > 200_000, "{least}: {words}");
+    }
+}
+
+#[test]
+fn sound_alone_to_a_receiver_that_is_kept_from_reading_keeps_the_estimate() {
+    let all = BUSY.map(scenario::stalls_sound);
+    for (words, outcome) in all.iter().flat_map(outcomes) {
+        let least = estimates(&outcome, 5.0).iter().min().unwrap();
+        assert!(*least > 500_000, "{least}: {words}");
+    }
+}
+
+#[test]
+fn a_path_that_does_not_even_bear_the_sound_is_noticed() {
+    for (words, outcome) in outcomes(&scenario::sound_choked()) {
+        let last = *estimates(&outcome, 50.0).last().unwrap();
+        assert!(last < 100_000, "{last}: {words}");
+    }
+}
+
+#[test]
+fn a_layer_that_was_paused_goes_on_within_five_seconds_of_a_path_that_bears_it() {
+    for stalls in [None, Some(scenario::LUMPS), Some(scenario::DRIPS)] {
+        let mut slow = 0;
+        for (words, outcome) in outcomes(&scenario::stalls_layer(stalls)) {
+            let first = estimates(&outcome, 10.0)
+                .iter()
+                .position(|&estimate| estimate >= 400_000);
+            let after = first.map(|bins| Duration::from_millis(100) * bins as u32);
+            let after = after.unwrap_or(Duration::MAX);
+            // What a lump has swallowed is tried again.
+            assert!(after < Duration::from_secs(15), "{after:?}: {words}");
+            slow += u64::from(after > Duration::from_secs(5));
+            // And it stays.
+            let later = estimates(&outcome, 25.0);
+            let held = later.iter().filter(|estimate| **estimate < 400_000).count();
+            // A reader that takes turns is a bottleneck itself now and then.
+            let share = if stalls == Some(scenario::DRIPS) {
+                2
+            } else {
+                20
+            };
+            assert!(
+                held * share < later.len(),
+                "{held} of {}: {words}",
+                later.len()
+            );
+        }
+        assert!(slow * 8 <= SEEDS, "{slow} of {SEEDS}, {stalls:?}");
+    }
+}
