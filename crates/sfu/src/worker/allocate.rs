@@ -22,6 +22,8 @@ use crate::options::{LayerSize, Source, Wish};
 const INTERVAL: Duration = Duration::from_millis(250);
 /// A step up needs so much more than it costs, so that it is not taken back at once.
 const MARGIN: f64 = 1.15;
+/// The path is probed for a little more than the next step needs.
+const HEADROOM: f64 = 1.05;
 /// What a layer is taken to cost before it was measured, in bits per second.
 const NOMINAL: [u64; 3] = [150_000, 500_000, 1_700_000];
 /// What sound is taken to cost before it was measured.
@@ -95,6 +97,7 @@ impl Worker {
             claims.push(claim(now, key, subscription, track, variant));
         }
         if claims.is_empty() {
+            connection.egress.set_wanted(now, None, 0);
             return;
         }
         connection.allocate_at = Some(now + INTERVAL);
@@ -109,6 +112,11 @@ impl Worker {
         connection
             .egress
             .set_demand(now, (wanted + sound) * 11 / 10);
+        let wants = next_step(&claims)
+            .map(|extra| ((spent(&claims) + sound + extra) as f64 * HEADROOM) as u64);
+        connection
+            .egress
+            .set_wanted(now, wants, sound + floor(&claims));
         connection.allocated_for = estimate.unwrap_or(0);
         let id = connection.id;
         let mut keyframes: SmallVec<[(usize, usize, u8); 8]> = SmallVec::new();
@@ -379,6 +387,36 @@ fn ladder(
     }
 }
 
+/// What all claims together get.
+fn spent(claims: &[Claim]) -> u64 {
+    let steps = claims
+        .iter()
+        .filter_map(|claim| claim.steps.get(claim.given.checked_sub(1)?));
+    steps.map(|step| step.bitrate).sum()
+}
+
+/// What the next step up costs: of the first that gets nothing, else the cheapest. `None` where all have all.
+fn next_step(claims: &[Claim]) -> Option<u64> {
+    let extra = |claim: &Claim| {
+        let next = claim.steps.get(claim.given)?.bitrate;
+        let has = claim
+            .given
+            .checked_sub(1)
+            .map_or(0, |at| claim.steps[at].bitrate);
+        Some(((next - has) as f64 * MARGIN) as u64)
+    };
+    let mut paused = claims.iter().filter(|claim| claim.given == 0);
+    paused
+        .find_map(extra)
+        .or_else(|| claims.iter().filter_map(extra).min())
+}
+
+/// What is not taken away for want of evidence that the path does not bear it: the lowest layer of the first picture.
+fn floor(claims: &[Claim]) -> u64 {
+    let lowest = claims.iter().find_map(|claim| claim.steps.first());
+    lowest.map_or(0, |step| (step.bitrate as f64 * MARGIN) as u64)
+}
+
 /// Gives each claim a step. Claims stand in the order of their importance; without a budget all get
 /// everything.
 fn share(claims: &mut [Claim], budget: Option<u64>) {
@@ -487,6 +525,18 @@ mod tests {
         assert_eq!(given(&mut [claim(false, LAYERS, 0)], 410), [1]);
         assert_eq!(given(&mut [claim(false, LAYERS, 2)], 410), [2]);
         assert_eq!(given(&mut [claim(false, LAYERS, 1)], 480), [2]);
+    }
+
+    #[test]
+    fn the_path_is_probed_for_what_is_paused_first_and_then_for_the_cheapest_step() {
+        let mut claims = [claim(true, LAYERS, 0), claim(false, &[200, 800], 0)];
+        assert_eq!(given(&mut claims, 150), [1, 0]);
+        assert_eq!((spent(&claims), next_step(&claims)), (100, Some(229)));
+        assert_eq!(floor(&claims), 114);
+        assert_eq!(given(&mut claims, 400), [1, 1]);
+        assert_eq!((spent(&claims), next_step(&claims)), (300, Some(345)));
+        assert_eq!(given(&mut claims, 10_000), [3, 2]);
+        assert_eq!(next_step(&claims), None);
     }
 
     #[test]

@@ -29,6 +29,9 @@ const SENT_HISTORY: usize = 1024;
 /// one run is one system call, a frame in drops is many.
 const BURST: Duration = Duration::from_millis(40);
 
+/// Bytes of padding that a packet has at most (RFC 3550 section 5.1).
+const MOST_PADDING: usize = 255;
+
 /// Where a one-byte header extension (RFC 8285) has its first two elements of two and three bytes, behind a
 /// fixed header.
 const STAMPS: std::ops::Range<usize> = 16..23;
@@ -151,6 +154,16 @@ impl Egress {
     pub(super) fn set_demand(&mut self, now: Instant, bitrate: u64) {
         if let Some(control) = &mut self.control {
             control.controller.set_demand(now, bitrate);
+        }
+    }
+
+    /// What the next step up needs, which is probed for, and what stays as long as nothing speaks against it; in bits
+    /// per second.
+    pub(super) fn set_wanted(&mut self, now: Instant, wanted: Option<u64>, floor: u64) {
+        if let Some(control) = &mut self.control {
+            let with_headers = |bitrate: u64| bitrate * 21 / 20;
+            control.controller.set_wanted(now, wanted.map(with_headers));
+            control.controller.set_floor(now, with_headers(floor));
         }
     }
 
@@ -366,30 +379,33 @@ impl Source<'_> {
 
     /// Padding for a probe: the latest packet of some video once more, or nothing but padding.
     fn write_padding(&mut self, size: usize, out: &mut [u8]) -> (Written, usize) {
-        let wants = |subscription: &&mut Subscription| subscription.can_pad();
-        let mut found = self
-            .subscriptions
-            .iter_mut()
-            .filter_map(|(index, found)| Some((index, Some(found).filter(wants)?)));
-        let Some((index, subscription)) = found.next() else {
-            return (Written::Gone, 0);
-        };
-        if let Some(token) = subscription.latest
-            && let Some(variant) = self
-                .tracks
-                .get(subscription.track)
-                .and_then(|track| track.variants.get(usize::from(token.variant)))
-            && let Some(bytes) = variant
-                .encoding(token.encoding)
-                .and_then(|encoding| encoding.history.get(token.source))
-            && bytes.len() + 64 >= size
-            && let Ok(packet) = Packet::parse(bytes)
-            && let Written::Packet(len) =
-                subscription.write_again(&packet, variant, &token.rewrite, out)
-        {
-            return (Written::Packet(len), index);
+        let mut able = None;
+        for (index, subscription) in self.subscriptions.iter_mut() {
+            if !subscription.can_pad() {
+                continue;
+            }
+            able.get_or_insert(index);
+            if let Some(token) = subscription.latest
+                && let Some(variant) = self
+                    .tracks
+                    .get(subscription.track)
+                    .and_then(|track| track.variants.get(usize::from(token.variant)))
+                && let Some(bytes) = variant
+                    .encoding(token.encoding)
+                    .and_then(|encoding| encoding.history.get(token.source))
+                && bytes.len() > MOST_PADDING
+                && let Ok(packet) = Packet::parse(bytes)
+                && let Written::Packet(len) =
+                    subscription.write_again(&packet, variant, &token.rewrite, out)
+            {
+                return (Written::Packet(len), index);
+            }
         }
-        (subscription.write_padding(size, out), index)
+        let subscription = able.and_then(|index| self.subscriptions.get_mut(index));
+        match (able, subscription) {
+            (Some(index), Some(subscription)) => (subscription.write_padding(size, out), index),
+            _ => (Written::Gone, 0),
+        }
     }
 
     /// The time of sending: 24 bits of seconds, 18 of them behind the point.

@@ -223,7 +223,7 @@ impl Subscription {
     pub(super) fn can_pad(&self) -> bool {
         self.kind == Kind::Video
             && self.rtx.is_some()
-            && self.packets > 0
+            && self.forwarder.is_some()
             && self
                 .extensions
                 .id(ExtensionKind::TransportSequence)

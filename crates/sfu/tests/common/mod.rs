@@ -1,11 +1,11 @@
 //! A server of several workers and its clients on a simulated network; signalling takes no time.
 #![allow(dead_code, reason = "each test file uses its part")]
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use visavis_datagram::{Ecn, Path, Random, Transmit, TransmitBuf};
+use visavis_datagram::{Arrival, Ecn, Path, Random, Transmit, TransmitBuf};
 use visavis_ice::LocalAddress;
 use visavis_netsim::{Driver, Endpoint, HostId, LinkConfig, LinkId, Simulation};
 use visavis_peer::{
@@ -30,6 +30,8 @@ pub(crate) struct Server {
     pub(crate) events: Vec<Event>,
     /// The worker that a path's datagrams reach: none in particular, as by the kernel's hash.
     pub(crate) spread: bool,
+    /// The workers are kept from reading their sockets, and the kernel tells when datagrams came (or does not).
+    pub(crate) late: Option<(Busy, bool)>,
 }
 
 impl Server {
@@ -55,12 +57,26 @@ impl Server {
 
 impl Endpoint for Server {
     fn handle_datagram(&mut self, now: Instant, path: Path, ecn: Ecn, datagram: &mut [u8]) {
+        if let Some((busy, _)) = &mut self.late {
+            let arrival = Arrival { path, ecn, at: now };
+            busy.unread.push_back((arrival, datagram.to_vec()));
+            return;
+        }
         let index = self.worker_of(path);
         self.workers[index].handle_datagram(now, path, ecn, datagram);
         self.drain(now);
     }
 
     fn handle_timeout(&mut self, now: Instant) {
+        if let Some((busy, is_told)) = &mut self.late
+            && let Some((mut arrival, mut datagram)) = busy.read(now)
+        {
+            if !*is_told {
+                arrival.at = now;
+            }
+            let index = self.worker_of(arrival.path);
+            self.workers[index].handle_arrival(now, arrival, &mut datagram);
+        }
         for worker in &mut self.workers {
             worker.handle_timeout(now);
         }
@@ -68,7 +84,9 @@ impl Endpoint for Server {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        self.workers.iter().filter_map(Worker::poll_timeout).min()
+        let workers = self.workers.iter().filter_map(Worker::poll_timeout);
+        let busy = self.late.as_ref().map(|(busy, _)| busy.reads_at);
+        workers.chain(busy).min()
     }
 
     fn poll_transmit(&mut self, now: Instant, out: &mut TransmitBuf) -> Option<Transmit> {
@@ -114,7 +132,7 @@ pub(crate) struct Sending {
     encoding: usize,
     codec: Codec,
     packetizer: Box<dyn Packetizer + Send>,
-    frame: usize,
+    pub(crate) frame: usize,
     interval: Duration,
     next: Instant,
     sequence: u16,
@@ -135,6 +153,39 @@ pub(crate) struct Client {
     pub(crate) keep: bool,
     /// Encodings that do not send by themselves.
     pub(crate) resting: Vec<Sending>,
+    /// Whether its machine is busy.
+    pub(crate) busy: Option<Busy>,
+}
+
+/// A machine that keeps a program from reading its socket about once a second, for 100 to 300 ms, and then lets it
+/// read one datagram every few milliseconds.
+pub(crate) struct Busy {
+    unread: VecDeque<(Arrival, Vec<u8>)>,
+    reads_at: Instant,
+    random: Random,
+}
+
+impl Busy {
+    pub(crate) fn new(now: Instant, seed: u64) -> Self {
+        Self {
+            unread: VecDeque::new(),
+            reads_at: now,
+            random: Random::from_u64(seed),
+        }
+    }
+
+    /// What is read now.
+    fn read(&mut self, now: Instant) -> Option<(Arrival, Vec<u8>)> {
+        if now < self.reads_at {
+            return None;
+        }
+        let mut millis = self.random.unit() * 4.0;
+        if self.unread.len() < 2 && self.random.chance(0.005) {
+            millis = 100.0 + 200.0 * self.random.unit();
+        }
+        self.reads_at = now + Duration::from_secs_f64(millis / 1e3);
+        self.unread.pop_front()
+    }
 }
 
 impl Client {
@@ -234,8 +285,8 @@ impl Sending {
     }
 }
 
-impl Endpoint for Client {
-    fn handle_datagram(&mut self, now: Instant, path: Path, ecn: Ecn, datagram: &mut [u8]) {
+impl Client {
+    fn receive(&mut self, now: Instant, path: Path, ecn: Ecn, datagram: &mut [u8]) {
         if let Received::Rtp(rtp) = self.pc.handle_datagram_with_ecn(now, path, ecn, datagram) {
             let packet = visavis_rtp::Packet::parse(&datagram[rtp.packet.clone()]).unwrap();
             let arrived = self.arrived.entry(rtp.transceiver).or_default();
@@ -265,8 +316,24 @@ impl Endpoint for Client {
         }
         self.drain();
     }
+}
+
+impl Endpoint for Client {
+    fn handle_datagram(&mut self, now: Instant, path: Path, ecn: Ecn, datagram: &mut [u8]) {
+        match &mut self.busy {
+            Some(busy) => {
+                let arrival = Arrival { path, ecn, at: now };
+                busy.unread.push_back((arrival, datagram.to_vec()));
+            }
+            None => self.receive(now, path, ecn, datagram),
+        }
+    }
 
     fn handle_timeout(&mut self, now: Instant) {
+        let read = self.busy.as_mut().and_then(|busy| busy.read(now));
+        if let Some((arrival, mut datagram)) = read {
+            self.receive(now, arrival.path, arrival.ecn, &mut datagram);
+        }
         self.send_frames(now);
         self.pc.handle_timeout(now);
         self.drain();
@@ -274,7 +341,9 @@ impl Endpoint for Client {
 
     fn poll_timeout(&self) -> Option<Instant> {
         let frames = self.sending.iter().map(|sending| sending.next).min();
-        [self.pc.poll_timeout(), frames].into_iter().flatten().min()
+        let busy = self.busy.as_ref().map(|busy| busy.reads_at);
+        let all = [self.pc.poll_timeout(), frames, busy];
+        all.into_iter().flatten().min()
     }
 
     fn poll_transmit(&mut self, now: Instant, out: &mut TransmitBuf) -> Option<Transmit> {
@@ -394,6 +463,7 @@ impl Lab {
             workers,
             events: Vec::new(),
             spread: true,
+            late: None,
         };
         let mut driver = Driver::new(simulation);
         let server = driver.add(host, Node::Server(Box::new(server)));
@@ -470,6 +540,7 @@ impl Lab {
             arrived: HashMap::new(),
             keep: true,
             resting: Vec::new(),
+            busy: None,
         };
         client.offer_media(now, wants);
         let node = self.driver.add(host, Node::Client(Box::new(client)));
