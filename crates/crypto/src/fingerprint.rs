@@ -152,6 +152,8 @@ impl FingerprintSet {
         if self.0.len() == Self::MAX {
             return false;
         }
+        // Most sets hold one.
+        self.0.reserve_exact(1);
         self.0.push(fingerprint);
         true
     }

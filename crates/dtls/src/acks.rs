@@ -46,6 +46,11 @@ impl Acks {
         self.requested = false;
     }
 
+    /// Gives memory back.
+    pub(crate) fn trim(&mut self) {
+        self.numbers.shrink_to_fit();
+    }
+
     /// The content of an ACK with the newest `max` numbers, in increasing order.
     pub(crate) fn encode(&mut self, max: usize) -> Vec<u8> {
         self.requested = false;

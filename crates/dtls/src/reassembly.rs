@@ -107,6 +107,11 @@ impl Reassembler {
         })
     }
 
+    /// Gives memory back.
+    pub(crate) fn trim(&mut self) {
+        self.entries.shrink_to_fit();
+    }
+
     /// Forgets pieces that came in epochs below `epoch`: nobody vouched for them.
     pub(crate) fn forget_below(&mut self, epoch: u64) {
         for slot in &mut self.entries {

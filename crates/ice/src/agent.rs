@@ -726,6 +726,16 @@ impl Agent {
         self.ids
     }
 
+    /// Gives back memory that setting up and bursts took. For an owner who sees that the connection is
+    /// idle; the next message costs an allocation.
+    pub fn trim(&mut self) {
+        self.compact();
+        self.responses.shrink_to_fit();
+        self.events.shrink_to_fit();
+        self.scratch.shrink_to_fit();
+        self.random.rest();
+    }
+
     /// Gives back what setting up took: an idle agent is small.
     fn compact(&mut self) {
         self.locals.shrink_to_fit();

@@ -1,5 +1,7 @@
 //! Codecs: the tables that a connection offers, and what two tables have in common.
 
+use std::sync::{Arc, LazyLock};
+
 use visavis_sdp::{Attribute, Fmtp, Media, RtcpFb, RtpMap};
 
 /// What a transceiver carries.
@@ -211,6 +213,12 @@ pub struct CodecTable {
 }
 
 impl CodecTable {
+    /// The default table, which all connections share.
+    pub fn shared() -> Arc<Self> {
+        static SHARED: LazyLock<Arc<CodecTable>> = LazyLock::new(Arc::default);
+        Arc::clone(&SHARED)
+    }
+
     /// The same with RFC 8888 feedback (`ack ccfb`), which tells ECN marks too. Where the peer has it,
     /// it takes the place of transport-wide feedback.
     pub fn with_congestion_feedback(mut self) -> Self {

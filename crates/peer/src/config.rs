@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use visavis_crypto::Certificate;
 
 use crate::codecs::{CodecTable, Kind};
-use crate::extensions::{HeaderExtension, default_extensions};
+use crate::extensions::{HeaderExtension, shared_extensions};
 
 /// How media sections share transports (W3C `RTCBundlePolicy`).
 ///
@@ -91,12 +91,13 @@ pub struct Configuration {
     /// Whether the first offer has a section for data channels even if none was opened
     /// (webrtc-extensions `alwaysNegotiateDataChannels`).
     pub always_negotiate_data_channels: bool,
-    /// Codecs, in order of preference.
-    pub codecs: CodecTable,
-    /// RTP header extensions for audio.
-    pub audio_extensions: Vec<HeaderExtension>,
-    /// RTP header extensions for video.
-    pub video_extensions: Vec<HeaderExtension>,
+    /// Codecs, in order of preference. Connections with the same table share it: give each a clone of
+    /// one `Arc`. [`Arc::make_mut`] changes a default one.
+    pub codecs: Arc<CodecTable>,
+    /// RTP header extensions for audio; shared likewise.
+    pub audio_extensions: Arc<Vec<HeaderExtension>>,
+    /// RTP header extensions for video; shared likewise.
+    pub video_extensions: Arc<Vec<HeaderExtension>>,
     /// Whether answers accept an offered simulcast. Default true.
     pub receive_simulcast: bool,
     /// What is done for media.
@@ -235,9 +236,9 @@ impl Default for Configuration {
             sctp: visavis_sctp::Config::default(),
             max_message_size: 262_144,
             always_negotiate_data_channels: false,
-            codecs: CodecTable::default(),
-            audio_extensions: default_extensions(Kind::Audio),
-            video_extensions: default_extensions(Kind::Video),
+            codecs: CodecTable::shared(),
+            audio_extensions: shared_extensions(Kind::Audio),
+            video_extensions: shared_extensions(Kind::Video),
             receive_simulcast: true,
             media: MediaSettings::default(),
             congestion: CongestionControl::default(),

@@ -1,5 +1,7 @@
 //! RTP header extensions: which ones are offered, and under which numbers.
 
+use std::sync::{Arc, LazyLock};
+
 use visavis_sdp::{Attribute, Direction, ExtMap, Media};
 
 use crate::codecs::Kind;
@@ -55,6 +57,18 @@ pub struct HeaderExtension {
     pub direction: TransceiverDirection,
     /// Whether it is accepted when the peer offers it and it is stopped here.
     pub accepted: bool,
+}
+
+/// What is negotiated unless the application says otherwise, shared by all connections.
+pub(crate) fn shared_extensions(kind: Kind) -> Arc<Vec<HeaderExtension>> {
+    static AUDIO: LazyLock<Arc<Vec<HeaderExtension>>> =
+        LazyLock::new(|| Arc::new(default_extensions(Kind::Audio)));
+    static VIDEO: LazyLock<Arc<Vec<HeaderExtension>>> =
+        LazyLock::new(|| Arc::new(default_extensions(Kind::Video)));
+    Arc::clone(match kind {
+        Kind::Audio => &AUDIO,
+        Kind::Video => &VIDEO,
+    })
 }
 
 /// What is negotiated unless the application says otherwise: what browsers offer, and what they

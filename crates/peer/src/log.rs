@@ -91,6 +91,11 @@ impl Log {
         self.entries.push_back(LogEntry { at, what });
     }
 
+    /// Gives back the room that is not used.
+    pub(crate) fn trim(&mut self) {
+        self.entries.shrink_to_fit();
+    }
+
     pub(crate) fn entries(&self) -> impl Iterator<Item = &LogEntry> {
         self.entries.iter()
     }

@@ -55,11 +55,46 @@ pub struct TransportStats {
     pub dtls_in_stun_acknowledged: u64,
 }
 
-/// Protected media, both ways.
+/// What protects media, both ways. A connection for data alone has the keys and never the contexts,
+/// which take some kilobytes.
 #[derive(Debug)]
 struct Srtp {
+    profile: srtp::Profile,
+    keys: dtls::SrtpKeys,
+    contexts: Option<Box<Contexts>>,
+}
+
+#[derive(Debug)]
+struct Contexts {
     send: srtp::Context,
     receive: srtp::Context,
+}
+
+impl Srtp {
+    fn new(keys: dtls::SrtpKeys) -> Option<Self> {
+        let profile = srtp::Profile::from_codepoint(keys.profile.number())?;
+        Some(Self {
+            profile,
+            keys,
+            contexts: None,
+        })
+    }
+
+    /// The contexts, made for the first packet. `None` for keys of the wrong length, which DTLS does
+    /// not give.
+    fn contexts(&mut self) -> Option<&mut Contexts> {
+        if self.contexts.is_none() {
+            let context = |master: &dtls::SrtpMaster| {
+                let options = srtp::Options::default();
+                srtp::Context::new(self.profile, &master.key, &master.salt, options).ok()
+            };
+            self.contexts = Some(Box::new(Contexts {
+                send: context(&self.keys.local)?,
+                receive: context(&self.keys.remote)?,
+            }));
+        }
+        self.contexts.as_deref_mut()
+    }
 }
 
 /// What DTLS and SCTP do at the start.
@@ -133,10 +168,10 @@ impl Transport {
     }
 
     /// The channels, which come to be with the first use.
-    pub(crate) fn channels(&mut self, config: &visavis_sctp::Config) -> &mut DataChannels {
+    pub(crate) fn channels(&mut self, config: &Arc<visavis_sctp::Config>) -> &mut DataChannels {
         let random = &mut self.random;
         self.channels
-            .get_or_insert_with(|| DataChannels::new(config.clone(), random.fork()))
+            .get_or_insert_with(|| DataChannels::new(Arc::clone(config), random.fork()))
     }
 
     /// The DTLS role of this end, once it is known.
@@ -324,7 +359,7 @@ impl Transport {
     }
 
     fn receive_media(&mut self, start: usize, data: &mut [u8]) -> Incoming {
-        let Some(srtp) = &mut self.srtp else {
+        let Some(srtp) = self.srtp.as_mut().and_then(Srtp::contexts) else {
             self.stats.srtp_failures += 1;
             return Incoming::Nothing;
         };
@@ -350,7 +385,7 @@ impl Transport {
             match event {
                 dtls::Event::Connected(connected) => {
                     self.dtls_state = DtlsState::Connected;
-                    self.srtp = connected.srtp.and_then(|keys| protected_media(&keys));
+                    self.srtp = connected.srtp.and_then(Srtp::new);
                     self.start_sctp(now);
                 }
                 dtls::Event::Closed(reason) => {
@@ -518,17 +553,20 @@ impl Transport {
         let Some(srtp) = &mut self.srtp else {
             return false;
         };
-        let overheads = (srtp.send.rtp_overhead(), srtp.send.rtcp_overhead());
+        let overheads = (srtp.profile.rtp_overhead(), srtp.profile.rtcp_overhead());
         loop {
             match media.poll_packet(now, out.slot(), overheads.0, overheads.1) {
                 Polled::Packet { len, is_rtcp } => {
                     let Some(slot) = out.slot() else {
                         return !out.is_empty();
                     };
+                    let Some(Contexts { send, .. }) = srtp.contexts() else {
+                        return false;
+                    };
                     let sealed = if is_rtcp {
-                        srtp.send.protect_rtcp(slot, len)
+                        send.protect_rtcp(slot, len)
                     } else {
-                        srtp.send.protect_rtp(slot, len)
+                        send.protect_rtp(slot, len)
                     };
                     match sealed {
                         Ok(sealed) => out.commit(sealed),
@@ -551,13 +589,13 @@ impl Transport {
         source: &mut dyn PacketSource,
         out: &mut TransmitBuf,
     ) -> bool {
-        let Some(srtp) = &mut self.srtp else {
+        let Some(Contexts { send, .. }) = self.srtp.as_mut().and_then(Srtp::contexts) else {
             return false;
         };
-        let overhead = srtp.send.rtp_overhead();
+        let overhead = send.rtp_overhead();
         while let Some(slot) = out.slot() {
             match source.poll_packet(now, slot, overhead) {
-                SourcePoll::Packet(len) => match srtp.send.protect_rtp(slot, len) {
+                SourcePoll::Packet(len) => match send.protect_rtp(slot, len) {
                     Ok(sealed) => out.commit(sealed),
                     Err(_) => self.stats.outgoing_dropped += 1,
                 },
@@ -605,7 +643,25 @@ impl Transport {
 
     /// The profile that protects media.
     pub(crate) fn srtp_profile(&self) -> Option<srtp::Profile> {
-        self.srtp.as_ref().map(|srtp| srtp.send.profile())
+        self.srtp.as_ref().map(|srtp| srtp.profile)
+    }
+
+    /// Gives back the memory that only setting up and bursts need.
+    pub(crate) fn trim(&mut self) {
+        self.ice.trim();
+        if let Some(dtls) = &mut self.dtls {
+            dtls.trim();
+        }
+        if let Some(channels) = &mut self.channels {
+            channels.trim();
+        }
+        if let Some(remote) = &mut self.remote {
+            remote.fingerprints.shrink_to_fit();
+        }
+        self.random.rest();
+        if self.early.is_empty() {
+            self.early = VecDeque::new();
+        }
     }
 
     // ---- the end
@@ -649,15 +705,4 @@ fn reborrow<'a>(source: &'a mut Option<&mut dyn PacketSource>) -> Option<&'a mut
         Some(source) => Some(&mut **source),
         None => None,
     }
-}
-
-fn protected_media(keys: &dtls::SrtpKeys) -> Option<Srtp> {
-    let profile = srtp::Profile::from_codepoint(keys.profile.number())?;
-    let context = |master: &dtls::SrtpMaster| {
-        srtp::Context::new(profile, &master.key, &master.salt, srtp::Options::default()).ok()
-    };
-    Some(Srtp {
-        send: context(&keys.local)?,
-        receive: context(&keys.remote)?,
-    })
 }

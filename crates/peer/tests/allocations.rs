@@ -161,3 +161,44 @@ fn media_costs_no_allocation_once_buffers_have_grown() {
     // Consent checks and their transactions are STUN's: two in five seconds each way.
     assert!(allocated.count_total <= 60, "{allocated:?}");
 }
+
+/// What an idle connection takes, itself and on the heap, with ICE, DTLS, SCTP and one open channel.
+#[test]
+fn an_idle_connection_holds_at_most_24_kib() {
+    const PAIRS: usize = 8;
+    let connect = || {
+        let mut pair = Pair::new();
+        let now = pair.now;
+        pair.ends[0]
+            .create_data_channel(now, visavis_peer::ChannelOptions::default())
+            .unwrap();
+        pair.negotiate();
+        let mut open = 0;
+        for _ in 0..3000 {
+            pair.now += Duration::from_millis(1);
+            pair.carry(false, &mut |_, event| {
+                open += u32::from(matches!(event, Event::DataChannelOpen(_)));
+            });
+            if open > 0 {
+                break;
+            }
+        }
+        assert!(open > 0, "not open");
+        // What the handshakes needed is given back within seconds.
+        for _ in 0..300 {
+            pair.now += Duration::from_millis(100);
+            pair.carry(false, &mut |_, _| {});
+        }
+        pair
+    };
+    let _first = connect();
+    let mut pairs = Vec::with_capacity(PAIRS);
+    let held = allocation_counter::measure(|| pairs.extend((0..PAIRS).map(|_| connect())));
+    let buffers = 54 * 1200;
+    let heap = (held.bytes_current as usize / PAIRS - buffers) / 2;
+    let each = heap + size_of::<PeerConnection>();
+    assert!(
+        each <= 24 * 1024,
+        "{each} bytes, {heap} of them on the heap"
+    );
+}

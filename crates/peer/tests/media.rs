@@ -2,13 +2,14 @@
 
 mod common;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::{ALICE, BOB, Call, End};
 use visavis_netsim::LinkConfig;
 use visavis_peer::{
-    Configuration, ConnectionState, Encoding, Event, Kind, OutgoingRtp, Received, TransceiverId,
-    TransceiverInit,
+    CodecTable, Configuration, ConnectionState, Encoding, Event, Kind, OutgoingRtp, Received,
+    TransceiverId, TransceiverInit,
 };
 use visavis_rtp::extension::ExtensionKind;
 
@@ -188,9 +189,8 @@ fn feedback_by_source_raises_the_estimate() {
     let link = LinkConfig::new().delay(Duration::from_millis(20));
     let configuration = || {
         let mut configuration = Configuration::default();
-        configuration.codecs = configuration.codecs.with_congestion_feedback();
-        configuration
-            .video_extensions
+        configuration.codecs = Arc::new(CodecTable::default().with_congestion_feedback());
+        Arc::make_mut(&mut configuration.video_extensions)
             .retain(|extension| extension.uri != visavis_peer::extensions::uri::TRANSPORT_WIDE_CC);
         configuration
     };
@@ -285,7 +285,7 @@ fn engines_can_be_turned_off() {
 fn key_presses_are_played_by_the_only_format_that_the_peer_has() {
     let link = LinkConfig::new().delay(Duration::from_millis(20));
     let mut firefox = Configuration::default();
-    let codecs = &mut firefox.codecs.audio;
+    let codecs = &mut Arc::make_mut(&mut firefox.codecs).audio;
     codecs.retain(|codec| !(codec.is("telephone-event") && codec.clock_rate == 48_000));
     let mut call = Call::new(10, link, [Configuration::default(), firefox]);
     let audio = call.pc(ALICE).add_track(Kind::Audio, "a", &[]).unwrap();

@@ -1,6 +1,6 @@
 //! State per stream identifier: two array look-ups, and memory only for streams in use.
 
-const PAGE: usize = 64;
+const PAGE: usize = 32;
 const NONE: u32 = u32::MAX;
 
 /// A table from stream identifier to `T`.
@@ -56,12 +56,17 @@ impl<T> StreamTable<T> {
         }
         let (page, entry) = (usize::from(stream) / PAGE, usize::from(stream) % PAGE);
         if self.pages.len() <= page {
+            self.pages.reserve_exact(page + 1 - self.pages.len());
             self.pages.resize_with(page + 1, || None);
         }
         let slot = if let Some(slot) = self.free.pop() {
             self.slots[slot as usize] = Some(make());
             slot
         } else {
+            if self.slots.is_empty() {
+                // Most associations have one stream.
+                self.slots.reserve_exact(1);
+            }
             self.slots.push(Some(make()));
             (self.slots.len() - 1) as u32
         };

@@ -36,6 +36,16 @@ pub struct SessionDescription {
 }
 
 impl SessionDescription {
+    /// Gives back the room that its lists do not use, for a description that is kept.
+    pub fn shrink_to_fit(&mut self) {
+        self.attributes.shrink_to_fit();
+        self.media.shrink_to_fit();
+        for media in &mut self.media {
+            media.attributes.shrink_to_fit();
+            media.formats.shrink_to_fit();
+        }
+    }
+
     /// A description without attributes and media, as RFC 9429 section 5.2.1 begins one.
     pub fn new(origin: Origin) -> Self {
         Self {

@@ -325,10 +325,11 @@ async fn record(
     };
     if plan.parity.is_some() {
         // With a short round trip, retransmission takes the place of parity.
-        for codec in &mut configuration.codecs.video {
+        let codecs = std::sync::Arc::make_mut(&mut configuration.codecs);
+        for codec in &mut codecs.video {
             codec.feedback.retain(|feedback| feedback != "nack");
         }
-        configuration.codecs.video.push(Codec {
+        codecs.video.push(Codec {
             fmtp: "repair-window=10000000".into(),
             feedback: vec!["transport-cc".into()],
             ..Codec::new(MediaKind::Video, "flexfec-03", 90_000, 49)

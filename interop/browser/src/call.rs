@@ -65,7 +65,7 @@ impl Plan {
     /// As it is, with one codec for pictures, and what belongs to it.
     #[must_use]
     pub fn video(mut self, codec: &str) -> Self {
-        let codecs = &mut self.configuration.advanced.codecs.video;
+        let codecs = &mut Arc::make_mut(&mut self.configuration.advanced.codecs).video;
         codecs.retain(|known| known.is(codec) || known.is_auxiliary());
         self
     }

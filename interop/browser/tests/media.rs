@@ -143,7 +143,7 @@ async fn retransmission(kind: Kind) {
 /// Without retransmission, the browser sends parity (ULPFEC in RED), and lost packets are recovered.
 async fn parity(kind: Kind) {
     let mut plan = lossy(kind).video("VP8");
-    for codec in &mut plan.configuration.advanced.codecs.video {
+    for codec in &mut std::sync::Arc::make_mut(&mut plan.configuration.advanced.codecs).video {
         codec.feedback.retain(|feedback| feedback != "nack");
         codec.rtx = None;
     }

@@ -599,6 +599,10 @@ impl Connection {
                 let (local, remote) = self.sides(&traffic);
                 let read = RecordKeys::dtls13(suite, remote);
                 self.records.add_read(APPLICATION_EPOCH, read);
+                if self.role == Role::Server {
+                    // Its flight is answered, and acknowledgements go in the highest epoch.
+                    self.records.retain_write(|epoch| epoch != HANDSHAKE_EPOCH);
+                }
                 self.require_epoch(APPLICATION_EPOCH);
                 Secrets::Dtls13 {
                     local: local.clone(),

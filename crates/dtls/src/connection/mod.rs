@@ -236,6 +236,22 @@ impl Connection {
         self.transmit(now, out)
     }
 
+    /// Gives back memory that the handshake took. It is done when all that belongs to the handshake is
+    /// over; this is for an owner who sees earlier that the connection is idle.
+    pub fn trim(&mut self) {
+        if self.phase == Phase::Handshaking {
+            return;
+        }
+        if self.outgoing.is_empty() {
+            self.outgoing = Vec::new();
+        }
+        self.events.shrink_to_fit();
+        self.post_handshake.shrink_to_fit();
+        self.reassembler.trim();
+        self.acks.trim();
+        self.random.rest();
+    }
+
     /// What happened next.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
@@ -420,6 +436,7 @@ impl Connection {
         } else {
             self.flight.clear();
         }
+        self.trim();
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::handshake::{APPLICATION_EPOCH, Secrets};
+use super::handshake::{APPLICATION_EPOCH, HANDSHAKE_EPOCH, Secrets};
 use super::{Connection, Phase};
 use crate::alert::{Alert, AlertDescription};
 use crate::codec::Decode;
@@ -55,8 +55,14 @@ impl Connection {
             return;
         }
         self.answered(now);
+        let of_handshake = self.flight.epoch() == Some(HANDSHAKE_EPOCH);
         self.flight.clear();
         self.outer.flight_changed();
+        if of_handshake && self.version() == Some(Version::Dtls13) {
+            // The server has said that it has all: it repeats nothing, and neither does this end.
+            self.timers.linger = None;
+            self.forget_handshake();
+        }
         if std::mem::take(&mut self.updating) {
             self.move_local_keys();
         }

@@ -69,8 +69,8 @@ pub(crate) struct RecordLayer {
 impl RecordLayer {
     pub(crate) fn new(replay_window: u64) -> Self {
         Self {
-            read: Vec::with_capacity(4),
-            write: Vec::with_capacity(3),
+            read: Vec::new(),
+            write: Vec::new(),
             plain_next: 0,
             local_id: Vec::new(),
             remote_id: Vec::new(),
@@ -104,11 +104,14 @@ impl RecordLayer {
     /// Forgets the read keys of the epochs that `keep` refuses.
     pub(crate) fn retain_read(&mut self, keep: impl Fn(u64) -> bool) {
         self.read.retain(|read| keep(read.epoch));
+        // An epoch takes a kilobyte and more, and most connections see no further one.
+        self.read.shrink_to_fit();
     }
 
     /// Forgets the write keys of the epochs that `keep` refuses.
     pub(crate) fn retain_write(&mut self, keep: impl Fn(u64) -> bool) {
         self.write.retain(|write| keep(write.epoch));
+        self.write.shrink_to_fit();
     }
 
     /// The highest epoch that this end can send in.

@@ -31,6 +31,13 @@ pub(super) struct Candidates {
 }
 
 impl Candidates {
+    /// Gives back the room that is not used.
+    pub(super) fn trim(&mut self) {
+        self.local.shrink_to_fit();
+        self.remote.shrink_to_fit();
+        self.waiting.shrink_to_fit();
+    }
+
     pub(super) fn new(max_waiting: usize) -> Self {
         Self {
             local: Vec::new(),

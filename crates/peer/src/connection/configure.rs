@@ -1,5 +1,6 @@
 //! What a description that was set means for the transport.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use visavis_crypto::{Fingerprint, HashAlgorithm};
@@ -137,7 +138,7 @@ impl PeerConnection {
             && port != self.sctp.remote_port
             && self.transport.channels.is_none()
         {
-            self.sctp.remote_port = port;
+            Arc::make_mut(&mut self.sctp).remote_port = port;
         }
         // RFC 8841 section 6.1: 64 KiB where the attribute is missing.
         let size = remote.attributes.max_message_size().unwrap_or(65_536);

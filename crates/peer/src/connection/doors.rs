@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use visavis_datagram::{Arrival, Ecn, Path, Protocol, Transmit, TransmitBuf};
 use visavis_ice as ice;
@@ -41,6 +41,25 @@ pub struct ReceivedRtp {
     pub encoding: Option<usize>,
     /// Whether a retransmission brought it.
     pub recovered: bool,
+}
+
+/// How long nothing but STUN passes before memory is given back.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// Since when nothing but STUN has passed.
+#[derive(Debug)]
+pub(super) struct Idle {
+    packets: u64,
+    since: Instant,
+}
+
+impl Idle {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            packets: 0,
+            since: now,
+        }
+    }
 }
 
 impl PeerConnection {
@@ -170,6 +189,30 @@ impl PeerConnection {
         self.transport.handle_timeout(now);
         self.media_timeout(now);
         self.drain(now);
+        self.trim_when_idle();
+    }
+
+    /// Gives back what bursts and set-up took, once there has been nothing but STUN for a while. That is
+    /// looked at when a timer runs out, which consent checks see to.
+    fn trim_when_idle(&mut self) {
+        let stats = &self.transport.stats;
+        let packets = stats.packets_received + stats.packets_sent;
+        let idle = &mut self.idle;
+        if packets != idle.packets {
+            *idle = Idle {
+                packets,
+                since: self.now,
+            };
+        }
+        if self.now.saturating_duration_since(idle.since) < IDLE {
+            return;
+        }
+        self.transport.trim();
+        self.jsep.trim();
+        self.media.trim();
+        self.candidates.trim();
+        self.log.trim();
+        self.events.shrink_to_fit();
     }
 
     /// When [`handle_timeout`](Self::handle_timeout), and then `poll_transmit`, is due.

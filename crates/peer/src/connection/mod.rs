@@ -9,6 +9,7 @@ mod media;
 mod stats;
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use visavis_crypto::certificate::SelfSigned;
@@ -20,6 +21,7 @@ use visavis_sctp::datachannel::ChannelId;
 use self::candidates::Candidates;
 use self::direct::DirectSources;
 pub use self::direct::{DirectData, DirectMedia, DirectParameters, DirectRemote};
+use self::doors::Idle;
 pub use self::doors::{Received, ReceivedRtp};
 use crate::config::Configuration;
 use crate::error::Error;
@@ -73,7 +75,7 @@ pub struct PeerConnection {
     events: VecDeque<Event>,
     candidates: Candidates,
     certificates: Vec<Certificate>,
-    sctp: visavis_sctp::Config,
+    sctp: Arc<visavis_sctp::Config>,
     max_message_size: u64,
     snap: bool,
     sped: bool,
@@ -95,6 +97,7 @@ pub struct PeerConnection {
     born: Instant,
     wall_clock: Duration,
     log: Log,
+    idle: Idle,
     channel_counters: HashMap<ChannelId, ChannelCounters>,
     channel_numbers: u64,
     channels_opened: u64,
@@ -182,7 +185,7 @@ impl PeerConnection {
             events: VecDeque::new(),
             candidates: Candidates::new(configuration.limits.waiting_candidates),
             certificates,
-            sctp: configuration.sctp,
+            sctp: Arc::new(configuration.sctp),
             max_message_size: configuration.max_message_size,
             snap: configuration.snap,
             sped: configuration.sped,
@@ -200,6 +203,7 @@ impl PeerConnection {
             born: now,
             wall_clock,
             log: Log::new(configuration.limits.log),
+            idle: Idle::new(now),
             channel_counters: HashMap::new(),
             channel_numbers: 0,
             channels_opened: 0,

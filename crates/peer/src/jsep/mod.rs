@@ -165,9 +165,9 @@ pub(crate) struct LocalParameters {
 pub(crate) struct Settings {
     pub(crate) bundle_policy: BundlePolicy,
     pub(crate) dtls_role: DtlsRolePreference,
-    pub(crate) codecs: CodecTable,
-    pub(crate) audio_extensions: Vec<HeaderExtension>,
-    pub(crate) video_extensions: Vec<HeaderExtension>,
+    pub(crate) codecs: Arc<CodecTable>,
+    pub(crate) audio_extensions: Arc<Vec<HeaderExtension>>,
+    pub(crate) video_extensions: Arc<Vec<HeaderExtension>>,
     pub(crate) receive_simulcast: bool,
     pub(crate) sdp_limits: visavis_sdp::Limits,
     pub(crate) max_transceivers: usize,
@@ -354,6 +354,13 @@ impl Jsep {
             self.state = state;
             outcome.events.push(Event::SignalingState(state));
         }
+    }
+
+    /// Gives back the memory that only changes need.
+    pub(crate) fn trim(&mut self) {
+        self.sections.shrink_to_fit();
+        self.stable_sections.shrink_to_fit();
+        self.random.rest();
     }
 
     /// Ends everything.

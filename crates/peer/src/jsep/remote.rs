@@ -26,6 +26,8 @@ impl Jsep {
             return Ok(outcome);
         }
         let mut sdp = SessionDescription::parse_within(text, &self.settings.sdp_limits)?;
+        // It is kept as long as it is in force.
+        sdp.shrink_to_fit();
         let mut changes = Changes::default();
         match (kind, self.state) {
             (SdpType::Offer, Stable | HaveRemoteOffer | HaveLocalOffer) => {

@@ -159,6 +159,11 @@ impl Media {
         }
     }
 
+    /// Gives back memory that only setting up needs.
+    pub(crate) fn trim(&mut self) {
+        self.random.rest();
+    }
+
     /// Follows what was negotiated.
     pub(crate) fn configure(&mut self, now: Instant, routes: Vec<Route>, reduced_size: bool) {
         self.reduced_size = reduced_size;

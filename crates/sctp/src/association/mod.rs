@@ -9,6 +9,7 @@ mod reconfig;
 mod timers;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -32,7 +33,7 @@ use crate::{
 /// One SCTP association.
 #[derive(Debug)]
 pub struct Association {
-    config: Config,
+    config: Arc<Config>,
     random: Random,
     clock: Clock,
     state: State,
@@ -73,7 +74,8 @@ pub struct Association {
 
 impl Association {
     /// An association that is not started. `random` gives tags, the first TSN and cookies.
-    pub fn new(config: Config, mut random: Random) -> Self {
+    pub fn new(config: impl Into<Arc<Config>>, mut random: Random) -> Self {
+        let config = config.into();
         let local_tag = nonzero(&mut random);
         let local_tsn = random.u32();
         let packet = config.packet_sizes.base & !3;

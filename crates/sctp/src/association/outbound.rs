@@ -55,6 +55,14 @@ pub(super) struct Control {
 }
 
 impl Control {
+    /// Gives memory back.
+    pub(super) fn trim(&mut self) {
+        self.init_acks.shrink_to_fit();
+        self.heartbeat_acks.shrink_to_fit();
+        self.errors.shrink_to_fit();
+        self.reconfig.shrink_to_fit();
+    }
+
     pub(super) fn push_init_ack(&mut self, ack: InitAck) {
         if self.init_acks.len() < MAX_ANSWERS {
             self.init_acks.push_back(ack);

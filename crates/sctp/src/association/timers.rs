@@ -206,9 +206,7 @@ impl Association {
         if self.control.heartbeat_unanswered && !self.count_error(now) {
             return;
         }
-        if self.outstanding.is_empty() {
-            self.trim();
-        }
+        self.trim();
         self.control.heartbeat = true;
         self.set_heartbeat_timer(now);
     }
@@ -237,12 +235,17 @@ impl Association {
         }
     }
 
-    /// Gives back the memory of a burst that is over.
-    fn trim(&mut self) {
+    /// Gives back the memory of a burst that is over. Nothing happens while there is something under way.
+    pub fn trim(&mut self) {
+        if !self.outstanding.is_empty() {
+            return;
+        }
         self.outstanding.trim();
         self.queue.trim();
         self.reassembly.trim();
         self.tracker.trim();
+        self.control.trim();
+        self.random.rest();
         if self.events.is_empty() {
             self.events = std::collections::VecDeque::new();
         }

@@ -9,6 +9,7 @@ mod dcep;
 mod inbound;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -202,7 +203,7 @@ pub struct DataChannels {
 
 impl DataChannels {
     /// No channels on an association that is not started.
-    pub fn new(config: Config, random: Random) -> Self {
+    pub fn new(config: impl Into<Arc<Config>>, random: Random) -> Self {
         Self {
             association: Association::new(config, random),
             role: None,
@@ -216,6 +217,13 @@ impl DataChannels {
             dropped: 0,
             names: 0,
         }
+    }
+
+    /// Gives back the memory of a burst that is over. The association does so by itself when it sends
+    /// heartbeats; this is for an owner who knows earlier.
+    pub fn trim(&mut self) {
+        self.association.trim();
+        self.events.shrink_to_fit();
     }
 
     /// Tells the DTLS role, which decides the parity of stream identifiers. Channels opened before
@@ -522,6 +530,10 @@ impl DataChannels {
             self.slots[slot as usize].channel = Some(channel);
             slot
         } else {
+            if self.slots.is_empty() {
+                // Most connections have one channel.
+                self.slots.reserve_exact(1);
+            }
             self.slots.push(Slot {
                 generation: 0,
                 channel: Some(channel),

@@ -3,22 +3,37 @@
 
 use bytes::{Bytes, BytesMut};
 
-/// Bytes of a block. Whoever keeps a small message keeps its block: see the README.
-const BLOCK: usize = 64 << 10;
+/// Bytes of the first block: a connection that says little stays small.
+const FIRST: usize = 2 << 10;
+/// Bytes of the largest block; each is twice the one before. Whoever keeps a small message keeps its
+/// block: see the README.
+const LARGEST: usize = 64 << 10;
 /// Blocks that wait for their slices to go.
 const RETIRED: usize = 8;
 
 /// The blocks.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Slab {
+    /// Bytes of the current block.
+    block: usize,
     current: Option<BytesMut>,
     retired: Vec<BytesMut>,
+}
+
+impl Default for Slab {
+    fn default() -> Self {
+        Self {
+            block: FIRST / 2,
+            current: None,
+            retired: Vec::new(),
+        }
+    }
 }
 
 impl Slab {
     /// A copy of `data`.
     pub(crate) fn copy(&mut self, data: &[u8]) -> Bytes {
-        if data.len() > BLOCK / 2 {
+        if data.len() > LARGEST / 2 {
             return Bytes::copy_from_slice(data);
         }
         let block = self.with_room(data.len());
@@ -28,7 +43,7 @@ impl Slab {
 
     /// An empty buffer of at least `capacity` bytes.
     pub(crate) fn buffer(&mut self, capacity: usize) -> BytesMut {
-        if capacity > BLOCK / 2 {
+        if capacity > LARGEST / 2 {
             return BytesMut::with_capacity(capacity);
         }
         let block = self.with_room(capacity);
@@ -42,45 +57,73 @@ impl Slab {
     }
 
     fn with_room(&mut self, length: usize) -> &mut BytesMut {
+        let block = self.block;
         let fits = self
             .current
             .as_mut()
-            .is_some_and(|block| block.capacity() >= length || block.try_reclaim(BLOCK));
-        if !fits {
-            let reusable = self
-                .retired
-                .iter_mut()
-                .position(|block| block.try_reclaim(BLOCK));
-            let next = match reusable {
-                Some(at) => self.retired.swap_remove(at),
-                None => BytesMut::with_capacity(BLOCK),
-            };
-            if let Some(old) = self.current.replace(next) {
-                if self.retired.len() == RETIRED {
-                    self.retired.remove(0);
-                }
-                self.retired.push(old);
-            }
+            .is_some_and(|current| current.capacity() >= length || current.try_reclaim(block));
+        if !fits || block < length {
+            self.next_block(length);
         }
         self.current.get_or_insert_with(BytesMut::new)
+    }
+
+    /// Takes a block with room for `length` bytes, at most half of the largest.
+    fn next_block(&mut self, length: usize) {
+        let before = self.block;
+        self.block = (before.max(length.next_power_of_two()) * 2).min(LARGEST);
+        let block = self.block;
+        let reusable = self
+            .retired
+            .iter_mut()
+            .position(|retired| retired.try_reclaim(block));
+        let next = match reusable {
+            Some(at) => self.retired.swap_remove(at),
+            None => BytesMut::with_capacity(block),
+        };
+        let old = self.current.replace(next);
+        // Smaller ones are not wanted again.
+        if let Some(old) = old.filter(|_| before == LARGEST) {
+            if self.retired.len() == RETIRED {
+                self.retired.remove(0);
+            }
+            self.retired.push(old);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{BLOCK, Slab};
+    use super::{FIRST, LARGEST, Slab};
 
     #[test]
     fn a_block_is_used_again_once_its_slices_are_gone() {
         let mut slab = Slab::default();
+        while slab.block < LARGEST {
+            std::mem::forget(slab.copy(&[0; 1000]));
+        }
+        slab.next_block(1);
         let first = slab.copy(&[1; 1000]);
         let address = first.as_ptr();
         drop(first);
-        for _ in 0..BLOCK / 1000 - 1 {
+        for _ in 0..LARGEST / 1000 - 1 {
             slab.copy(&[2; 1000]);
         }
         assert_eq!(slab.copy(&[3; 1000]).as_ptr(), address);
-        assert!(slab.retired.is_empty());
+    }
+
+    #[test]
+    fn blocks_grow_with_what_is_kept() {
+        let mut slab = Slab::default();
+        for _ in 0..100 {
+            slab.copy(&[1; 800]);
+        }
+        assert_eq!(slab.block, FIRST, "what is gone at once needs no more");
+        let kept: Vec<_> = (0..100).map(|_| slab.copy(&[1; 800])).collect();
+        assert_eq!(slab.block, LARGEST);
+        slab.trim();
+        assert_eq!(slab.copy(&[1; 30_000]).len(), 30_000);
+        assert!(kept.iter().all(|slice| slice[..] == [1; 800]));
     }
 
     #[test]

@@ -6,8 +6,8 @@ mod thread;
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
@@ -261,6 +261,7 @@ pub(crate) fn start(config: Config) -> io::Result<(Shared, mpsc::Receiver<Event>
     let rewrites: Vec<AddressRewrite> = rewrites.collect();
 
     let (events, receiver) = mpsc::channel(config.limits.events.max(1));
+    let codecs = Arc::new(config.codecs.clone());
     let mut workers = Vec::new();
     let (peers, peer_queues): (Vec<_>, Vec<_>) = (0..count)
         .map(|_| mpsc::channel(config.limits.handover.max(1)))
@@ -275,7 +276,7 @@ pub(crate) fn start(config: Config) -> io::Result<(Shared, mpsc::Receiver<Event>
             addresses: addresses.clone(),
             rewrites: rewrites.clone(),
             certificate: certificate.clone(),
-            codecs: config.codecs.clone(),
+            codecs: Arc::clone(&codecs),
             limits: config.limits,
             forwarding: config.forwarding,
             wall_clock,

@@ -24,6 +24,7 @@ mod timers;
 mod track;
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use slab::Slab;
@@ -60,7 +61,7 @@ pub struct Settings {
     /// The certificate of all its connections.
     pub certificate: Certificate,
     /// The codecs that are forwarded.
-    pub codecs: CodecTable,
+    pub codecs: Arc<CodecTable>,
     /// Bounds.
     pub limits: Limits,
     /// Behaviour of forwarding.

@@ -451,7 +451,7 @@ impl Lab {
                     addresses: vec![LocalAddress::udp(address)],
                     rewrites: Vec::new(),
                     certificate: certificate.clone(),
-                    codecs: CodecTable::default(),
+                    codecs: CodecTable::shared(),
                     limits,
                     forwarding,
                     wall_clock: Duration::from_secs(1_700_000_000),

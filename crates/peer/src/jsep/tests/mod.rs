@@ -14,7 +14,7 @@ use crate::codecs::{CodecTable, Kind};
 use crate::config::{BundlePolicy, DtlsRolePreference};
 use crate::error::Error;
 use crate::events::Event;
-use crate::extensions::default_extensions;
+use crate::extensions::shared_extensions;
 use crate::transceiver::{TransceiverId, TransceiverInit};
 
 /// One end: a negotiation, and what its transport would say.
@@ -29,9 +29,9 @@ fn settings() -> Settings {
     Settings {
         bundle_policy: BundlePolicy::Balanced,
         dtls_role: DtlsRolePreference::Client,
-        codecs: CodecTable::default(),
-        audio_extensions: default_extensions(Kind::Audio),
-        video_extensions: default_extensions(Kind::Video),
+        codecs: CodecTable::shared(),
+        audio_extensions: shared_extensions(Kind::Audio),
+        video_extensions: shared_extensions(Kind::Video),
         receive_simulcast: true,
         sdp_limits: visavis_sdp::Limits::default(),
         max_transceivers: 64,
