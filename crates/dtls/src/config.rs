@@ -141,6 +141,14 @@ pub struct Config {
 }
 
 impl Config {
+    /// Whether a connection can work with these settings; an endpoint does not start otherwise.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) says what is wrong.
+    pub fn check(&self) -> Result<(), crate::Error> {
+        crate::connection::check(self)
+    }
+
     /// WebRTC's settings: both versions, all groups and suites, SRTP with AES-128-GCM first, mutual
     /// authentication by fingerprint.
     pub fn new(certificate: Certificate) -> Self {

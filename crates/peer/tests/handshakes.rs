@@ -9,7 +9,7 @@ use common::{ALICE, BOB, Call, End};
 use visavis_netsim::LinkConfig;
 use visavis_peer::{
     ChannelOptions, Configuration, ConnectionState, Event, Kind, MessageKind, OfferOptions,
-    StatsKind,
+    PeerConnection, StatsKind,
 };
 
 fn open(end: &End) -> bool {
@@ -237,4 +237,19 @@ fn servers_can_be_changed() {
     call.pc(ALICE).close(now);
     let refused = call.pc(ALICE).set_configuration(&Configuration::default());
     assert_eq!(refused.unwrap_err().name(), "InvalidStateError");
+}
+
+/// DTLS 1.2 has no hybrid group: what could only fail later is refused at once.
+#[test]
+fn settings_of_dtls_that_exclude_each_other_are_refused_at_birth() {
+    let mut configuration = Configuration::default();
+    configuration.dtls.groups = vec![visavis_crypto::Group::X25519MlKem768];
+    let random = visavis_datagram::Random::from_u64(1);
+    let now = std::time::Instant::now();
+    let refused = PeerConnection::new(configuration.clone(), random.clone(), now);
+    let error = refused.expect_err("an error");
+    assert_eq!(error.name(), "NotSupportedError");
+    assert!(error.to_string().contains("groups"), "{error}");
+    configuration.dtls.min_version = visavis_dtls::Version::Dtls13;
+    assert!(PeerConnection::new(configuration, random, now).is_ok());
 }

@@ -188,8 +188,10 @@ fn transport_wide_feedback_raises_the_estimate() {
 fn feedback_by_source_raises_the_estimate() {
     let link = LinkConfig::new().delay(Duration::from_millis(20));
     let configuration = || {
-        let mut configuration = Configuration::default();
-        configuration.codecs = Arc::new(CodecTable::default().with_congestion_feedback());
+        let mut configuration = Configuration {
+            codecs: Arc::new(CodecTable::default().with_congestion_feedback()),
+            ..Configuration::default()
+        };
         Arc::make_mut(&mut configuration.video_extensions)
             .retain(|extension| extension.uri != visavis_peer::extensions::uri::TRANSPORT_WIDE_CC);
         configuration

@@ -119,7 +119,8 @@ impl PeerConnection {
     /// A connection on which nothing has happened.
     ///
     /// # Errors
-    /// `InvalidAccessError` for an expired certificate, `NotSupportedError` if none can be made.
+    /// `InvalidAccessError` for an expired certificate, `NotSupportedError` if none can be made, or for
+    /// settings of DTLS that exclude each other.
     pub fn new(
         configuration: Configuration,
         mut random: Random,
@@ -151,6 +152,8 @@ impl PeerConnection {
         if !configuration.dtls.groups.is_empty() {
             dtls.groups = configuration.dtls.groups;
         }
+        dtls.check()
+            .map_err(|error| Error::NotSupported(error.to_string().into()))?;
         let settings = Settings {
             bundle_policy: configuration.bundle_policy,
             dtls_role: configuration.dtls_role,
