@@ -47,6 +47,9 @@ fn a_track_is_forwarded_one_to_one() {
     for workers in [[0, 0], [0, 1]] {
         let mut lab = Lab::new(1, 2);
         let (alice, bob) = call(&mut lab, workers, 10);
+        // As the server of DTLS it chooses the cheaper protection of media.
+        let answer = lab.client(bob).pc.remote_description().unwrap();
+        assert!(answer.sdp.contains("a=setup:passive"), "{}", answer.sdp);
         let tracks = lab.publish(alice);
         assert_eq!(tracks.len(), 2);
         for &track in &tracks {

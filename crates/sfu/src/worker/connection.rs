@@ -9,8 +9,8 @@ use smallvec::SmallVec;
 use visavis_datagram::{Arrival, Path, Random, Transmit, TransmitBuf};
 use visavis_ice as ice;
 use visavis_peer::{
-    ChannelId, Configuration, ConnectionState, DtlsState, MediaSettings, PeerConnection, Received,
-    TransceiverId,
+    ChannelId, Configuration, ConnectionState, DtlsRolePreference, DtlsState, MediaSettings,
+    PeerConnection, Received, TransceiverId,
 };
 
 use super::egress::{Egress, Source};
@@ -105,6 +105,9 @@ impl Connection {
             certificates: vec![settings.certificate.clone()],
             wall_clock,
             codecs: settings.codecs.clone(),
+            // Whoever answers as the server chooses the protection of media (RFC 5764 section 4.1.2), and AEAD_AES_128_GCM
+            // costs half of what browsers put first.
+            dtls_role: DtlsRolePreference::Server,
             always_negotiate_data_channels: config.data_channels,
             media: MediaSettings {
                 answer_nacks: false,
