@@ -17,6 +17,7 @@ pub mod h264;
 pub mod h264_parameters;
 pub mod h265;
 pub mod nal;
+mod nal_payload;
 pub mod opus;
 pub mod red;
 pub mod rtx;

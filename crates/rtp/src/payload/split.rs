@@ -1,6 +1,7 @@
 //! Cuts a run of bytes into pieces of nearly equal size: a short last packet would cost as much as a
 //! full one.
 
+use super::Fragment;
 use crate::{Error, Result};
 
 /// What is left of a run.
@@ -47,6 +48,33 @@ impl Split {
 
     pub(super) fn is_last(&self) -> bool {
         self.pieces == 1
+    }
+
+    /// Writes the next piece of a frame behind the header that `write` writes, which is told whether the piece is the
+    /// first and the last, and answers how long it is.
+    pub(super) fn next_payload(
+        &mut self,
+        frame: &[u8],
+        out: &mut [u8],
+        end_of_picture: bool,
+        write: impl FnOnce(bool, bool, &mut [u8]) -> Result<usize>,
+    ) -> Result<Option<Fragment>> {
+        let Some(piece) = self.peek() else {
+            return Ok(None);
+        };
+        let piece = frame.get(piece).ok_or(Error::Truncated("frame"))?;
+        let (first, last) = (self.is_first(), self.is_last());
+        let header = write(first, last, out)?;
+        out.get_mut(header..header + piece.len())
+            .ok_or(Error::BufferTooSmall)?
+            .copy_from_slice(piece);
+        self.advance();
+        Ok(Some(Fragment {
+            len: header + piece.len(),
+            start_of_frame: first,
+            end_of_frame: last,
+            marker: last && end_of_picture,
+        }))
     }
 }
 

@@ -419,27 +419,16 @@ impl Packetizer for Vp9Packetizer {
     }
 
     fn next_payload(&mut self, frame: &[u8], out: &mut [u8]) -> Result<Option<Fragment>> {
-        let Some(piece) = self.split.peek() else {
-            return Ok(None);
-        };
-        let piece = frame.get(piece).ok_or(Error::Truncated("frame"))?;
-        let (first, last) = (self.split.is_first(), self.split.is_last());
-        self.descriptor.start_of_frame = first;
-        self.descriptor.end_of_frame = last;
-        if !first {
-            self.descriptor.structure = None;
-        }
-        let header = self.descriptor.write(out)?;
-        out.get_mut(header..header + piece.len())
-            .ok_or(Error::BufferTooSmall)?
-            .copy_from_slice(piece);
-        self.split.advance();
-        Ok(Some(Fragment {
-            len: header + piece.len(),
-            start_of_frame: first,
-            end_of_frame: last,
-            marker: last && self.end_of_picture,
-        }))
+        let descriptor = &mut self.descriptor;
+        self.split
+            .next_payload(frame, out, self.end_of_picture, |first, last, out| {
+                descriptor.start_of_frame = first;
+                descriptor.end_of_frame = last;
+                if !first {
+                    descriptor.structure = None;
+                }
+                descriptor.write(out)
+            })
     }
 }
 
