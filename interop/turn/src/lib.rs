@@ -2,6 +2,7 @@
 //!
 //! Threads block on sockets and hand what arrives to one channel; a test owns the state machines and waits on it.
 
+pub mod client;
 pub mod coturn;
 pub mod driver;
 pub mod link;

@@ -72,10 +72,15 @@ impl Service {
 
     /// Asks the admin interface.
     pub fn get(&self, path: &str) -> String {
+        self.request("GET", path, "token")
+    }
+
+    /// Asks the admin interface by a method, with a token: the whole response.
+    pub fn request(&self, method: &str, path: &str, token: &str) -> String {
         let mut stream = TcpStream::connect(self.admin).expect("the admin interface");
         write!(
             stream,
-            "GET {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer token\r\nconnection: close\r\n\r\n"
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\nconnection: close\r\n\r\n"
         )
         .expect("a request");
         let mut text = String::new();

@@ -1,7 +1,10 @@
 //! The control side: events become logs, unknown users are looked up, certificates are renewed.
 
-use std::sync::Weak;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, mpsc};
 
 use visavis_turn::server::Event;
 
@@ -12,35 +15,126 @@ use super::webhook::Webhook;
 
 /// How often certificate files are looked at.
 const LOOK: Duration = Duration::from_secs(30);
+/// How long what is only told waits for more of it: waking the control side for each allocation would cost as much as making
+/// the allocation.
+const LINGER: Duration = Duration::from_millis(50);
+/// How many events wait to be told, and how many lookups to be made; what comes beyond is lost.
+const MOST_EVENTS: usize = 4096;
 
-pub(super) async fn run(
-    service: Weak<Inner>,
-    mut events: tokio::sync::mpsc::Receiver<(u8, Event)>,
-    mut acme: Option<Acme>,
-) {
+/// Where workers leave what happened. Clones lead to the same control side.
+#[derive(Clone)]
+pub(super) struct Events {
+    lookups: mpsc::Sender<Lookup>,
+    story: Arc<Story>,
+}
+
+/// Somebody whom another service may know, and the worker that asks.
+struct Lookup {
+    worker: u8,
+    realm: String,
+    username: String,
+}
+
+/// What is told and needs no answer.
+#[derive(Default)]
+struct Story {
+    events: Mutex<VecDeque<Event>>,
+    bell: Notify,
+}
+
+/// The other end of [`Events`].
+pub(super) struct Received {
+    lookups: mpsc::Receiver<Lookup>,
+    story: Arc<Story>,
+}
+
+/// Both ends.
+pub(super) fn events() -> (Events, Received) {
+    let (lookups, received) = mpsc::channel(MOST_EVENTS);
+    let story = Arc::new(Story::default());
+    let events = Events {
+        lookups,
+        story: Arc::clone(&story),
+    };
+    let received = Received {
+        lookups: received,
+        story,
+    };
+    (events, received)
+}
+
+impl Events {
+    /// Leaves one. A control side that is too slow loses the story, not the service.
+    pub(super) fn send(&self, worker: u8, event: Event) {
+        if let Event::Lookup { realm, username } = event {
+            let _ = self.lookups.try_send(Lookup {
+                worker,
+                realm,
+                username,
+            });
+            return;
+        }
+        let mut events = self.story.lock();
+        if events.len() < MOST_EVENTS {
+            events.push_back(event);
+        }
+        let first = events.len() == 1;
+        drop(events);
+        if first {
+            self.story.bell.notify_one();
+        }
+    }
+}
+
+impl Story {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Event>> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells it, some of it at a time.
+    async fn tell(&self, service: &Weak<Inner>) {
+        let mut quiet = Quiet::new(false);
+        loop {
+            self.bell.notified().await;
+            tokio::time::sleep(LINGER).await;
+            let events = std::mem::take(&mut *self.lock());
+            let Some(inner) = service.upgrade() else {
+                return;
+            };
+            let redact = TurnService::of(inner).with_state(|state| state.config.redact);
+            for event in &events {
+                log(&mut quiet, redact, event);
+            }
+        }
+    }
+}
+
+pub(super) async fn run(service: Weak<Inner>, received: Received, acme: Option<Acme>) {
+    let Received { lookups, story } = received;
+    // Whichever ends first: both end with the service.
+    tokio::select! {
+        () = story.tell(&service) => {}
+        () = serve(&service, lookups, acme) => {}
+    }
+}
+
+async fn serve(service: &Weak<Inner>, mut lookups: mpsc::Receiver<Lookup>, mut acme: Option<Acme>) {
     let mut look = tokio::time::interval(LOOK);
-    let mut quiet = Quiet::new(false);
     let mut webhook: Option<Webhook> = None;
     let mut changed = None;
     loop {
         tokio::select! {
-            event = events.recv() => {
-                let Some((worker, event)) = event else { return };
+            lookup = lookups.recv() => {
+                let Some(Lookup { worker, realm, username }) = lookup else { return };
                 let Some(inner) = service.upgrade() else { return };
                 let service = TurnService::of(inner);
-                let (url, redact) =
-                    service.with_state(|state| (state.config.webhook.clone(), state.config.redact));
-                match event {
-                    Event::Lookup { realm, username } => {
-                        if webhook.as_ref().map(Webhook::url) != url.as_ref() {
-                            webhook = url.map(Webhook::new);
-                        }
-                        match &webhook {
-                            Some(webhook) => webhook.ask(service, worker, realm, username),
-                            None => service.answer_lookup(worker, realm, username, None),
-                        }
-                    }
-                    event => log(&mut quiet, redact, &event),
+                let url = service.with_state(|state| state.config.webhook.clone());
+                if webhook.as_ref().map(Webhook::url) != url.as_ref() {
+                    webhook = url.map(Webhook::new);
+                }
+                match &webhook {
+                    Some(webhook) => webhook.ask(service, worker, realm, username),
+                    None => service.answer_lookup(worker, realm, username, None),
                 }
             }
             event = next_acme(&mut acme) => {

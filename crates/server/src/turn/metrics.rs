@@ -281,6 +281,12 @@ impl Metrics {
                 |r| r.streams.desynchronised,
             ),
             (
+                "tcp_oversized_total",
+                "counter",
+                "Streams closed for a frame that is too long for a client, or for one without an allocation.",
+                |r| r.streams.oversized,
+            ),
+            (
                 "tcp_too_slow_total",
                 "counter",
                 "Streams cut off for taking too long.",

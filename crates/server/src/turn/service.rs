@@ -27,8 +27,6 @@ use super::worker::{Setup, Worker, handed};
 
 /// How long the control side waits for a worker's answer.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How many events wait for the control side.
-const EVENTS: usize = 4096;
 
 /// A running STUN and TURN service. Clones are the same service; it ends with [`TurnService::stop`], or when the last
 /// clone is dropped.
@@ -84,7 +82,7 @@ impl TurnService {
         }
         let mut random = Random::from_seed(seed()?);
         let (loaded, acme) = config.certificates.load(&mut random)?;
-        let (events, received) = tokio::sync::mpsc::channel(EVENTS);
+        let (events, received) = control::events();
         let started = Instant::now();
         let nonce_key = random.bytes::<32>();
         let external = config.core.relays.iter().map(|relay| relay.external);

@@ -92,6 +92,7 @@ pub(super) struct StreamStats {
     pub(super) refused: u64,
     pub(super) tls_failures: u64,
     pub(super) desynchronised: u64,
+    pub(super) oversized: u64,
     pub(super) too_slow: u64,
     pub(super) dropped: u64,
 }

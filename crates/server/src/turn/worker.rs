@@ -22,8 +22,9 @@ use mio::{Events, Interest, Poll, Token};
 use socket2::{Domain, Socket, Type};
 use visavis_datagram::{Ecn, Path, Protocol, Random, TransmitBuf};
 use visavis_net::direct::{DirectOptions, DirectSocket, Exchange, Full, Incoming};
-use visavis_turn::server::{Command, Event, RelayKind, Server, ServerConfig};
+use visavis_turn::server::{Command, RelayKind, Server, ServerConfig};
 
+use super::control::Events as ControlEvents;
 use super::dtls::Dtls;
 use super::gather::Gather;
 use super::inbox::{HandedStream, Inbox, Message, Reloaded, Report, stream_path};
@@ -77,9 +78,6 @@ pub(super) struct Setup {
     pub(super) random: Random,
 }
 
-/// What reaches the control side: everything that is no packet.
-pub(super) type EventSender = tokio::sync::mpsc::Sender<(u8, Event)>;
-
 pub(super) struct Worker {
     number: u8,
     poll: Poll,
@@ -96,7 +94,7 @@ pub(super) struct Worker {
     inbox: Arc<Inbox>,
     others: Vec<Arc<Inbox>>,
     foreign: HashMap<Path, (u8, Instant)>,
-    events: EventSender,
+    events: ControlEvents,
     gather: Gather,
     ready: Vec<Token>,
     messages: Vec<Message>,
@@ -122,7 +120,7 @@ impl Worker {
         poll: Poll,
         inbox: Arc<Inbox>,
         setup: Setup,
-        events: EventSender,
+        events: ControlEvents,
     ) -> io::Result<Self> {
         let Setup {
             core,
@@ -344,8 +342,7 @@ impl Worker {
         }
         while let Some(event) = self.core.poll_event() {
             changed = true;
-            // A control side that is too slow loses the story, not the service.
-            let _ = self.events.try_send((self.number, event));
+            self.events.send(self.number, event);
         }
         if changed {
             self.deadline = self.core.poll_timeout();

@@ -1,5 +1,7 @@
 //! Stateless nonces: the time and an HMAC over time, client and realm (RFC 8489 section 9.2, TURN-wide attack "nonce table
-//! growth"). Nothing is stored; a nonce is worth something only on the 5-tuple that it was given to.
+//! growth"). Nothing is stored; a nonce is worth something only over the protocol, and from the address and port, that it was
+//! given to. Over streams the port does not count: their handshake proves the address, and the data connections of RFC 6062
+//! carry on with the nonce of the control connection, which coturn's client cannot do without.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -119,12 +121,16 @@ impl Nonces {
             IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
             IpAddr::V6(ip) => ip.octets(),
         };
+        let port = match path.protocol.is_stream() {
+            true => 0,
+            false => path.remote.port(),
+        };
         let mac = self.key.sign(&[
             cookie.as_ref().map_or(&[][..], |cookie| &cookie.0),
             &time,
             &[path.protocol as u8],
             &ip,
-            &path.remote.port().to_be_bytes(),
+            &port.to_be_bytes(),
             &(realm as u64).to_be_bytes(),
         ]);
         let mut bytes = [0; TIME_LEN + MAC_LEN];
@@ -189,5 +195,18 @@ mod tests {
             }
             assert_eq!(nonces.check(now, b"", path, 0), NonceState::Stale);
         }
+    }
+
+    #[test]
+    fn over_streams_a_nonce_is_good_for_each_connection_of_an_address() {
+        let now = Instant::now();
+        let nonces = Nonces::new(now, Duration::from_secs(600), &[1; 32]);
+        let server = "192.0.2.1:3478".parse().unwrap();
+        let from = |remote: &str| Path::tcp(server, remote.parse().unwrap());
+        let nonce = nonces.make(now, from("198.51.100.1:1000"), 0, None);
+        let check = |path| nonces.check(now, &nonce, path, 0);
+        let fresh = NonceState::Fresh(SecurityFeatures::default());
+        assert_eq!(check(from("198.51.100.1:1001")), fresh);
+        assert_eq!(check(from("198.51.100.2:1000")), NonceState::Stale);
     }
 }

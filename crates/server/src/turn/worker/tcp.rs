@@ -20,6 +20,10 @@ use super::{RELAY_LISTENER, STREAM, TCP_LISTENER, Worker, listen, token};
 const READS_PER_STREAM: usize = 8;
 /// Streams taken from one listener before the next has its turn.
 const ACCEPTS: usize = 64;
+/// The longest frame in bytes, padding included.
+const LONGEST: usize = 65_535;
+/// The longest frame of a client without an allocation, in bytes: requests are short, and strangers fill no memory.
+const LONGEST_OF_STRANGERS: usize = 8 << 10;
 /// EINPROGRESS: a connection is being made.
 const IN_PROGRESS: i32 = 115;
 
@@ -173,8 +177,14 @@ impl Worker {
                     return false;
                 }
             };
-            if whole > 65_535 {
-                self.streams.stats.desynchronised += 1;
+            let longest = match self.core.has_client(path) {
+                true => LONGEST,
+                false => LONGEST_OF_STRANGERS,
+            };
+            if whole > longest {
+                self.streams.stats.oversized += 1;
+                self.quiet
+                    .say(self.now, path, "a frame that is too long for it");
                 self.stream_closed(index);
                 return false;
             }
