@@ -65,6 +65,9 @@ const BETA_LEAST: f64 = 0.7;
 const QUEUE_SHORT: f64 = 35.0;
 /// A decrease goes so far below the capacity that a longer queue drains in this time (milliseconds).
 const DRAIN: f64 = 1800.0;
+/// A queue beyond this (milliseconds) drains faster still.
+const QUEUE_LONG: f64 = 160.0;
+const DRAIN_LONG: f64 = 900.0;
 /// The factor of a decrease that marks ask for.
 const BETA_MARKED: f64 = 0.94;
 /// How long after a raise the window's mean throughput lags behind.
@@ -220,12 +223,17 @@ impl GoogCc {
     /// The factor of the decrease: the longer the queue, the deeper, so that it drains, and no deeper:
     /// what is given up beyond that stays unused, all the more where several flows give way at once. A
     /// queue that something else fills is not ours to drain.
-    fn beta(&self) -> f64 {
+    fn beta(&self, now: Duration) -> f64 {
+        let queue = match self.stalls.is_recent(now) {
+            true => self.queue.least_recent(),
+            false => self.queue.current(),
+        };
         if self.aimd.competing {
             return BETA_SHORT;
         }
-        let excess = (self.queue.current() - QUEUE_SHORT).max(0.0);
-        (BETA_SHORT - excess / DRAIN).max(BETA_LEAST)
+        let excess = (queue - QUEUE_SHORT).max(0.0) / DRAIN;
+        let beyond = (queue - QUEUE_LONG).max(0.0) / DRAIN_LONG;
+        (BETA_SHORT - excess - beyond).max(BETA_LEAST)
     }
 
     fn take_rtt(&mut self, now: Duration, sample: Duration) {
@@ -325,7 +333,7 @@ impl GoogCc {
                 .update(now, BandwidthUsage::Underusing, throughput, in_alr);
         } else if usage == BandwidthUsage::Overusing {
             if self.aimd.may_reduce(now, throughput) {
-                self.aimd.beta = self.beta();
+                self.aimd.beta = self.beta(now);
                 // After a capacity has come down, the window's mean is of better times.
                 // After a probe has raised the estimate, it is of worse ones.
                 let recent = self.throughput.recent();
