@@ -307,7 +307,11 @@ fn vp9_spatial_layers_become_one_picture() {
                     .iter()
                     .flat_map(|(frame, _)| frame.clone())
                     .collect();
-                assert_eq!(frame.data, expected);
+                let (layers, index) = frame.data.split_at(expected.len());
+                assert_eq!(layers, expected);
+                // Three sizes of two bytes between two markers (VP9 bitstream specification, annex B).
+                let sizes = [0xca, 0xbc, 0x02, 0x78, 0x05, 0x34, 0x08, 0xca];
+                assert_eq!(index, sizes);
                 assert_eq!(frame.keyframe, pictures == 0);
                 assert_eq!(frame.spatial_id, 2);
                 assert_eq!(usize::from(frame.temporal_id), pictures % 2);

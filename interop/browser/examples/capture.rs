@@ -6,15 +6,15 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fmt::Write as _;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use interop_browser::{Browser, Kind};
 use serde_json::{Value, json};
-use tokio::net::UdpSocket;
-use visavis_datagram::{Path, Random, TransmitBuf};
+use visavis_datagram::{Random, TransmitBuf};
+use visavis_net::udp::{ReceiveBatch, UdpSocket};
 use visavis_peer::{
     Codec, Configuration, Description, Kind as MediaKind, LocalAddress, PeerConnection, Received,
 };
@@ -41,6 +41,8 @@ struct Plan {
     /// How many streams there must be before the recording begins.
     streams: usize,
     seconds: f64,
+    /// How long a browser takes to send all layers.
+    warm_up: Duration,
     /// How often key frames are asked for, for layers to be switched.
     keyframes: Option<f64>,
     /// The format of parity, which is sent when losses are reported.
@@ -87,6 +89,7 @@ fn plans() -> Vec<Plan> {
         encodings: plain(100_000),
         streams: 1,
         seconds: 2.0,
+        warm_up: Duration::from_secs(4),
         keyframes: None,
         parity: None,
     };
@@ -110,6 +113,17 @@ fn plans() -> Vec<Plan> {
         width: 960,
         height: 540,
         fps: 10,
+        ..large()
+    };
+    // Chromium sends three spatial layers from this size on, once it believes in a megabit.
+    let layered = || Plan {
+        width: 1280,
+        height: 720,
+        fps: 10,
+        seconds: 2.2,
+        warm_up: Duration::from_secs(12),
+        // Chromium empties its pacer at a key frame, and with it the ends of pictures.
+        keyframes: Some(0.8),
         ..large()
     };
     vec![
@@ -172,20 +186,20 @@ fn plans() -> Vec<Plan> {
         Plan {
             name: "chromium_vp9_l3t3_key",
             codec: ("VP9", "profile-id=0"),
-            encodings: svc("L3T3_KEY", 250_000),
-            ..large()
+            encodings: svc("L3T3_KEY", 1_200_000),
+            ..layered()
         },
         Plan {
             name: "chromium_av1_l3t3",
             codec: ("AV1", ""),
-            encodings: svc("L3T3", 200_000),
-            ..large()
+            encodings: svc("L3T3", 700_000),
+            ..layered()
         },
         Plan {
             name: "chromium_av1_l2t2_key",
             codec: ("AV1", ""),
-            encodings: svc("L2T2_KEY", 150_000),
-            ..large()
+            encodings: svc("L2T2_KEY", 700_000),
+            ..layered()
         },
         Plan {
             name: "chromium_av1_s2t1",
@@ -312,10 +326,8 @@ async fn record(
     let sdp = offer["sdp"].as_str().ok_or_else(|| offer.to_string())?;
     let offer = Description::from_parts("offer", sdp).map_err(|error| error.to_string())?;
 
-    let socket = UdpSocket::bind((ADDRESS, 0))
-        .await
-        .map_err(|error| error.to_string())?;
-    let local = socket.local_addr().map_err(|error| error.to_string())?;
+    let socket = UdpSocket::bind((ADDRESS, 0).into()).map_err(|error| error.to_string())?;
+    let local = socket.local_addr();
     let wall_clock = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
@@ -360,7 +372,7 @@ async fn record(
     let mut recording: Option<Instant> = None;
     let mut asked: Option<Instant> = None;
     let mut out = TransmitBuf::new(16, 1500);
-    let mut buffer = vec![0; 2048];
+    let mut batch = ReceiveBatch::new(4);
     let mut highest: BTreeMap<u32, SequenceExtender> = BTreeMap::new();
     let begun = Instant::now();
     let mut reported = begun;
@@ -378,7 +390,7 @@ async fn record(
         }
         // Once all streams flow: each begins anew with a key frame.
         let due = match (recording, asked, plan.keyframes) {
-            (None, _, _) => sources.len() >= plan.streams && now - begun > Duration::from_secs(4),
+            (None, _, _) => sources.len() >= plan.streams && now - begun > plan.warm_up,
             (Some(_), Some(asked), Some(every)) => (now - asked).as_secs_f64() > every,
             _ => false,
         };
@@ -394,43 +406,45 @@ async fn record(
         pc.handle_timeout(now);
         while pc.poll_event().is_some() {}
         while let Some(transmit) = pc.poll_transmit(now, &mut out) {
-            let bytes = &out.as_slice()[..transmit.len];
-            for datagram in bytes.chunks(transmit.segment_size.max(1)) {
-                let _ = socket.send_to(datagram, transmit.destination).await;
-            }
+            let _ = socket.send(&transmit, out.as_slice()).await;
         }
         let wait = pc.poll_timeout().map_or(Duration::from_millis(20), |due| {
             due.saturating_duration_since(now)
                 .min(Duration::from_millis(20))
         });
-        let Ok(received) = tokio::time::timeout(wait, socket.recv_from(&mut buffer)).await else {
+        if tokio::time::timeout(wait, socket.recv(&mut batch))
+            .await
+            .is_err()
+        {
             continue;
-        };
-        let (len, remote): (usize, SocketAddr) = received.map_err(|error| error.to_string())?;
+        }
         let now = Instant::now();
-        let path = Path::udp(local, remote);
-        let datagram = &mut buffer[..len];
-        let range = match pc.handle_datagram(now, path, datagram) {
-            Received::Rtp(rtp) if !rtp.recovered => {
-                let kind = pc
-                    .transceiver(rtp.transceiver)
-                    .map_or(MediaKind::Video, |it| it.kind);
-                sources.insert(rtp.ssrc, (kind, rtp.encoding));
-                if let Ok(packet) = Packet::parse(&datagram[rtp.packet.clone()]) {
-                    highest
-                        .entry(rtp.ssrc)
-                        .or_default()
-                        .extend(packet.sequence());
+        for mut run in batch.runs() {
+            let arrival = run.arrival();
+            for datagram in run.datagrams() {
+                let range = match pc.handle_arrival(now, arrival, datagram) {
+                    Received::Rtp(rtp) if !rtp.recovered => {
+                        let kind = pc
+                            .transceiver(rtp.transceiver)
+                            .map_or(MediaKind::Video, |it| it.kind);
+                        sources.insert(rtp.ssrc, (kind, rtp.encoding));
+                        if let Ok(packet) = Packet::parse(&datagram[rtp.packet.clone()]) {
+                            highest
+                                .entry(rtp.ssrc)
+                                .or_default()
+                                .extend(packet.sequence());
+                        }
+                        rtp.packet
+                    }
+                    Received::Rtcp(range) => range,
+                    _ => continue,
+                };
+                if let Some(since) = recording {
+                    let offset = (now - since).as_millis() as u32;
+                    dump.write_packet(offset, &datagram[range])
+                        .map_err(|error| error.to_string())?;
                 }
-                rtp.packet
             }
-            Received::Rtcp(range) => range,
-            _ => continue,
-        };
-        if let Some(since) = recording {
-            let offset = (now - since).as_millis() as u32;
-            dump.write_packet(offset, &datagram[range])
-                .map_err(|error| error.to_string())?;
         }
     }
     let dump = dump.finish().map_err(|error| error.to_string())?;

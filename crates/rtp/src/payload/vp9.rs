@@ -432,12 +432,40 @@ impl Packetizer for Vp9Packetizer {
     }
 }
 
-/// Puts VP9 pictures together: all spatial layers that were sent, one behind the other.
+/// Puts VP9 pictures together: all spatial layers that were sent, one behind the other, with an index behind several (a
+/// superframe), without which not every decoder looks behind the first.
 #[derive(Debug, Default)]
 pub struct Vp9Depacketizer {
     assembly: Assembly,
     /// Whether a frame (of one layer) is begun and not ended.
     within_frame: bool,
+    /// Where the frames of this picture end.
+    ends: SmallVec<[usize; MAX_SUPERFRAME]>,
+}
+
+/// The most frames that a superframe's index has (VP9 bitstream specification, annex B).
+const MAX_SUPERFRAME: usize = 8;
+
+/// The index of a superframe whose frames end at these offsets (annex B.2): a marker, the sizes, the marker again.
+fn superframe_index(ends: &[usize]) -> SmallVec<[u8; 64]> {
+    let starts = std::iter::once(&0).chain(ends);
+    let sizes = || {
+        ends.iter()
+            .zip(starts.clone())
+            .map(|(end, start)| end - start)
+    };
+    let largest = sizes().max().unwrap_or(0);
+    let width = (usize::BITS - largest.leading_zeros())
+        .div_ceil(8)
+        .clamp(1, 4) as usize;
+    let marker = 0b1100_0000 | ((width - 1) << 3 | (ends.len() - 1)) as u8;
+    let mut index = SmallVec::new();
+    index.push(marker);
+    for size in sizes() {
+        index.extend_from_slice(&(size as u32).to_le_bytes()[..width]);
+    }
+    index.push(marker);
+    index
 }
 
 impl Vp9Depacketizer {
@@ -446,6 +474,7 @@ impl Vp9Depacketizer {
         Self {
             assembly: Assembly::new(max_frame),
             within_frame: false,
+            ends: SmallVec::new(),
         }
     }
 }
@@ -467,6 +496,7 @@ impl Depacketizer for Vp9Depacketizer {
             }
             self.assembly.open(&packet);
             self.within_frame = false;
+            self.ends.clear();
             self.assembly.keyframe = descriptor.is_keyframe();
             self.assembly.temporal_id = temporal_id;
         }
@@ -481,6 +511,12 @@ impl Depacketizer for Vp9Depacketizer {
         }
         self.assembly.spatial_id = self.assembly.spatial_id.max(spatial_id);
         self.assembly.extend(data)?;
+        if descriptor.end_of_frame && self.ends.len() < MAX_SUPERFRAME {
+            self.ends.push(self.assembly.data.len());
+        }
+        if packet.marker && self.ends.len() > 1 {
+            self.assembly.extend(&superframe_index(&self.ends))?;
+        }
         Ok(self.assembly.close(&packet))
     }
 
@@ -546,6 +582,13 @@ mod tests {
             layers: Some(LayerIndices::default()),
             ..Vp9Descriptor::default()
         });
+    }
+
+    #[test]
+    fn an_index_names_the_size_of_each_frame() {
+        assert_eq!(superframe_index(&[5, 12])[..], [0xc1, 5, 7, 0xc1]);
+        let index = superframe_index(&[1, 0x0302, 0x0303]);
+        assert_eq!(index[..], [0xca, 1, 0, 1, 3, 1, 0, 0xca]);
     }
 
     #[test]

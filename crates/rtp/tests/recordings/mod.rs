@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use visavis_rtp::file::ivf::{IvfHeader, IvfWriter};
 use visavis_rtp::file::rtpdump::RtpDumpReader;
@@ -128,7 +129,11 @@ pub struct Folder(PathBuf);
 
 impl Folder {
     pub fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("visavis-{name}-{}", std::process::id()));
+        // Tests of one program run side by side.
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("visavis-{name}-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&path).unwrap();
         Self(path)
     }
@@ -193,7 +198,9 @@ pub fn decode(folder: &Folder, name: &str, codec: Codec, frames: &[Encoded]) -> 
 pub fn decoded_pictures(path: &Path) -> Vec<(u32, u32)> {
     let path = path.to_str().unwrap();
     let output = Command::new("ffmpeg")
-        .args(["-v", "error", "-xerror", "-i", path, "-f", "null", "-"])
+        // The spatial layers of a VP9 superframe are pictures of one moment: the last one counts.
+        .args(["-v", "error", "-xerror", "-i", path])
+        .args(["-fps_mode", "vfr", "-f", "null", "-"])
         .output()
         .unwrap();
     let complaints = String::from_utf8_lossy(&output.stderr);
