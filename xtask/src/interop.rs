@@ -2,9 +2,11 @@
 //! network namespace of their own, so that they talk to nobody but each other.
 
 use std::fs;
-use std::process::{Command, ExitCode};
+use std::io::{BufRead, BufReader};
+use std::process::{Command, ExitCode, Stdio};
 
 use crate::delegate;
+use crate::results::{self, Seen};
 
 /// Sets up a namespace: loopback, and one interface with an IPv4 and an IPv6 address, because browsers
 /// offer no loopback candidates. The far end of the pair leads nowhere.
@@ -54,11 +56,32 @@ fn test(peer: &str, long: bool) -> bool {
     }
     let mut namespace = namespace();
     namespace.args(["test", "--offline", "--manifest-path", &manifest]);
-    namespace.args(["--", "--test-threads=1"]);
+    namespace.args(["--no-fail-fast", "--", "--test-threads=1", "--nocapture"]);
     if long {
         namespace.arg("--include-ignored");
     }
-    delegate::run(&mut namespace) == ExitCode::SUCCESS
+    let Some((passed, seen)) = watch(&mut namespace) else {
+        println!("interop: {peer}: cargo did not start");
+        return false;
+    };
+    if !seen.is_empty()
+        && let Err(error) = results::write(peer, &seen)
+    {
+        println!("interop: results not written: {error}");
+    }
+    passed
+}
+
+/// Runs a command; whether it succeeded, and what its tests saw.
+fn watch(command: &mut Command) -> Option<(bool, Vec<Seen>)> {
+    let mut child = command.stdout(Stdio::piped()).spawn().ok()?;
+    let output = BufReader::new(child.stdout.take()?);
+    let mut seen = Vec::new();
+    for line in output.lines().map_while(Result::ok) {
+        println!("{line}");
+        seen.extend(Seen::parse(&line));
+    }
+    Some((child.wait().ok()?.success(), seen))
 }
 
 /// Records what browsers send, as fixtures in `folder`.
@@ -92,13 +115,14 @@ fn namespace() -> Command {
     namespace
 }
 
-/// The folders of `interop/` that hold a package.
+/// The folders of `interop/` that hold a package with tests.
 fn peers() -> Vec<String> {
     let mut peers: Vec<String> = fs::read_dir(crate::root().join("interop"))
         .into_iter()
         .flatten()
         .flatten()
         .filter(|entry| entry.path().join("Cargo.toml").exists())
+        .filter(|entry| entry.path().join("tests").exists())
         .filter_map(|entry| entry.file_name().into_string().ok())
         .collect();
     peers.sort();

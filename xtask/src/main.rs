@@ -4,6 +4,7 @@
 mod delegate;
 mod fuzz;
 mod interop;
+mod results;
 mod sans_io;
 
 use std::path::{Path, PathBuf};

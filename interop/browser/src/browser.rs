@@ -45,6 +45,7 @@ type Requests = mpsc::UnboundedSender<String>;
 
 /// A running browser. It ends when this is dropped, or with the program.
 pub struct Browser {
+    kind: Kind,
     /// What the browser says its version is.
     pub version: String,
     requests: Requests,
@@ -175,11 +176,18 @@ impl Browser {
             let _ = child.wait().await;
         });
         Some(Self {
+            kind,
             version,
             requests,
             waiting,
             last: AtomicU64::new(0),
         })
+    }
+
+    /// Name and version.
+    pub fn name(&self) -> String {
+        let version = self.version.rsplit('/').next().unwrap_or_default();
+        format!("{:?} {version}", self.kind)
     }
 
     /// Opens an empty page of a secure context.
@@ -245,16 +253,4 @@ impl Page {
         let request = json!({ "page": self.number, "screenshot": file.to_string_lossy() });
         self.browser.request(request).await.expect("a screenshot");
     }
-}
-
-/// Whether the test runs in a network namespace of its own, where it may use interface addresses.
-/// False, with the reason printed, elsewhere; never when `CI` is set.
-pub fn in_namespace() -> bool {
-    let is_there = std::env::var_os("VISAVIS_NAMESPACE").is_some();
-    if !is_there {
-        let reason = "run it by `cargo xtask interop browser`, which makes a network namespace";
-        assert!(std::env::var_os("CI").is_none(), "{reason}");
-        eprintln!("skipped: {reason}");
-    }
-    is_there
 }

@@ -2,23 +2,13 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
+use interop_common::{in_namespace, meets, within};
 use serde_json::{Value, json};
 use visavis::{Configuration, DataChannel, Description, Endpoint, Event, PeerConnection, Settings};
 
 use crate::line::{Conditions, Line};
-use crate::{Browser, Kind, Page, in_namespace};
-
-/// How long anything may take that a test waits for.
-const LIMIT: Duration = Duration::from_secs(40);
-
-/// Waits for something, not for ever.
-pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(LIMIT, future)
-        .await
-        .unwrap_or_else(|_| panic!("{what}: not within {LIMIT:?}"))
-}
+use crate::{Browser, Kind, Page};
 
 /// One of the two ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +92,7 @@ impl Call {
             return None;
         }
         let browser = Browser::launch(plan.kind, &plan.flags).await?;
+        meets(&browser.name());
         let page = browser.open().await;
         page.call(include_str!("page.js"), json!(null)).await;
         page.call("begin(argument)", plan.page.clone()).await;
@@ -232,7 +223,7 @@ fn to_json(description: &Description) -> Value {
 }
 
 /// A description with some of its candidates.
-pub fn candidates_only(sdp: &str, keep: impl Fn(&str) -> bool) -> String {
+fn candidates_only(sdp: &str, keep: impl Fn(&str) -> bool) -> String {
     let lines = sdp
         .lines()
         .filter(|line| line.strip_prefix("a=candidate:").is_none_or(&keep));

@@ -7,21 +7,8 @@ mod call;
 mod echo;
 mod line;
 
-pub use browser::{Browser, Kind, Page, in_namespace};
-pub use call::{Call, Plan, Side, candidates_only, within};
+pub use browser::{Browser, Kind, Page};
+pub use call::{Call, Plan, Side};
 pub use echo::Echo;
+pub use interop_common::{in_namespace, tests, within};
 pub use line::{Conditions, Line};
-
-/// A test for each line: its name, and what it runs.
-#[macro_export]
-macro_rules! tests {
-    ($($(#[$attribute:meta])* $name:ident: $run:expr;)*) => {
-        $(
-            $(#[$attribute])*
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                $run.await;
-            }
-        )*
-    };
-}

@@ -60,7 +60,7 @@ async fn echoes(kind: Kind, codec: &str, offerer: Side) {
         .call("return has('video', argument)", json!(mime))
         .await;
     if has != true {
-        eprintln!("skipped: {kind:?} {} has no {codec}", call.browser.version);
+        interop_common::cannot(&format!("has no {codec}"));
         return;
     }
     let echo = talk(&mut call, offerer).await;

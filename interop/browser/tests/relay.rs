@@ -1,6 +1,6 @@
 //! Browsers that may use relayed addresses alone, through `visavis turn`, over each transport.
 
-use interop_browser::{Browser, Kind, in_namespace};
+use interop_browser::{Browser, Kind, in_namespace, tests};
 use interop_turn::service::{Service, USER};
 use serde_json::json;
 
@@ -38,6 +38,7 @@ async fn relays(kind: Kind, flags: &[&str], scheme: &str, transport: &str, proto
     let Some(browser) = Browser::launch(kind, flags).await else {
         return;
     };
+    interop_common::meets(&browser.name());
     // The namespace's address: browsers use no loopback for this.
     let service = Service::start([198, 51, 100, 1].into(), &[]);
     let address = if scheme == "turns" {
@@ -58,28 +59,12 @@ async fn relays(kind: Kind, flags: &[&str], scheme: &str, transport: &str, proto
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn chromium_over_udp() {
-    relays(Kind::Chromium, &[], "turn", "udp", "udp").await;
-}
+const ANY: &[&str] = &["--ignore-certificate-errors"];
 
-#[tokio::test(flavor = "multi_thread")]
-async fn chromium_over_tcp() {
-    relays(Kind::Chromium, &[], "turn", "tcp", "tcp").await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn chromium_over_tls() {
-    let flags = ["--ignore-certificate-errors"];
-    relays(Kind::Chromium, &flags, "turns", "tcp", "tls").await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn firefox_over_udp() {
-    relays(Kind::Firefox, &[], "turn", "udp", "udp").await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn firefox_over_tcp() {
-    relays(Kind::Firefox, &[], "turn", "tcp", "tcp").await;
+tests! {
+    chromium_relays_by_our_server_over_udp: relays(Kind::Chromium, &[], "turn", "udp", "udp");
+    chromium_relays_by_our_server_over_tcp: relays(Kind::Chromium, &[], "turn", "tcp", "tcp");
+    chromium_relays_by_our_server_over_tls: relays(Kind::Chromium, ANY, "turns", "tcp", "tls");
+    firefox_relays_by_our_server_over_udp: relays(Kind::Firefox, &[], "turn", "udp", "udp");
+    firefox_relays_by_our_server_over_tcp: relays(Kind::Firefox, &[], "turn", "tcp", "tcp");
 }
