@@ -53,11 +53,21 @@ pub struct Mux<T> {
     limits: MuxLimits,
     ufrags: HashMap<Box<str>, T>,
     paths: HashMap<Path, Claim<T>>,
-    owners: HashMap<T, VecDeque<Path>>,
+    owners: HashMap<T, Holding>,
     transactions: HashMap<TransactionId, T>,
     /// The transactions in the order in which they began.
     order: VecDeque<TransactionId>,
     stats: MuxStats,
+}
+
+/// What an owner has in the other tables, so that forgetting it costs what it has.
+#[derive(Debug, Default)]
+struct Holding {
+    ufrags: Vec<Box<str>>,
+    /// In the order in which they were claimed, those that others took since among them.
+    paths: VecDeque<Path>,
+    /// In the order in which they began.
+    transactions: VecDeque<TransactionId>,
 }
 
 #[derive(Debug)]
@@ -89,6 +99,8 @@ impl<T: Copy + Eq + Hash> Mux<T> {
             Entry::Occupied(entry) => *entry.get() == owner,
             Entry::Vacant(entry) => {
                 entry.insert(owner);
+                let held = self.owners.entry(owner).or_default();
+                held.ufrags.push(ufrag.into());
                 true
             }
         }
@@ -96,13 +108,25 @@ impl<T: Copy + Eq + Hash> Mux<T> {
 
     /// Checks that name this username fragment are for nobody any more.
     pub fn remove_ufrag(&mut self, ufrag: &str) {
-        self.ufrags.remove(ufrag);
+        if let Some(owner) = self.ufrags.remove(ufrag)
+            && let Some(held) = self.owners.get_mut(&owner)
+        {
+            held.ufrags.retain(|other| **other != *ufrag);
+        }
     }
 
     /// Forgets an owner with all its fragments, paths and transactions.
     pub fn remove(&mut self, owner: T) {
-        self.ufrags.retain(|_, other| *other != owner);
-        for path in self.owners.remove(&owner).unwrap_or_default() {
+        let held = self.owners.remove(&owner).unwrap_or_default();
+        for ufrag in held.ufrags {
+            self.ufrags.remove(&ufrag);
+        }
+        for transaction in held.transactions {
+            if self.transactions.get(&transaction) == Some(&owner) {
+                self.transactions.remove(&transaction);
+            }
+        }
+        for path in held.paths {
             if self
                 .paths
                 .get(&path)
@@ -111,7 +135,6 @@ impl<T: Copy + Eq + Hash> Mux<T> {
                 self.paths.remove(&path);
             }
         }
-        self.transactions.retain(|_, other| *other != owner);
     }
 
     /// Whose datagram this is.
@@ -142,22 +165,7 @@ impl<T: Copy + Eq + Hash> Mux<T> {
             return;
         };
         match message.class() {
-            Class::Request => {
-                if self
-                    .transactions
-                    .insert(message.transaction(), owner)
-                    .is_none()
-                {
-                    self.order.push_back(message.transaction());
-                }
-                while self.order.len() > self.limits.transactions {
-                    if let Some(oldest) = self.order.pop_front()
-                        && self.transactions.remove(&oldest).is_some()
-                    {
-                        self.stats.forgotten += 1;
-                    }
-                }
-            }
+            Class::Request => self.begin(message.transaction(), owner),
             // Only an authenticated check is answered with success.
             Class::Success => self.claim(path, owner, false),
             _ => {}
@@ -167,6 +175,33 @@ impl<T: Copy + Eq + Hash> Mux<T> {
     /// What was counted.
     pub fn stats(&self) -> MuxStats {
         self.stats
+    }
+
+    /// A request of `owner`'s has left.
+    fn begin(&mut self, transaction: TransactionId, owner: T) {
+        let former = self.transactions.insert(transaction, owner);
+        if former != Some(owner) {
+            let held = self.owners.entry(owner).or_default();
+            held.transactions.push_back(transaction);
+        }
+        if former.is_none() {
+            self.order.push_back(transaction);
+        }
+        while self.order.len() > self.limits.transactions {
+            let Some(oldest) = self.order.pop_front() else {
+                return;
+            };
+            let Some(owner) = self.transactions.remove(&oldest) else {
+                continue;
+            };
+            self.stats.forgotten += 1;
+            // The oldest of all is its owner's oldest.
+            if let Some(held) = self.owners.get_mut(&owner)
+                && held.transactions.front() == Some(&oldest)
+            {
+                held.transactions.pop_front();
+            }
+        }
     }
 
     fn route_stun(&mut self, path: Path, datagram: &[u8]) -> Option<T> {
@@ -205,7 +240,7 @@ impl<T: Copy + Eq + Hash> Mux<T> {
                 entry.insert(Claim { owner, data });
             }
         }
-        let held = self.owners.entry(owner).or_default();
+        let held = &mut self.owners.entry(owner).or_default().paths;
         held.push_back(path);
         if held.len() > self.limits.paths_per_owner
             && let Some(oldest) = held.pop_front()
@@ -322,5 +357,34 @@ mod tests {
         assert!(mux.transactions.len() <= 5 && mux.order.len() <= 5);
         assert_eq!(mux.route(path(100), &[22]), Some(1));
         assert_eq!(mux.route(path(1), &[22]), None);
+    }
+
+    #[test]
+    fn what_an_owner_had_goes_with_it_and_nothing_else() {
+        let mut mux = Mux::new(MuxLimits {
+            transactions: 3,
+            ..MuxLimits::default()
+        });
+        assert!(mux.add_ufrag("aaaa", 1) && mux.add_ufrag("bbbb", 2));
+        for (transaction, owner) in [(1, 1), (2, 2), (3, 1), (4, 2)] {
+            let check = stun(Class::Request, transaction, Some("x:y"));
+            mux.sent(path(1), &check, owner);
+        }
+        assert_eq!(mux.stats().forgotten, 1, "of transactions three are kept");
+        mux.sent(path(7), &[0x80; 20], 1);
+        mux.sent(path(8), &[0x80; 20], 2);
+        let answer = |transaction| stun(Class::Success, transaction, None);
+        mux.remove(1);
+        assert_eq!(mux.route(path(9), &answer(3)), None);
+        assert_eq!(mux.route(path(9), &answer(4)), Some(2));
+        assert_eq!(
+            (mux.owner_of(path(7)), mux.owner_of(path(8))),
+            (None, Some(2))
+        );
+        assert!(mux.add_ufrag("aaaa", 2), "it is nobody's again");
+        mux.remove_ufrag("aaaa");
+        mux.remove(2);
+        assert!(mux.ufrags.is_empty() && mux.paths.is_empty());
+        assert!(mux.transactions.is_empty() && mux.owners.is_empty());
     }
 }

@@ -31,11 +31,9 @@ mod config;
 mod data;
 mod event;
 mod peers;
-mod race;
 mod response;
 
 pub use agent::{Client, ClientStats};
 pub use config::{ClientConfig, Families};
 pub use data::Received;
 pub use event::{Error, Event, Failure, NewPathReason, Relayed};
-pub use race::{Race, RaceEvent};

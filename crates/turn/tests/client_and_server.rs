@@ -2,14 +2,14 @@
 
 mod common;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::{PASSWORD, USER, World, address, config};
 use visavis_datagram::{Framing, Path, Protocol, Random, TransmitBuf};
 use visavis_stun::attributes::{AlternateServer, ErrorCode};
 use visavis_stun::{Class, Message, MessageBuilder};
 use visavis_turn::client::{
-    Client, ClientConfig, Error, Event, Failure, Families, NewPathReason, Race, RaceEvent, Received,
+    Client, ClientConfig, Error, Event, Failure, Families, NewPathReason, Received,
 };
 
 const PEER: &str = "8.8.4.4:9000";
@@ -563,51 +563,4 @@ fn an_allocation_moves_to_another_address_without_a_gap() {
     pair.client.close(pair.world.now);
     pair.settle();
     assert!(pair.world.server.is_empty());
-}
-
-#[test]
-fn a_race_takes_the_first_and_closes_the_others() {
-    let now = Instant::now();
-    let mut worlds = [World::new(), World::new(), World::new()];
-    let servers: Vec<_> = (0..3u16)
-        .map(|index| {
-            let mut path = path(Protocol::Udp, 6000 + index);
-            path.remote.set_port(3478 + index);
-            (path, ClientConfig::new(USER, PASSWORD))
-        })
-        .collect();
-    let stagger = Duration::from_millis(100);
-    let mut race = Race::new(now, servers, stagger, Random::from_u64(1));
-    let mut out = TransmitBuf::new(1, 1500);
-    let mut won = None;
-    for step in 0..40u64 {
-        let now = now + Duration::from_millis(step * 50);
-        race.handle_timeout(now);
-        let mut transmits = Vec::new();
-        while let Some(transmit) = race.poll_transmit(now, &mut out) {
-            transmits.push((transmit.path(), out.as_slice().to_vec()));
-            out.clear();
-        }
-        for (path, bytes) in transmits {
-            let index = usize::from(path.remote.port() - 3478);
-            // The first server is dead, the second slow to come up.
-            if index == 0 || index == 1 && won.is_none() && step < 20 {
-                continue;
-            }
-            worlds[index].now = now;
-            worlds[index].client_sends(flip(path), &bytes);
-            for (to, bytes) in std::mem::take(&mut worlds[index].to_clients) {
-                race.unwrap(now, flip(to), &bytes);
-            }
-        }
-        while let Some(event) = race.poll_event(now) {
-            if let RaceEvent::Won(index) = event {
-                won = Some((index, step));
-            }
-        }
-    }
-    assert!(matches!(won, Some((2, 4..=8))), "{won:?}");
-    assert!(race.winner().unwrap().is_allocated());
-    assert_eq!(worlds[1].server.len(), 0);
-    assert!(race.is_settled());
 }
