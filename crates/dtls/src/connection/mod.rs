@@ -29,7 +29,7 @@ use crate::flight::Flight;
 use crate::message::MessageType;
 use crate::reassembly::Reassembler;
 use crate::record::{MAX_PLAINTEXT, RecordLayer, ReplayWindow};
-use crate::{Config, Error, Event, PeerVerification, Role, Stats, Version};
+use crate::{CipherSuite, Config, Error, Event, PeerVerification, Role, Stats, Version};
 
 /// How long the last flight is answered again: twice the maximum segment lifetime of TCP
 /// (RFC 9147 section 5.8.1).
@@ -318,6 +318,11 @@ impl Connection {
             (None, Some(handshake)) => handshake.version,
             (None, None) => None,
         }
+    }
+
+    /// The negotiated cipher suite, once the handshake is done.
+    pub fn cipher_suite(&self) -> Option<CipherSuite> {
+        self.session.as_ref().map(|session| session.suite)
     }
 
     /// The peer's certificate in DER, once it has come.

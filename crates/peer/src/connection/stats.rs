@@ -53,6 +53,12 @@ impl PeerConnection {
         self.log.dropped()
     }
 
+    /// A `DOMHighResTimeStamp`: milliseconds since 1970-01-01T00:00:00Z.
+    fn milliseconds(&self, at: Instant) -> f64 {
+        let since = self.wall_clock + at.saturating_duration_since(self.born);
+        since.as_secs_f64() * 1000.0
+    }
+
     fn connection_stats(&self) -> Stats {
         let mut stats = Stats::new(StatsKind::PeerConnection, "P");
         stats
@@ -113,6 +119,7 @@ impl PeerConnection {
                 dtls.version()
                     .map(|version| format!("{:04X}", version.number())),
             );
+            stats.maybe("dtlsCipher", dtls.cipher_suite().map(|suite| suite.name()));
             stats.maybe(
                 "remoteCertificateId",
                 dtls.remote_certificate_der().map(|_| "CFR"),
@@ -153,7 +160,7 @@ impl PeerConnection {
                     "remoteCandidateId",
                     candidate_id(StatsKind::RemoteCandidate, &pair.remote),
                 )
-                .set("state", format!("{:?}", pair.state).to_lowercase())
+                .set("state", pair_state(pair.state))
                 .set("nominated", pair.nominated)
                 .set("packetsSent", counters.packets_sent)
                 .set("packetsReceived", counters.packets_received)
@@ -166,6 +173,16 @@ impl PeerConnection {
                 .set("responsesReceived", counters.responses_received)
                 .set("responsesSent", counters.responses_sent)
                 .set("consentRequestsSent", counters.consent_requests_sent)
+                .maybe(
+                    "lastPacketSentTimestamp",
+                    counters.last_packet_sent.map(|at| self.milliseconds(at)),
+                )
+                .maybe(
+                    "lastPacketReceivedTimestamp",
+                    counters
+                        .last_packet_received
+                        .map(|at| self.milliseconds(at)),
+                )
                 .set("packetsDiscardedOnSend", counters.packets_discarded_on_send)
                 .set("bytesDiscardedOnSend", counters.bytes_discarded_on_send);
             if pair.selected {
@@ -242,7 +259,7 @@ impl PeerConnection {
             let codec_id = codec.map(|codec| codec_stats(entries, "CI", codec));
             let id = format!("I{}", stream.ssrc);
             let mut stats = Stats::new(StatsKind::InboundRtp, &id);
-            let last = self.wall_clock + stream.last_packet.saturating_duration_since(self.born);
+            let last = self.milliseconds(stream.last_packet);
             stats
                 .set("ssrc", stream.ssrc)
                 .set("kind", transceiver.kind.name())
@@ -250,13 +267,6 @@ impl PeerConnection {
                 .maybe("codecId", codec_id)
                 .set("trackIdentifier", transceiver.receiver.track.as_str())
                 .maybe("mid", transceiver.mid.as_deref())
-                .maybe(
-                    "rid",
-                    stream
-                        .encoding
-                        .and_then(|index| transceiver.receiver.rids.get(index))
-                        .map(String::as_str),
-                )
                 .set("packetsReceived", stream.packets_received)
                 .set("bytesReceived", stream.bytes_received)
                 .set("headerBytesReceived", stream.header_bytes_received)
@@ -264,6 +274,7 @@ impl PeerConnection {
                 .set("jitter", stream.jitter)
                 .set("nackCount", stream.nack_count)
                 .set("pliCount", stream.pli_count)
+                .set("firCount", stream.fir_count)
                 .set(
                     "retransmittedPacketsReceived",
                     stream.retransmitted_packets_received,
@@ -272,13 +283,23 @@ impl PeerConnection {
                     "retransmittedBytesReceived",
                     stream.retransmitted_bytes_received,
                 )
-                .set("packetsDuplicated", stream.packets_duplicated)
                 .set("packetsReceivedWithCe", stream.packets_with_ce)
-                .set("lastPacketReceivedTimestamp", last.as_secs_f64() * 1000.0)
+                .set("lastPacketReceivedTimestamp", last)
                 .maybe(
                     "remoteId",
                     stream.sender_report.map(|_| format!("RO{}", stream.ssrc)),
                 );
+            if let Some(video) = &stream.video {
+                stats
+                    .set("framesReceived", video.frames)
+                    .set("framesDropped", video.undecodable + video.overflow)
+                    .set("packetsDiscarded", video.late + video.duplicates);
+            }
+            if let Some(audio) = &stream.audio {
+                stats
+                    .set("concealmentEvents", audio.concealment_events)
+                    .set("packetsDiscarded", audio.late + audio.discarded);
+            }
             entries.push(stats);
             if let Some((_, report)) = stream.sender_report {
                 let mut stats =
@@ -330,6 +351,8 @@ impl PeerConnection {
                     stream.retransmitted_packets_sent,
                 )
                 .set("retransmittedBytesSent", stream.retransmitted_bytes_sent)
+                .set("framesSent", stream.frames_sent)
+                .set("targetBitrate", stream.target_bitrate as f64)
                 .set("nackCount", stream.nacks_received)
                 .set("pliCount", stream.key_frames_requested)
                 .maybe("active", encoding.map(|encoding| encoding.active))
@@ -426,6 +449,16 @@ const fn ice_state(state: ice::ConnectionState) -> &'static str {
         ice::ConnectionState::Disconnected => "disconnected",
         ice::ConnectionState::Failed => "failed",
         ice::ConnectionState::Closed => "closed",
+    }
+}
+
+const fn pair_state(state: ice::PairState) -> &'static str {
+    match state {
+        ice::PairState::Frozen => "frozen",
+        ice::PairState::Waiting => "waiting",
+        ice::PairState::InProgress => "in-progress",
+        ice::PairState::Succeeded => "succeeded",
+        ice::PairState::Failed => "failed",
     }
 }
 

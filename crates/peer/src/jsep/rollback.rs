@@ -19,6 +19,8 @@ impl Jsep {
         self.last_answer = None;
         self.sections = std::mem::take(&mut self.stable_sections);
         self.data.section = self.data.stable_section;
+        // What was offered in vain is needed still, and told again (webrtc-pc section 4.4.1.5).
+        self.negotiation_needed = false;
         let mut removed = Vec::new();
         for transceiver in &mut self.transceivers {
             if transceiver.associated_by_pending_offer {
