@@ -263,6 +263,28 @@ impl Agent {
         &self.session.local
     }
 
+    /// A router leads what comes to `external` to the local address `local` (PCP, NAT-PMP or UPnP): it is
+    /// offered as server-reflexive, now and after each restart.
+    pub fn set_mapped_address(
+        &mut self,
+        now: Instant,
+        local: SocketAddr,
+        protocol: Protocol,
+        external: SocketAddr,
+    ) {
+        let known = self
+            .locals
+            .iter_mut()
+            .find(|known| known.address.address == local && known.address.protocol == protocol);
+        if let Some(known) = known.filter(|_| local.is_ipv4() == external.is_ipv4()) {
+            known.mapped = Some(external);
+            let id = known.id;
+            if self.gathering_begun() {
+                self.router_candidate(now, id);
+            }
+        }
+    }
+
     /// Begins to gather, or releases what a pooled agent gathered.
     pub fn gather(&mut self, now: Instant) {
         if self.closed {

@@ -70,11 +70,14 @@ pub enum PortMapError {
     },
 }
 
-/// A port on the router that leads to a local one. [`release`](Self::release) it when done;
-/// otherwise the router keeps it until its lifetime ends.
+/// A port on the router that leads to a local one. [`renew`](Self::renew) it while it is wanted and
+/// [`release`](Self::release) it when done; otherwise the router keeps it until its lifetime ends.
 pub struct PortMapping {
     external: SocketAddr,
+    local: SocketAddr,
     protocol: MappedProtocol,
+    /// Seconds, as asked for.
+    lifetime: u32,
     by: By,
 }
 
@@ -119,6 +122,31 @@ impl PortMapping {
     /// The address that the world reaches the local port by.
     pub fn external(&self) -> SocketAddr {
         self.external
+    }
+
+    /// Asks the router to keep the port for another lifetime. Half of one is a good time between two
+    /// calls (RFC 6887 section 11.2.1).
+    ///
+    /// # Errors
+    /// [`PortMapError::Refused`]: the port may be gone.
+    pub async fn renew(&mut self) -> Result<(), PortMapError> {
+        let renewed = match &mut self.by {
+            By::Pcp(mapping) => match mapping.renew().await {
+                Ok(()) => {
+                    self.external.set_port(mapping.external_port().get());
+                    Ok(())
+                }
+                Err(error) => Err((error.to_string(), String::new())),
+            },
+            By::Upnp(gateway) => {
+                let protocol = upnp(self.protocol);
+                let port = self.external.port();
+                let added = gateway.add_port(protocol, port, self.local, self.lifetime, NAME);
+                let added = added.await;
+                added.map_err(|error| (String::new(), error.to_string()))
+            }
+        };
+        renewed.map_err(|(nat_pmp, upnp)| PortMapError::Refused { nat_pmp, upnp })
     }
 
     /// Gives the port back.
@@ -189,7 +217,9 @@ async fn ask_pcp(
     let external = SocketAddr::new(ip, mapping.external_port().get());
     Ok(PortMapping {
         external,
+        local: SocketAddr::new(local, port.get()),
         protocol,
+        lifetime: seconds(options.lifetime),
         by: By::Pcp(mapping),
     })
 }
@@ -210,16 +240,25 @@ async fn ask_upnp(
     let gateway = igd_next::aio::tokio::search_gateway(search)
         .await
         .map_err(|error| words(&error))?;
-    let lifetime = u32::try_from(options.lifetime.as_secs()).unwrap_or(u32::MAX);
+    let lifetime = seconds(options.lifetime);
     let external = gateway
-        .get_any_address(upnp(protocol), local, lifetime, "visavis")
+        .get_any_address(upnp(protocol), local, lifetime, NAME)
         .await
         .map_err(|error| words(&error))?;
     Ok(PortMapping {
         external,
+        local,
         protocol,
+        lifetime,
         by: By::Upnp(gateway),
     })
+}
+
+/// What routers show to their owners.
+const NAME: &str = "visavis";
+
+fn seconds(lifetime: Duration) -> u32 {
+    u32::try_from(lifetime.as_secs()).unwrap_or(u32::MAX)
 }
 
 fn upnp(protocol: MappedProtocol) -> PortMappingProtocol {
@@ -424,13 +463,14 @@ mod tests {
             ..PortMapOptions::default()
         };
         let local = SocketAddr::from(([127, 0, 0, 1], 5000));
-        let mapping = PortMapping::request(MappedProtocol::Udp, local, &options)
+        let mut mapping = PortMapping::request(MappedProtocol::Udp, local, &options)
             .await
             .unwrap();
         assert_eq!(
             mapping.external(),
             SocketAddr::from(([203, 0, 113, 7], 4242))
         );
+        mapping.renew().await.unwrap();
         mapping.release().await;
         router.abort();
     }

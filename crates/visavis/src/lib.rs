@@ -60,6 +60,7 @@ pub use media::{Frame, RtpReceiver, RtpSender, RtpTransceiver};
 pub use peer_connection::{Configuration, Event, PeerConnection};
 pub use settings::{Binding, Settings};
 pub use visavis_ice::TransportPolicy;
+pub use visavis_net as net;
 pub use visavis_peer::{
     BitrateLimits, ChannelOptions, ChannelState, Codec, ConnectionState, Description, Direction,
     Encoding, FrameKind, FrameMeta, FrameParams, IceCandidate, IceConnectionState,

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use visavis_net::interface::InterfaceFilter;
+use visavis_net::mdns::MdnsOptions;
 use visavis_net::udp::UdpOptions;
 
 /// Settings of an endpoint. The defaults are what a browser does.
@@ -27,6 +28,13 @@ pub struct Settings {
     pub mdns_candidates: bool,
     /// Resolve the `.local` names of peers. Default yes.
     pub mdns_resolve: bool,
+    /// Which interfaces multicast DNS uses, and its bounds.
+    pub mdns: MdnsOptions,
+    /// Ask the router for a port that leads to each IPv4 socket, by PCP, NAT-PMP or UPnP, and offer it as
+    /// a candidate. Default no: whether a router opens ports on request is its owner's choice. The ports
+    /// are given back when the endpoint goes.
+    #[cfg(feature = "port-mapping")]
+    pub port_mapping: Option<visavis_net::portmap::PortMapOptions>,
     /// How the certificates of TURN servers over TLS are checked. Default: the Mozilla roots.
     pub tls: Option<Arc<rustls::ClientConfig>>,
     /// The largest datagram in bytes, IP and UDP headers not counted. Default 1200.
@@ -59,6 +67,9 @@ impl Default for Settings {
             tcp_active: true,
             mdns_candidates: false,
             mdns_resolve: true,
+            mdns: MdnsOptions::default(),
+            #[cfg(feature = "port-mapping")]
+            port_mapping: None,
             tls: None,
             mtu: 1200,
             receive_buffer: 4 << 20,

@@ -35,6 +35,8 @@ pub(super) struct Local {
     pub(super) address: LocalAddress,
     /// How many addresses of its family were there before it (RFC 8421 section 4 interleaves).
     pub(super) index: u32,
+    /// What a router was asked to map to it.
+    pub(super) mapped: Option<SocketAddr>,
 }
 
 impl Local {
@@ -134,6 +136,7 @@ impl Agent {
             id,
             address: local,
             index,
+            mapped: None,
         });
         self.roam(now);
         if self.gathering_begun() {
@@ -244,6 +247,21 @@ impl Agent {
             }
             self.add_candidate(now, candidate);
         }
+        self.router_candidate(now, id);
+    }
+
+    /// The candidate that a router's mapping makes of a local address (RFC 8445 section 5.1.1.2 takes
+    /// such mappings as server-reflexive).
+    pub(super) fn router_candidate(&mut self, now: Instant, id: LocalId) {
+        let Some(local) = self.local(id) else { return };
+        let (base, mapped) = (local.address.address, local.mapped);
+        let Some(mapped) = mapped.filter(|_| self.direct_allowed()) else {
+            return;
+        };
+        let kind = CandidateKind::ServerReflexive;
+        let mut candidate = self.describe(id, kind, mapped, None, None);
+        candidate.candidate.related = Some(self.hide(id, base));
+        self.add_candidate(now, candidate);
     }
 
     /// The base of a candidate as its line may show it.

@@ -80,6 +80,14 @@ impl PeerConnection {
         added.map_err(|error| Error::Operation(error.to_string().into()))
     }
 
+    /// A router leads what comes to `external` to a local address over UDP: another candidate.
+    pub fn ice_mapped(&mut self, now: Instant, local: SocketAddr, external: SocketAddr) {
+        self.now = now;
+        let ice = &mut self.transport.ice;
+        ice.set_mapped_address(now, local, Protocol::Udp, external);
+        self.drain(now);
+    }
+
     /// It is gone.
     pub fn remove_local_address(&mut self, now: Instant, address: SocketAddr, protocol: Protocol) {
         self.now = now;

@@ -3,6 +3,8 @@
 //! Each turn it reads what the sockets hold, hands it to the connections that it belongs to, and then
 //! looks only at connections to which something happened: a datagram, a timer, a call of their user.
 
+#[cfg(feature = "port-mapping")]
+mod mapping;
 mod sockets;
 
 use std::cmp::Reverse;
@@ -19,7 +21,7 @@ use tokio::sync::mpsc;
 use visavis_datagram::{Arrival, Ecn, Path, Protocol, Random, Transmit, TransmitBuf};
 use visavis_ice::{ConnectionId, LocalAddress, Network};
 use visavis_net::interface::{InterfaceAddress, InterfaceKind};
-use visavis_net::mdns::{Mdns, MdnsOptions, PublishedName};
+use visavis_net::mdns::{Mdns, PublishedName};
 use visavis_net::mux::{Mux, MuxLimits};
 use visavis_net::udp::{ReceiveBatch, Received, UdpSocket};
 use visavis_stun::{PacketKind, classify};
@@ -66,6 +68,12 @@ pub(crate) enum Note {
         key: Key,
         name: Box<str>,
         ip: Option<IpAddr>,
+    },
+    /// The router leads what comes to `external` to the socket bound to `local`.
+    #[cfg(feature = "port-mapping")]
+    Mapped {
+        local: SocketAddr,
+        external: SocketAddr,
     },
     /// The addresses of the interfaces changed.
     Interfaces {
@@ -117,7 +125,7 @@ impl Driver {
     ) -> std::io::Result<Self> {
         let (notes_sender, notes) = mpsc::channel(NOTES);
         let mdns = if settings.mdns_candidates || settings.mdns_resolve {
-            Mdns::new(MdnsOptions::default())
+            Mdns::new(settings.mdns.clone())
                 .inspect_err(|error| tracing::debug!(%error, "no multicast DNS"))
                 .ok()
         } else {
@@ -187,13 +195,54 @@ impl Driver {
             match UdpSocket::bind_with(wanted, &self.settings.udp) {
                 Ok(udp) => {
                     let (name, local) = self.describe(address, udp.local_addr());
+                    #[cfg(feature = "port-mapping")]
+                    let bound = udp.local_addr();
                     self.sockets.add(udp, local, owner, name);
+                    #[cfg(feature = "port-mapping")]
+                    self.ask_for_port(bound);
                     return Ok(());
                 }
                 Err(error) => refused = error,
             }
         }
         Err(refused)
+    }
+
+    /// Asks the router for a port that leads to a socket, if that is wanted.
+    #[cfg(feature = "port-mapping")]
+    fn ask_for_port(&mut self, bound: SocketAddr) {
+        if let Some(options) = self
+            .settings
+            .port_mapping
+            .clone()
+            .filter(|_| bound.is_ipv4())
+        {
+            let mapping = mapping::Mapping::ask(bound, options, self.notes_sender.clone());
+            self.sockets.set_mapping(bound, mapping);
+        }
+    }
+
+    /// Tells the connections of a socket which port the router has given it.
+    #[cfg(feature = "port-mapping")]
+    fn port_mapped(&mut self, now: Instant, local: SocketAddr, external: SocketAddr) {
+        let Some(owner) = self.sockets.set_mapped(local, external) else {
+            return;
+        };
+        let mut users = Vec::new();
+        for (key, entry) in &self.connections {
+            let own = entry.connection.needs_own_sockets().then_some(key);
+            if owner == own {
+                entry
+                    .connection
+                    .lock()
+                    .core
+                    .ice_mapped(now, local, external);
+                users.push(key);
+            }
+        }
+        for key in users {
+            self.enqueue(key);
+        }
     }
 
     fn describe(
@@ -270,6 +319,12 @@ impl Driver {
             for local in locals {
                 // Beyond the agent's bound on addresses there is nothing to gain.
                 let _ = state.core.add_local_address(now, local);
+            }
+            #[cfg(feature = "port-mapping")]
+            for socket in self.sockets.iter().filter(|socket| socket.owner == owner) {
+                if let Some(external) = socket.mapped {
+                    state.core.ice_mapped(now, socket.local_addr(), external);
+                }
             }
         }
         connection.ready();
@@ -409,6 +464,8 @@ impl Driver {
                     entry.connection.lock().core.ice_resolved(now, &name, ip);
                     self.enqueue(key);
                 }
+                #[cfg(feature = "port-mapping")]
+                Note::Mapped { local, external } => self.port_mapped(now, local, external),
                 Note::Interfaces { added, removed } => {
                     self.interfaces_changed(now, added, &removed)
                 }

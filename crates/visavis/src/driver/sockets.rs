@@ -31,6 +31,11 @@ pub(super) struct Socket {
     waker: Waker,
     /// The name that stands in for the address, answered for as long as this lives.
     _name: Option<PublishedName>,
+    /// The port that the router gave, and what keeps it.
+    #[cfg(feature = "port-mapping")]
+    pub(super) mapped: Option<SocketAddr>,
+    #[cfg(feature = "port-mapping")]
+    _mapping: Option<super::mapping::Mapping>,
 }
 
 /// Whether a socket is to be looked at.
@@ -116,7 +121,32 @@ impl Sockets {
             waker: Waker::from(Arc::clone(&ready)),
             ready,
             _name: name,
+            #[cfg(feature = "port-mapping")]
+            mapped: None,
+            #[cfg(feature = "port-mapping")]
+            _mapping: None,
         });
+    }
+
+    /// What keeps a socket's port on the router.
+    #[cfg(feature = "port-mapping")]
+    pub(super) fn set_mapping(&mut self, local: SocketAddr, mapping: super::mapping::Mapping) {
+        let index = self.by_local.get(&local).copied();
+        if let Some(socket) = index.and_then(|index| self.slots.get_mut(index)) {
+            socket._mapping = Some(mapping);
+        }
+    }
+
+    /// The router gave a socket a port; whose socket it is.
+    #[cfg(feature = "port-mapping")]
+    pub(super) fn set_mapped(
+        &mut self,
+        local: SocketAddr,
+        external: SocketAddr,
+    ) -> Option<Option<Key>> {
+        let socket = self.slots.get_mut(*self.by_local.get(&local)?)?;
+        socket.mapped = Some(external);
+        Some(socket.owner)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Socket> {
