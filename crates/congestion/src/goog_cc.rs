@@ -66,7 +66,7 @@ const QUEUE_SHORT: f64 = 35.0;
 /// A decrease goes so far below the capacity that a longer queue drains in this time (milliseconds).
 const DRAIN: f64 = 1800.0;
 /// A queue beyond this (milliseconds) drains faster still.
-const QUEUE_LONG: f64 = 160.0;
+const QUEUE_LONG: f64 = 200.0;
 const DRAIN_LONG: f64 = 900.0;
 /// The factor of a decrease that marks ask for.
 const BETA_MARKED: f64 = 0.94;
