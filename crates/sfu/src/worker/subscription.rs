@@ -163,10 +163,8 @@ impl Subscription {
         let mut extensions = ExtensionMap::new();
         for extension in &sender.extensions {
             let kind = ExtensionKind::from_uri(&extension.uri);
-            // A descriptor's numbers are of one encoding: only where they are rewritten does it go on.
             let goes = |kind: &ExtensionKind| {
                 !matches!(kind, ExtensionKind::Rid | ExtensionKind::RepairedRid)
-                    && (*kind != ExtensionKind::DependencyDescriptor || codec.codec == Codec::Av1)
             };
             if let Some(kind) = kind.filter(goes) {
                 // Numbers 0 and 15 were refused in negotiation.

@@ -155,6 +155,50 @@ pub(crate) struct Client {
     pub(crate) resting: Vec<Sending>,
     /// Whether its machine is busy.
     pub(crate) busy: Option<Busy>,
+    /// What it sends besides, packet by packet.
+    pub(crate) replay: VecDeque<Replayed>,
+    /// What came, whole, where that is kept.
+    pub(crate) packets: Option<Vec<(Instant, Vec<u8>)>>,
+}
+
+/// A packet of a recording, and when it leaves.
+pub(crate) struct Replayed {
+    pub(crate) at: Instant,
+    pub(crate) transceiver: TransceiverId,
+    /// The codec's name.
+    pub(crate) codec: &'static str,
+    pub(crate) marker: bool,
+    pub(crate) sequence: u16,
+    pub(crate) timestamp: u32,
+    pub(crate) descriptor: Option<Vec<u8>>,
+    pub(crate) payload: Vec<u8>,
+}
+
+impl Client {
+    /// Sends what of the recording is due.
+    fn send_replay(&mut self, now: Instant) {
+        while self.replay.front().is_some_and(|packet| packet.at <= now)
+            && let Some(packet) = self.replay.pop_front()
+        {
+            let transceiver = self.pc.transceiver(packet.transceiver).unwrap();
+            let codecs = &transceiver.sender.codecs;
+            let found = codecs.iter().find(|codec| codec.is(packet.codec));
+            let descriptor = packet.descriptor.as_deref();
+            let extensions = descriptor.map(|data| (ExtensionKind::DependencyDescriptor, data));
+            let outgoing = OutgoingRtp {
+                payload_type: found.unwrap().payload_type,
+                marker: packet.marker,
+                sequence: packet.sequence,
+                timestamp: packet.timestamp,
+                extensions: extensions.as_slice(),
+                payload: &packet.payload,
+                ..OutgoingRtp::default()
+            };
+            self.pc
+                .send_rtp(now, packet.transceiver, 0, &outgoing)
+                .unwrap();
+        }
+    }
 }
 
 /// A machine that keeps a program from reading its socket about once a second, for 100 to 300 ms, and then lets it
@@ -289,6 +333,9 @@ impl Client {
     fn receive(&mut self, now: Instant, path: Path, ecn: Ecn, datagram: &mut [u8]) {
         if let Received::Rtp(rtp) = self.pc.handle_datagram_with_ecn(now, path, ecn, datagram) {
             let packet = visavis_rtp::Packet::parse(&datagram[rtp.packet.clone()]).unwrap();
+            if let Some(packets) = &mut self.packets {
+                packets.push((now, packet.as_bytes().to_vec()));
+            }
             let arrived = self.arrived.entry(rtp.transceiver).or_default();
             arrived.packets += 1;
             arrived.bytes += packet.as_bytes().len() as u64;
@@ -335,6 +382,7 @@ impl Endpoint for Client {
             self.receive(now, arrival.path, arrival.ecn, &mut datagram);
         }
         self.send_frames(now);
+        self.send_replay(now);
         self.pc.handle_timeout(now);
         self.drain();
     }
@@ -342,7 +390,8 @@ impl Endpoint for Client {
     fn poll_timeout(&self) -> Option<Instant> {
         let frames = self.sending.iter().map(|sending| sending.next).min();
         let busy = self.busy.as_ref().map(|busy| busy.reads_at);
-        let all = [self.pc.poll_timeout(), frames, busy];
+        let replay = self.replay.front().map(|packet| packet.at);
+        let all = [self.pc.poll_timeout(), frames, busy, replay];
         all.into_iter().flatten().min()
     }
 
@@ -541,6 +590,8 @@ impl Lab {
             keep: true,
             resting: Vec::new(),
             busy: None,
+            replay: VecDeque::new(),
+            packets: None,
         };
         client.offer_media(now, wants);
         let node = self.driver.add(host, Node::Client(Box::new(client)));
