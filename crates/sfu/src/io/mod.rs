@@ -6,7 +6,7 @@ mod thread;
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -34,6 +34,26 @@ pub(crate) struct WorkerHandle {
     pub(crate) last_words: mpsc::UnboundedSender<Command>,
     peers: mpsc::Sender<FromPeer>,
     connections: AtomicUsize,
+    load: Arc<Load>,
+}
+
+/// How busy a worker is, as its thread measures it.
+#[derive(Debug, Default)]
+pub(crate) struct Load(AtomicU32);
+
+impl Load {
+    /// Above this share of its time a worker gets no more connections while another is below [`COOL`](Self::COOL).
+    const HOT: f32 = 0.8;
+    const COOL: f32 = 0.6;
+
+    /// Notes the share of the last while that was spent working, 0.0 to 1.0.
+    fn set(&self, share: f32) {
+        self.0.store(share.to_bits(), Ordering::Relaxed);
+    }
+
+    fn share(&self) -> f32 {
+        f32::from_bits(self.0.load(Ordering::Relaxed))
+    }
 }
 
 /// What one worker has another one do, and what the front listener gives.
@@ -72,14 +92,25 @@ impl Shared {
         let mut rooms = self.rooms.lock().map_err(|_| Error::ShutDown)?;
         let placement = rooms.entry(room).or_default();
         let spread = self.limits.room_spread.max(1);
+        let is_hot = |index: WorkerIndex| {
+            let share = |worker: &WorkerHandle| worker.load.share();
+            self.workers.get(usize::from(index)).is_some_and(|worker| {
+                // Who has nothing to do does not say so.
+                share(worker) > Load::HOT && worker.connections.load(Ordering::Relaxed) > 0
+            }) && self.workers.iter().any(|worker| share(worker) < Load::COOL)
+        };
         let open = placement
             .workers
             .iter()
-            .position(|&(_, count)| count < spread);
+            .position(|&(index, count)| count < spread && !is_hot(index));
         let at = match open {
             Some(at) => at,
             None => {
-                let load = |index: usize| self.workers[index].connections.load(Ordering::Relaxed);
+                // Those that are too busy come last, whatever they have.
+                let load = |index: usize| {
+                    let count = self.workers[index].connections.load(Ordering::Relaxed);
+                    (is_hot(index as WorkerIndex), count)
+                };
                 let unused = (0..self.workers.len()).filter(|&index| {
                     let index = index as WorkerIndex;
                     placement.workers.iter().all(|&(used, _)| used != index)
@@ -91,7 +122,10 @@ impl Shared {
                     }
                     // All workers have their share: the one with the fewest takes more.
                     None => (0..placement.workers.len())
-                        .min_by_key(|&at| placement.workers[at].1)
+                        .min_by_key(|&at| {
+                            let (index, count) = placement.workers[at];
+                            (is_hot(index), count)
+                        })
                         .ok_or(Error::ShutDown)?,
                 }
             }
@@ -270,6 +304,7 @@ pub(crate) fn start(config: Config) -> io::Result<(Shared, mpsc::Receiver<Event>
     for (index, (sockets, peer_queue)) in queues.enumerate() {
         let (commands, command_queue) = mpsc::channel(config.limits.commands.max(1));
         let (last_words, last_queue) = mpsc::unbounded_channel();
+        let load = Arc::new(Load::default());
         let settings = Settings {
             index: index as u16,
             workers: count as u16,
@@ -290,6 +325,7 @@ pub(crate) fn start(config: Config) -> io::Result<(Shared, mpsc::Receiver<Event>
             from_peers: peer_queue,
             peers: peers.clone(),
             events: events.clone(),
+            load: Arc::clone(&load),
         };
         thread::spawn(start)?;
         workers.push(WorkerHandle {
@@ -297,6 +333,7 @@ pub(crate) fn start(config: Config) -> io::Result<(Shared, mpsc::Receiver<Event>
             last_words,
             peers: peers[index].clone(),
             connections: AtomicUsize::new(0),
+            load,
         });
     }
     let shared = Shared {
@@ -331,4 +368,53 @@ fn concrete(bound: &[SocketAddr], loopback: bool) -> io::Result<Vec<SocketAddr>>
         );
     }
     Ok(addresses)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Workers that do not run.
+    fn shared(count: usize, limits: Limits) -> Shared {
+        let worker = |_| WorkerHandle {
+            commands: mpsc::channel(1).0,
+            last_words: mpsc::unbounded_channel().0,
+            peers: mpsc::channel(1).0,
+            connections: AtomicUsize::new(0),
+            load: Arc::new(Load::default()),
+        };
+        Shared {
+            addresses: Vec::new(),
+            workers: (0..count).map(worker).collect(),
+            limits,
+            next: AtomicU64::new(1),
+            rooms: Mutex::default(),
+            owners: Mutex::default(),
+        }
+    }
+
+    #[test]
+    fn a_room_stays_together_until_its_worker_is_hot_and_another_is_not() {
+        let limits = Limits {
+            room_spread: 100,
+            ..Limits::default()
+        };
+        let shared = shared(3, limits);
+        let place = |room| shared.place(RoomId(room)).unwrap().worker();
+        let first = place(1);
+        assert_eq!([place(1), place(1)], [first, first]);
+        let other = place(2);
+        assert_ne!(other, first, "another room goes to another worker");
+        shared.workers[usize::from(first)].load.set(0.9);
+        let third = place(1);
+        assert!(third != first && third != other, "the one with the fewest");
+        assert_eq!(place(1), third, "and the room goes on there");
+        shared.workers[usize::from(first)].load.set(0.3);
+        assert_eq!(place(1), first);
+        // Where all are hot, nobody is spared.
+        for worker in &shared.workers {
+            worker.load.set(0.95);
+        }
+        assert_eq!(place(1), first);
+    }
 }

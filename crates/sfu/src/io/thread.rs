@@ -4,15 +4,16 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use visavis_datagram::{Path, Random, Transmit, TransmitBuf};
 use visavis_net::udp::{ReceiveBatch, UdpOptions, UdpSocket};
 
 use super::streams::{FromStream, Streams};
-use super::{Command, FromPeer};
+use super::{Command, FromPeer, Load};
 use crate::events::Event;
 use crate::stats::WorkerStats;
 use crate::worker::{Message, Settings, Worker};
@@ -27,7 +28,7 @@ const MTU: usize = 1500;
 const RECEIVE_BUFFERS: usize = 16;
 
 /// When what found no room in another queue is tried again.
-const RETRY: std::time::Duration = std::time::Duration::from_millis(5);
+const RETRY: Duration = Duration::from_millis(5);
 
 /// What a thread begins with.
 pub(super) struct Start {
@@ -40,6 +41,7 @@ pub(super) struct Start {
     /// The queues of all workers, this one's own among them.
     pub(super) peers: Vec<mpsc::Sender<FromPeer>>,
     pub(super) events: mpsc::Sender<Event>,
+    pub(super) load: Arc<Load>,
 }
 
 /// Binds a socket that all workers share.
@@ -90,7 +92,7 @@ async fn run(mut start: Start) -> io::Result<()> {
     let mut worker = Worker::new(start.settings, start.random, Instant::now());
     let mut batch = ReceiveBatch::new(RECEIVE_BUFFERS);
     let mut outbox = Outbox::new();
-    let mut timer = pin!(tokio::time::sleep(std::time::Duration::ZERO));
+    let mut timer = pin!(tokio::time::sleep(Duration::ZERO));
     let mut streams = Streams::new(limits.tcp_streams);
     // What other workers had no room for and must hear.
     let mut unsaid: VecDeque<(u16, Message)> = VecDeque::new();
@@ -98,6 +100,7 @@ async fn run(mut start: Start) -> io::Result<()> {
     let mut overload = Overload::default();
     let mut turn = 0;
     let mut was_time = false;
+    let mut busy = Busy::new(Instant::now());
     loop {
         let mut deadline = worker.poll_timeout();
         if !unsaid.is_empty() || !told.is_empty() {
@@ -107,6 +110,7 @@ async fn run(mut start: Start) -> io::Result<()> {
         if let Some(deadline) = deadline {
             timer.as_mut().reset(deadline.into());
         }
+        busy.rests(Instant::now());
         let woken = std::future::poll_fn(|cx| {
             // Ends first, for they free what others wait for.
             match start.last_words.poll_recv(cx) {
@@ -145,6 +149,9 @@ async fn run(mut start: Start) -> io::Result<()> {
         })
         .await;
         let now = Instant::now();
+        if let Some(share) = busy.works(now) {
+            start.load.set(share);
+        }
         was_time = matches!(woken, Woken::Time);
         match woken {
             Woken::Over => return Ok(()),
@@ -226,6 +233,43 @@ async fn run(mut start: Start) -> io::Result<()> {
                 break;
             }
         }
+    }
+}
+
+/// How much of its time the thread works.
+struct Busy {
+    since: Instant,
+    rested: Duration,
+    rests_since: Instant,
+}
+
+impl Busy {
+    /// Over what time it is taken.
+    const WINDOW: Duration = Duration::from_secs(1);
+
+    fn new(now: Instant) -> Self {
+        Self {
+            since: now,
+            rested: Duration::ZERO,
+            rests_since: now,
+        }
+    }
+
+    /// Nothing is to be done from now on.
+    fn rests(&mut self, now: Instant) {
+        self.rests_since = now;
+    }
+
+    /// Something is; once a second the share of the time that was spent working.
+    fn works(&mut self, now: Instant) -> Option<f32> {
+        self.rested += now.saturating_duration_since(self.rests_since);
+        let passed = now.saturating_duration_since(self.since);
+        if passed < Self::WINDOW {
+            return None;
+        }
+        let share = 1.0 - self.rested.as_secs_f32() / passed.as_secs_f32();
+        (self.since, self.rested) = (now, Duration::ZERO);
+        Some(share.clamp(0.0, 1.0))
     }
 }
 
