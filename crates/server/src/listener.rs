@@ -14,7 +14,6 @@ use axum::{Router, body::Body};
 use bytes::{Buf as _, Bytes, BytesMut};
 use hyper::{Request, body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -147,7 +146,6 @@ pub(crate) struct Origin {
 pub(crate) struct Front {
     pub(crate) shared: Arc<Shared>,
     pub(crate) router: Router,
-    pub(crate) tls: Option<Arc<ServerConfig>>,
 }
 
 impl Front {
@@ -202,10 +200,10 @@ impl Front {
                 Ok(())
             }
             Nature::Tls => {
-                let Some(tls) = &self.tls else {
+                let Some(tls) = self.shared.tls() else {
                     return Err(io::Error::other("TLS is off"));
                 };
-                let stream = within(TlsAcceptor::from(Arc::clone(tls)).accept(stream)).await?;
+                let stream = within(TlsAcceptor::from(tls).accept(stream)).await?;
                 match stream.get_ref().1.alpn_protocol() {
                     // The authority has seen what it wanted in the handshake.
                     Some(b"acme-tls/1") => return Ok(()),

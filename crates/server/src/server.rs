@@ -5,7 +5,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     sync::{
-        Arc, Mutex, OnceLock,
+        Arc, Mutex, OnceLock, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -58,6 +58,9 @@ const PAGE_TOKEN_SECONDS: u64 = 6 * 3600;
 /// For how long TURN credentials are valid, in seconds.
 const TURN_SECONDS: u64 = 12 * 3600;
 
+/// How often certificate files are looked at.
+const CERTIFICATE_LOOK: Duration = Duration::from_secs(60);
+
 /// Addresses whose joins are counted at a time.
 const COUNTED_ADDRESSES: usize = 10_000;
 
@@ -79,6 +82,7 @@ pub struct Shared {
     draining: AtomicBool,
     metrics: PrometheusHandle,
     tcp: Vec<SocketAddr>,
+    tls: RwLock<Option<Arc<rustls::ServerConfig>>>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -135,6 +139,18 @@ impl Shared {
     /// The addresses at which the front listener listens.
     pub(crate) fn tcp_addresses(&self) -> &[SocketAddr] {
         &self.tcp
+    }
+
+    /// How TLS is spoken at present, if it is.
+    pub(crate) fn tls(&self) -> Option<Arc<rustls::ServerConfig>> {
+        self.tls
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn set_tls(&self, tls: Arc<rustls::ServerConfig>) {
+        *self.tls.write().unwrap_or_else(PoisonError::into_inner) = Some(tls);
     }
 
     /// Takes a client of TURN over TCP or TLS, with what was read of it, decrypted.
@@ -234,7 +250,7 @@ impl Server {
         let webhook_key = config
             .webhook_key
             .clone()
-            .or_else(|| keys.first().map(|(key, _)| key.to_owned()));
+            .or_else(|| keys.first().map(|(key, _)| key));
         let webhooks = Webhooks::start(
             config.webhook_urls.clone(),
             Arc::clone(&keys),
@@ -281,16 +297,17 @@ impl Server {
             draining: AtomicBool::new(false),
             metrics,
             tcp,
+            tls: RwLock::new(tls),
             config,
         });
         let stop = CancellationToken::new();
         tokio::spawn(media::dispatch(Arc::clone(&shared), events));
+        tokio::spawn(watch_certificate(Arc::clone(&shared), stop.clone()));
         let router = routes(Arc::clone(&shared));
         for listener in listeners {
             let front = Front {
                 shared: Arc::clone(&shared),
                 router: router.clone(),
-                tls: tls.clone(),
             };
             tokio::spawn(front.run(listener, stop.clone()));
         }
@@ -299,6 +316,24 @@ impl Server {
             stop,
             development,
         })
+    }
+
+    /// Takes over API keys and certificate files from `config` while meetings go on: new tokens and new TLS
+    /// connections use them. Everything else of `config` waits for a restart. Nothing changes if it fails.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn reload(&self, mut config: Config) -> Result<(), StartError> {
+        let machine = machine_addresses();
+        let made_keys = config.check(&machine)?;
+        if let Some(tls) = tls::reload(&self.shared.config, &config).map_err(StartError::Tls)? {
+            self.shared.set_tls(tls);
+        }
+        // Development keys stay those that were printed.
+        if !made_keys {
+            self.shared.keys.replace(config.keys);
+        }
+        Ok(())
     }
 
     /// The addresses at which the server listens for TCP.
@@ -312,7 +347,7 @@ impl Server {
     }
 
     /// The development key and its secret, if no keys were set.
-    pub fn development_key(&self) -> Option<(&str, &str)> {
+    pub fn development_key(&self) -> Option<(String, String)> {
         self.shared.keys.first().filter(|_| self.development)
     }
 
@@ -360,6 +395,31 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.stop.cancel();
+    }
+}
+
+/// Reads certificate files again when they change, until `stop`: whatever renews them need not tell the server.
+async fn watch_certificate(shared: Arc<Shared>, stop: CancellationToken) {
+    let Some(mut seen) = tls::changed(&shared.config) else {
+        return;
+    };
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(CERTIFICATE_LOOK) => {}
+            () = stop.cancelled() => return,
+        }
+        let Some(now) = tls::changed(&shared.config).filter(|now| *now != seen) else {
+            continue;
+        };
+        match tls::reload(&shared.config, &shared.config) {
+            Ok(tls) => {
+                seen = now;
+                tls.into_iter().for_each(|tls| shared.set_tls(tls));
+                tracing::info!("the certificate was read again");
+            }
+            // A file that is being written: the next look is soon.
+            Err(error) => tracing::warn!("the certificate changed and cannot be used: {error}"),
+        }
     }
 }
 
@@ -604,10 +664,7 @@ async fn join(State(shared): State<Arc<Shared>>, request: Request) -> Response {
         );
     }
     if let Some(origin) = origin {
-        let mut joins = shared
-            .joins
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut joins = shared.joins.lock().unwrap_or_else(PoisonError::into_inner);
         if !joins.take(origin.remote.ip(), Instant::now()) {
             let text = "Too many joins from your address. Try again in a minute.";
             return page_error(StatusCode::TOO_MANY_REQUESTS, "rate_limited", text);
@@ -655,7 +712,7 @@ async fn join(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let token = shared
         .keys
         .first()
-        .and_then(|(key, _)| shared.keys.sign(key, &claims, PAGE_TOKEN_SECONDS).ok());
+        .and_then(|(key, _)| shared.keys.sign(&key, &claims, PAGE_TOKEN_SECONDS).ok());
     let Some(token) = token else {
         return page_error(
             StatusCode::INTERNAL_SERVER_ERROR,

@@ -1,6 +1,6 @@
 //! Certificates of the front listener: from files, from an ACME authority, or made by the server.
 
-use std::{io, net::IpAddr, path::Path, pin::Pin, sync::Arc};
+use std::{io, net::IpAddr, path::Path, pin::Pin, sync::Arc, time::SystemTime};
 
 use futures_core::Stream as _;
 use rustls::{ServerConfig, crypto::aws_lc_rs};
@@ -30,10 +30,7 @@ fn builder() -> io::Result<rustls::ConfigBuilder<ServerConfig, rustls::server::W
 pub(crate) fn start(config: &Config, machine: &[IpAddr]) -> io::Result<Option<Arc<ServerConfig>>> {
     let mut tls = match &config.tls {
         Tls::Off => return Ok(None),
-        Tls::Files { certificate, key } => {
-            let (chain, key) = read(certificate, key)?;
-            builder()?.with_single_cert(chain, key).map_err(invalid)?
-        }
+        Tls::Files { certificate, key } => of_files(certificate, key)?,
         Tls::SelfSigned => {
             let (chain, key) = self_signed(config, machine)?;
             builder()?.with_single_cert(chain, key).map_err(invalid)?
@@ -46,6 +43,34 @@ pub(crate) fn start(config: &Config, machine: &[IpAddr]) -> io::Result<Option<Ar
     };
     tls.alpn_protocols = ALPN.iter().map(|name| name.to_vec()).collect();
     Ok(Some(Arc::new(tls)))
+}
+
+fn of_files(certificate: &Path, key: &Path) -> io::Result<ServerConfig> {
+    let (chain, key) = read(certificate, key)?;
+    builder()?.with_single_cert(chain, key).map_err(invalid)
+}
+
+/// The TLS side after certificate files changed; `None` where there are none. A server that began with
+/// files may go on with others; one that began without has to be restarted.
+///
+/// # Errors
+/// Files that cannot be read or used.
+pub(crate) fn reload(old: &Config, new: &Config) -> io::Result<Option<Arc<ServerConfig>>> {
+    let (Tls::Files { .. }, Tls::Files { certificate, key }) = (&old.tls, &new.tls) else {
+        return Ok(None);
+    };
+    let mut tls = of_files(certificate, key)?;
+    tls.alpn_protocols = ALPN.iter().map(|name| name.to_vec()).collect();
+    Ok(Some(Arc::new(tls)))
+}
+
+/// When the certificate's files changed last; `None` where there are none.
+pub(crate) fn changed(config: &Config) -> Option<SystemTime> {
+    let Tls::Files { certificate, key } = &config.tls else {
+        return None;
+    };
+    let time = |path: &Path| path.metadata().and_then(|meta| meta.modified()).ok();
+    time(certificate).max(time(key))
 }
 
 type Certified = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);

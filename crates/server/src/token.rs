@@ -5,6 +5,7 @@
 
 use std::{
     collections::HashMap,
+    sync::{PoisonError, RwLock, RwLockReadGuard},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -36,16 +37,16 @@ pub enum TokenError {
     Invalid(String),
 }
 
-/// The API keys and their secrets.
-#[derive(Clone, Default)]
+/// The API keys and their secrets, which may be replaced while the server runs.
+#[derive(Default)]
 pub struct Keys {
-    secrets: HashMap<String, String>,
+    secrets: RwLock<HashMap<String, String>>,
 }
 
 impl std::fmt::Debug for Keys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Secrets stay out of logs.
-        f.debug_set().entries(self.secrets.keys()).finish()
+        f.debug_set().entries(self.read().keys()).finish()
     }
 }
 
@@ -53,21 +54,32 @@ impl Keys {
     /// Keys from (key, secret) pairs.
     pub fn new(pairs: impl IntoIterator<Item = (String, String)>) -> Self {
         Self {
-            secrets: pairs.into_iter().collect(),
+            secrets: RwLock::new(pairs.into_iter().collect()),
         }
     }
 
-    /// The secret of `key`.
-    pub fn secret(&self, key: &str) -> Option<&str> {
-        self.secrets.get(key).map(String::as_str)
+    fn read(&self) -> RwLockReadGuard<'_, HashMap<String, String>> {
+        self.secrets.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The key that the server itself signs with: the first in alphabetical order.
-    pub fn first(&self) -> Option<(&str, &str)> {
-        self.secrets
+    /// Other keys from now on. Tokens of a key that is gone are refused; who is inside stays.
+    pub fn replace(&self, pairs: impl IntoIterator<Item = (String, String)>) {
+        let secrets = pairs.into_iter().collect();
+        *self.secrets.write().unwrap_or_else(PoisonError::into_inner) = secrets;
+    }
+
+    /// The secret of `key`.
+    pub fn secret(&self, key: &str) -> Option<String> {
+        self.read().get(key).cloned()
+    }
+
+    /// The key that the server itself signs with, and its secret: the first in alphabetical order.
+    pub fn first(&self) -> Option<(String, String)> {
+        let secrets = self.read();
+        secrets
             .iter()
             .min()
-            .map(|(key, secret)| (key.as_str(), secret.as_str()))
+            .map(|(key, secret)| (key.clone(), secret.clone()))
     }
 
     /// Checks `token` and returns what it grants.

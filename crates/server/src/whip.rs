@@ -16,6 +16,7 @@ use axum::{
 };
 use livekit_protocol as proto;
 use tokio::sync::oneshot;
+use visavis_crypto::HashAlgorithm;
 
 use crate::{
     engine::{Command, WhepRequest, WhipAnswer, WhipError, WhipRequest},
@@ -23,7 +24,7 @@ use crate::{
     room::{JoinError, Joiner, Mode, ParticipantKey},
     rooms::{RoomError, RoomHandle},
     server::Shared,
-    signal::{Refused, claims_of},
+    signal::{Refused, token_of},
     token::Claims,
 };
 
@@ -39,7 +40,14 @@ const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
 /// The sessions, by the unguessable part of their URLs.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
-    sessions: Mutex<HashMap<String, Session>>,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    sessions: HashMap<String, Session>,
+    /// The same by room and participant.
+    ids: HashMap<(u32, ParticipantKey), String>,
 }
 
 #[derive(Debug, Clone)]
@@ -47,30 +55,93 @@ struct Session {
     room: RoomHandle,
     participant: ParticipantKey,
     etag: String,
+    owner: Owner,
+}
+
+/// Whose a session is.
+#[derive(Debug, Clone)]
+struct Owner {
+    /// The digest of the token that began it: who holds it may end what it began, even after the token expired.
+    token: [u8; 32],
+    api_key: String,
+    identity: String,
+}
+
+impl Owner {
+    fn new(token: &str, claims: &Claims) -> Self {
+        Self {
+            token: digest(token),
+            api_key: claims.iss.clone(),
+            identity: claims.identity.clone(),
+        }
+    }
+}
+
+fn digest(token: &str) -> [u8; 32] {
+    let mut digest = [0; 32];
+    digest.copy_from_slice(HashAlgorithm::Sha256.hash(token.as_bytes()).as_ref());
+    digest
+}
+
+/// The session that a request is about, if its bearer token says that it is the bearer's: the token that began
+/// it, or a newer one of the same API key for the same identity. Every request but a preflight bears one
+/// (RFC 9725, section 4.7); the URL alone, which ends up in logs and histories, opens nothing.
+fn authorised(shared: &Shared, headers: &HeaderMap, id: &str) -> Result<Session, Refused> {
+    let token = token_of(headers, &HashMap::new())?.ok_or_else(no_token)?;
+    let session = shared.sessions.find(id).ok_or(WhipError::Gone)?;
+    if visavis_crypto::constant_time_eq(&digest(&token), &session.owner.token) {
+        return Ok(session);
+    }
+    let claims = shared.keys.verify(&token)?;
+    let owner = &session.owner;
+    if claims.iss == owner.api_key && claims.identity == owner.identity {
+        Ok(session)
+    } else {
+        let text = "the session was begun with another token";
+        Err(Refused(StatusCode::FORBIDDEN, text.into()))
+    }
+}
+
+fn no_token() -> Refused {
+    Refused(StatusCode::UNAUTHORIZED, "a bearer token is needed".into())
 }
 
 impl Sessions {
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Session>> {
-        self.sessions
+    fn lock(&self) -> std::sync::MutexGuard<'_, Table> {
+        self.table
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn add(&self, session: Session) -> Option<String> {
-        let mut sessions = self.lock();
-        if sessions.len() >= MAX_SESSIONS {
-            sessions.retain(|_, session| !session.room.is_closed());
-            if sessions.len() >= MAX_SESSIONS {
-                return None;
-            }
+        let mut table = self.lock();
+        if table.sessions.len() >= MAX_SESSIONS {
+            return None;
         }
         let id = new_id(IdKind::Session);
-        sessions.insert(id.clone(), session);
+        table
+            .ids
+            .insert((session.room.id, session.participant), id.clone());
+        table.sessions.insert(id.clone(), session);
         Some(id)
     }
 
     fn find(&self, id: &str) -> Option<Session> {
-        self.lock().get(id).cloned()
+        self.lock().sessions.get(id).cloned()
+    }
+
+    fn set_etag(&self, id: &str, etag: &str) {
+        if let Some(session) = self.lock().sessions.get_mut(id) {
+            etag.clone_into(&mut session.etag);
+        }
+    }
+
+    /// The participant has gone, and its session with it.
+    pub(crate) fn forget(&self, room: u32, participant: ParticipantKey) {
+        let mut table = self.lock();
+        if let Some(id) = table.ids.remove(&(room, participant)) {
+            table.sessions.remove(&id);
+        }
     }
 }
 
@@ -165,8 +236,9 @@ async fn offer(
     headers: &HeaderMap,
     body: &[u8],
 ) -> Result<Response, Refused> {
-    let claims = claims_of(shared, headers, query)?
-        .ok_or_else(|| Refused(StatusCode::UNAUTHORIZED, "a bearer token is needed".into()))?;
+    let token = token_of(headers, query)?.ok_or_else(no_token)?;
+    let claims = shared.keys.verify(&token)?;
+    let owner = Owner::new(&token, &claims);
     if content_type(headers) != SDP {
         return Err(Refused(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -225,6 +297,7 @@ async fn offer(
         room: handle.clone(),
         participant: key,
         etag: etag.clone(),
+        owner,
     };
     let Some(id) = shared.sessions.add(session) else {
         let _ = handle
@@ -342,7 +415,7 @@ async fn patch(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Refused> {
-    let session = shared.sessions.find(&id).ok_or(WhipError::Gone)?;
+    let session = authorised(&shared, &headers, &id)?;
     if content_type(&headers) != FRAGMENT {
         return Err(Refused(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -380,9 +453,7 @@ async fn patch(
         None => Ok(StatusCode::NO_CONTENT.into_response()),
         Some(fragment) => {
             let etag = format!("\"{}\"", random_text(12));
-            if let Some(session) = shared.sessions.lock().get_mut(&id) {
-                session.etag.clone_from(&etag);
-            }
+            shared.sessions.set_etag(&id, &etag);
             let headers = [
                 (header::CONTENT_TYPE, FRAGMENT.to_owned()),
                 (header::ETAG, etag),
@@ -396,8 +467,10 @@ async fn patch(
 async fn end(
     State(shared): State<Arc<Shared>>,
     Path(id): Path<String>,
+    headers: HeaderMap,
 ) -> Result<StatusCode, Refused> {
-    let session = shared.sessions.lock().remove(&id).ok_or(WhipError::Gone)?;
+    let session = authorised(&shared, &headers, &id)?;
+    shared.sessions.forget(session.room.id, session.participant);
     let reason = proto::DisconnectReason::ClientInitiated;
     let _ = session
         .room

@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
 };
@@ -36,7 +36,7 @@ enum LogFormat {
 /// Defines the settings once: as flags, as variables, as TOML, and how one set goes before another.
 macro_rules! settings {
     ($($(#[$meta:meta])* $env:literal $name:ident: $type:ty,)*) => {
-        #[derive(Debug, Default, clap::Args, Deserialize)]
+        #[derive(Debug, Clone, Default, clap::Args, Deserialize)]
         #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
         struct Settings {
             $($(#[$meta])* #[arg(long, env = $env)] $name: Option<$type>,)*
@@ -195,7 +195,8 @@ impl Settings {
 
 pub(crate) fn run(args: Args) -> ExitCode {
     start_log(args.log_format);
-    match config(args.config, args.settings).and_then(serve) {
+    let read = move || config(args.config.as_deref(), args.settings.clone());
+    match read().and_then(|config| serve(config, read)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("visavis serve: {error}");
@@ -217,10 +218,10 @@ fn start_log(format: LogFormat) {
     };
 }
 
-fn config(file: Option<PathBuf>, settings: Settings) -> Result<Config, String> {
+fn config(file: Option<&Path>, settings: Settings) -> Result<Config, String> {
     let from_file = match file {
         Some(path) => {
-            let text = std::fs::read_to_string(&path)
+            let text = std::fs::read_to_string(path)
                 .map_err(|error| format!("{}: {error}", path.display()))?;
             toml::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?
         }
@@ -241,43 +242,89 @@ fn config(file: Option<PathBuf>, settings: Settings) -> Result<Config, String> {
     Ok(config)
 }
 
-fn serve(config: Config) -> Result<(), String> {
+fn serve(config: Config, read: impl Fn() -> Result<Config, String>) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| error.to_string())?;
     runtime.block_on(async {
+        let mut signals = Signals::listen().map_err(|error| error.to_string())?;
         let server = Server::start(config)
             .await
             .map_err(|error| error.to_string())?;
         announce(&server);
-        stop_signal().await;
+        while let Asked::Reload = signals.next().await {
+            let reload = |config| server.reload(config).map_err(|error| error.to_string());
+            match read().and_then(reload) {
+                Ok(()) => tracing::info!(
+                    "keys and certificate were read again; other settings wait for a restart"
+                ),
+                Err(error) => tracing::error!("nothing was read again: {error}"),
+            }
+        }
         eprintln!(
             "Draining: new rooms are refused, and who is here may finish. Once more ends at once."
         );
         tokio::select! {
             () = server.drain() => {}
-            () = stop_signal() => {}
+            () = signals.stop() => {}
         }
         Ok(())
     })
 }
 
-/// Ctrl-C, or what a service manager sends.
-async fn stop_signal() {
-    let interrupt = tokio::signal::ctrl_c();
+/// What the system asks of the server. Listened to from the start on, so that nothing is missed meanwhile.
+struct Signals {
     #[cfg(unix)]
-    {
+    interrupt: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    hangup: tokio::signal::unix::Signal,
+}
+
+enum Asked {
+    /// Ctrl-C, or what a service manager sends.
+    Stop,
+    /// Read the settings again.
+    Reload,
+}
+
+impl Signals {
+    #[cfg(unix)]
+    fn listen() -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
-            tokio::select! {
-                _ = interrupt => {}
-                _ = terminate.recv() => {}
-            }
-            return;
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    #[cfg(unix)]
+    async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.interrupt.recv() => Asked::Stop,
+            _ = self.terminate.recv() => Asked::Stop,
+            _ = self.hangup.recv() => Asked::Reload,
         }
     }
-    let _ = interrupt.await;
+
+    #[cfg(not(unix))]
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {})
+    }
+
+    #[cfg(not(unix))]
+    async fn next(&mut self) -> Asked {
+        let _ = tokio::signal::ctrl_c().await;
+        Asked::Stop
+    }
+
+    /// Until a stop is asked for.
+    async fn stop(&mut self) {
+        while !matches!(self.next().await, Asked::Stop) {}
+    }
 }
 
 /// Says where the server is, and by which keys it is used.

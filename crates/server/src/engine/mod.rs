@@ -2,8 +2,12 @@
 //! out, in order. Whatever concerns one room happens one after the other; rooms do not wait for each other.
 
 mod inspect;
+mod link;
 mod media;
+mod negotiate;
+mod publish;
 mod record;
+mod subscribe;
 mod whip;
 
 use std::{collections::HashMap, sync::Arc};
@@ -13,8 +17,8 @@ use proto::{DisconnectReason, signal_request, signal_response::Message};
 use tokio::sync::{mpsc, oneshot};
 use visavis_sfu::{ConnectionId, SubscriptionId, TrackId};
 
-use self::media::Link;
-pub(crate) use self::media::of_participant_id;
+use self::link::Link;
+pub(crate) use self::link::of_participant_id;
 pub(crate) use self::whip::{WhepRequest, WhipAnswer, WhipError, WhipRequest};
 use crate::{
     events::LogEvent,

@@ -1,0 +1,197 @@
+//! What operators do to a running server: drain it, give it other keys and certificates.
+
+mod support;
+
+use std::{io::Write as _, path::Path, sync::Arc, time::Duration};
+
+use livekit_protocol as proto;
+use proto::{leave_request::Action, signal_response::Message};
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject as _};
+use support::{Client, config, http, token};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use visavis_server::{
+    Config, Server,
+    config::Tls,
+    token::{Claims, Keys, VideoGrant},
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_waits_for_who_is_inside_refuses_new_rooms_and_then_asks_to_come_back() {
+    let server = Server::start(Config {
+        drain: Duration::from_secs(2),
+        ..config()
+    })
+    .await
+    .unwrap();
+    let (mut ada, _) = Client::join(&server, &token("a", "ada")).await;
+    assert_eq!(http(&server, "GET", "/readyz", &[], b"").await.0, 200);
+    let drained = async {
+        server.drain().await;
+    };
+    let meanwhile = async {
+        while http(&server, "GET", "/readyz", &[], b"").await.0 != 503 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        // A room that is there goes on, and lets in; a new one is refused.
+        let path = format!("/rtc?access_token={}", token("b", "grace"));
+        let Err((status, text)) = Client::connect(&server, &path).await else {
+            panic!("a new room was made")
+        };
+        assert_eq!(
+            (status, text.as_str()),
+            (503, "the server is draining: no new rooms")
+        );
+        let (grace, join) = Client::join(&server, &token("a", "grace")).await;
+        assert_eq!(join.other_participants.len(), 1);
+        let body = br#"{"room":"c","name":"Guest"}"#;
+        let (status, answer) = http(&server, "POST", "/api/join", &[], body).await;
+        assert_eq!(status, 503);
+        assert!(answer.contains("\"code\":\"draining\""), "{answer}");
+        let leave = ada
+            .until(|message| match message {
+                Message::Leave(leave) => Some(leave.clone()),
+                _ => None,
+            })
+            .await;
+        assert_eq!(leave.reason(), proto::DisconnectReason::ServerShutdown);
+        assert_eq!(leave.action(), Action::Reconnect);
+        drop(grace);
+    };
+    tokio::join!(drained, meanwhile);
+    assert_eq!(server.participants().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_of_an_empty_server_ends_at_once() {
+    let server = Server::start(Config {
+        drain: Duration::from_secs(3600),
+        ..config()
+    })
+    .await
+    .unwrap();
+    tokio::time::timeout(Duration::from_secs(10), server.drain())
+        .await
+        .expect("nobody is waited for");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_keys_are_taken_over_and_who_is_inside_stays() {
+    let server = support::server().await;
+    let (mut ada, _) = Client::join(&server, &token("a", "ada")).await;
+    let second = (
+        "second".to_owned(),
+        "another secret, long enough too!!".to_owned(),
+    );
+    let mut changed = config();
+    changed.keys = [second.clone()].into();
+    server.reload(changed).unwrap();
+    let path = format!("/rtc?access_token={}", token("a", "grace"));
+    let Err((status, text)) = Client::connect(&server, &path).await else {
+        panic!("an old key opens")
+    };
+    assert_eq!((status, text.as_str()), (401, "invalid API key"));
+    let claims = Claims {
+        identity: "grace".into(),
+        video: Some(VideoGrant {
+            room_join: true,
+            room: "a".into(),
+            ..VideoGrant::default()
+        }),
+        ..Claims::default()
+    };
+    let fresh = Keys::new([second]).sign("second", &claims, 60).unwrap();
+    let (_grace, join) = Client::join(&server, &fresh).await;
+    assert_eq!(join.other_participants.len(), 1);
+    let seen = ada.until(|message| match message {
+        Message::Update(update) => update
+            .participants
+            .iter()
+            .any(|one| one.identity == "grace")
+            .then_some(()),
+        _ => None,
+    });
+    seen.await;
+    // Keys that are no good change nothing.
+    let mut short = config();
+    short.keys = [("second".to_owned(), "short".to_owned())].into();
+    assert!(server.reload(short).is_err());
+    assert_eq!(
+        http(
+            &server,
+            "GET",
+            &format!("/rtc/validate?access_token={fresh}"),
+            &[],
+            b""
+        )
+        .await
+        .0,
+        200
+    );
+}
+
+/// Writes a certificate for `localhost` and its key, and returns the certificate.
+fn write_certificate(directory: &Path) -> CertificateDer<'static> {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let write = |name: &str, text: String| {
+        let mut file = std::fs::File::create(directory.join(name)).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+    };
+    write("cert.pem", made.cert.pem());
+    write("key.pem", made.signing_key.serialize_pem());
+    CertificateDer::from_pem_slice(made.cert.pem().as_bytes()).unwrap()
+}
+
+/// A page over TLS by a client that trusts `certificate` alone.
+async fn fetch(server: &Server, certificate: CertificateDer<'static>) -> std::io::Result<String> {
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let client = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let stream = tokio::net::TcpStream::connect(server.addresses()[0]).await?;
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut stream = tokio_rustls::TlsConnector::from(Arc::new(client))
+        .connect(name, stream)
+        .await?;
+    let request = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    stream.write_all(request).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificate_files_are_served_and_read_again() {
+    let directory = std::env::temp_dir().join(format!("visavis-operation-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let first = write_certificate(&directory);
+    let with_files = || Config {
+        tls: Tls::Files {
+            certificate: directory.join("cert.pem"),
+            key: directory.join("key.pem"),
+        },
+        ..config()
+    };
+    let server = Server::start(with_files()).await.unwrap();
+    assert!(fetch(&server, first.clone()).await.unwrap().ends_with("OK"));
+    let second = write_certificate(&directory);
+    // Until told, the old one; then the new one.
+    assert!(fetch(&server, first.clone()).await.unwrap().ends_with("OK"));
+    server.reload(with_files()).unwrap();
+    assert!(
+        fetch(&server, second.clone())
+            .await
+            .unwrap()
+            .ends_with("OK")
+    );
+    assert!(fetch(&server, first).await.is_err());
+    // A file that is no certificate changes nothing.
+    std::fs::write(directory.join("cert.pem"), "noise").unwrap();
+    assert!(server.reload(with_files()).is_err());
+    assert!(fetch(&server, second).await.unwrap().ends_with("OK"));
+    std::fs::remove_dir_all(&directory).unwrap();
+}

@@ -1,0 +1,115 @@
+"""GStreamer's webrtcbin as a WHIP or WHEP client: python3 gstreamer.py whip|whep URL TOKEN [CODEC]. Prints what it saw; ends by DELETE."""
+import sys
+import urllib.request
+from urllib.parse import urljoin
+
+import gi
+
+gi.require_version("Gst", "1.0")
+gi.require_version("GstSdp", "1.0")
+gi.require_version("GstWebRTC", "1.0")
+from gi.repository import GLib, Gst, GstSdp, GstWebRTC  # noqa: E402
+
+Gst.init(None)
+role, endpoint, token = sys.argv[1:4]
+codec = sys.argv[4] if len(sys.argv) > 4 else "vp8"
+SECONDS = 6
+ENCODERS = {
+    "vp8": "vp8enc deadline=1 keyframe-max-dist=30 ! rtpvp8pay picture-id-mode=15-bit pt=96",
+    "h264": "x264enc tune=zerolatency speed-preset=ultrafast key-int-max=30 bframes=0 ! video/x-h264,profile=constrained-baseline ! rtph264pay config-interval=-1 pt=96",
+}
+NAMES = {"vp8": "VP8", "h264": "H264"}
+AUDIO = "audiotestsrc is-live=true wave=sine ! audioconvert ! audioresample ! opusenc ! rtpopuspay pt=97"
+loop = GLib.MainLoop()
+counts = {"audio": 0, "video": 0}
+session = None
+
+
+def http(method, url, body=None, kind="application/sdp"):
+    headers = {"Authorization": f"Bearer {token}"}
+    if body is not None:
+        headers["Content-Type"] = kind
+    return urllib.request.urlopen(urllib.request.Request(url, body and body.encode(), headers, method=method), timeout=10)
+
+
+if role == "whip":
+    pipeline = Gst.parse_launch(
+        f"webrtcbin name=peer bundle-policy=max-bundle "
+        f"videotestsrc is-live=true pattern=ball ! video/x-raw,width=640,height=360,framerate=15/1 ! {ENCODERS[codec]} "
+        f"! application/x-rtp,media=video,encoding-name={NAMES[codec]},payload=96 ! peer. "
+        f"{AUDIO} ! application/x-rtp,media=audio,encoding-name=OPUS,payload=97 ! peer.")
+    peer = pipeline.get_by_name("peer")
+else:
+    pipeline = Gst.parse_launch("webrtcbin name=peer bundle-policy=max-bundle")
+    peer = pipeline.get_by_name("peer")
+    for caps in (f"application/x-rtp,media=video,encoding-name={NAMES[codec]},clock-rate=90000,payload=96",
+                 "application/x-rtp,media=audio,encoding-name=OPUS,clock-rate=48000,payload=97,encoding-params=(string)2"):
+        peer.emit("add-transceiver", GstWebRTC.WebRTCRTPTransceiverDirection.RECVONLY, Gst.Caps.from_string(caps))
+
+
+def counted(kind):
+    def handoff(*_):
+        counts[kind] += 1
+    return handoff
+
+
+def pad_added(_, pad):
+    if pad.direction != Gst.PadDirection.SRC:
+        return
+    kind = pad.get_current_caps().get_structure(0).get_string("media")
+    decode = {"audio": "rtpopusdepay ! opusdec", "video": {"vp8": "rtpvp8depay ! vp8dec", "h264": "rtph264depay ! avdec_h264"}[codec]}[kind]
+    branch = Gst.parse_bin_from_description(f"queue ! {decode} ! fakesink name=end sync=false signal-handoffs=true", True)
+    branch.get_by_name("end").connect("handoff", counted(kind))
+    pipeline.add(branch)
+    branch.sync_state_with_parent()
+    pad.link(branch.get_static_pad("sink"))
+
+
+def gathered(*_):
+    global session
+    if session or peer.get_property("ice-gathering-state") != GstWebRTC.WebRTCICEGatheringState.COMPLETE:
+        return
+    offer = peer.get_property("local-description").sdp.as_text()
+    response = http("POST", endpoint, offer)
+    session = urljoin(endpoint, response.headers["Location"])
+    print("answered", response.status, flush=True)
+    _, sdp = GstSdp.SDPMessage.new_from_text(response.read().decode())
+    peer.emit("set-remote-description", GstWebRTC.WebRTCSessionDescription.new(GstWebRTC.WebRTCSDPType.ANSWER, sdp), None)
+
+
+def offered(promise):
+    promise.wait()
+    offer = promise.get_reply().get_value("offer")
+    peer.emit("set-local-description", offer, None)
+
+
+def negotiate(*_):
+    peer.emit("create-offer", None, Gst.Promise.new_with_change_func(offered))
+
+
+def state(*_):
+    now = peer.get_property("connection-state")
+    print("connection", now.value_nick, flush=True)
+    if now == GstWebRTC.WebRTCPeerConnectionState.CONNECTED:
+        GLib.timeout_add_seconds(SECONDS, loop.quit)
+
+
+peer.connect("pad-added", pad_added)
+peer.connect("notify::ice-gathering-state", lambda *_: GLib.idle_add(gathered))
+peer.connect("notify::connection-state", state)
+if role == "whip":
+    peer.connect("on-negotiation-needed", negotiate)
+pipeline.set_state(Gst.State.PLAYING)
+if role == "whep":
+    GLib.idle_add(negotiate)
+GLib.timeout_add_seconds(30, loop.quit)
+loop.run()
+connected = peer.get_property("connection-state") == GstWebRTC.WebRTCPeerConnectionState.CONNECTED
+if session:
+    print("ended", http("DELETE", session).status, flush=True)
+pipeline.set_state(Gst.State.NULL)
+print("counts", counts, flush=True)
+ok = connected and session and (role == "whip" or min(counts.values()) > 20)
+if ok:
+    print(f"seen: GStreamer {Gst.version_string().split()[-1]} webrtcbin: {role} {codec}", flush=True)
+sys.exit(0 if ok else 1)
