@@ -7,7 +7,9 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use common::address;
-use common::script::{Check, answer, class, code, drain, give, is_request, pass, refuse};
+use common::script::{
+    Check, answer, bare_answer, class, code, drain, give, is_request, pass, refuse,
+};
 use visavis_datagram::{Path, Random, TransmitBuf};
 use visavis_ice::{
     Agent, Candidate, Config, ConnectionState, Credentials, Event, Limits, LocalAddress, Pacer,
@@ -646,4 +648,25 @@ fn any_bytes_at_the_door_are_survived() {
         agent.handle_datagram(now, from(PEER), &mut bytes);
     }
     assert_eq!(agent.selected_pair().unwrap().path, from(PEER));
+}
+
+/// FFmpeg's WHIP client answers so.
+#[test]
+fn an_authentic_answer_without_a_mapped_address_counts() {
+    let now = Instant::now();
+    let mut agent = agent(Role::Controlled, now);
+    let sent = drain(&mut agent, now);
+    let (path, request) = sent
+        .into_iter()
+        .find(|(_, bytes)| is_request(bytes))
+        .unwrap();
+    give(
+        &mut agent,
+        now,
+        path,
+        &bare_answer(&request, "wrongwrongwrongwrongwrong"),
+    );
+    assert_ne!(agent.connection_state(), ConnectionState::Connected);
+    give(&mut agent, now, path, &bare_answer(&request, PEER_PWD));
+    assert_eq!(agent.connection_state(), ConnectionState::Connected);
 }

@@ -7,7 +7,7 @@ use std::{
     fs::File,
     io::{self, BufWriter, Write as _},
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde::Serialize;
@@ -144,8 +144,10 @@ fn record(
 /// A frame on its way into a file.
 struct RecordedFrame<'a> {
     codec: Codec,
+    encoding: u8,
     data: &'a [u8],
     timestamp: u32,
+    at: Instant,
     keyframe: bool,
 }
 
@@ -194,7 +196,7 @@ struct Layer {
 struct Layers {
     layers: HashMap<u8, Layer>,
     current: Option<u8>,
-    last_frame: Option<std::time::Instant>,
+    last_frame: Option<Instant>,
 }
 
 impl Layers {
@@ -256,8 +258,10 @@ impl Layers {
                 self.last_frame = Some(at);
                 write(RecordedFrame {
                     codec,
+                    encoding,
                     data: frame.data,
                     timestamp: frame.timestamp,
+                    at,
                     keyframe,
                 })?;
             }
@@ -279,20 +283,41 @@ struct TrackFile {
     writer: Option<(Writer, Clock)>,
 }
 
-/// RTP time since the first frame, which does not wrap.
+/// Time since the first frame. Within an encoding it is that of its RTP timestamps, without wrapping; from one
+/// encoding to another, whose timestamps begin anywhere (RFC 3550, section 5.1), that of the arrivals.
 struct Clock {
+    encoding: u8,
     last: u32,
+    at: Instant,
     ticks: i64,
     rate: i64,
 }
 
 impl Clock {
-    fn nanos(&mut self, timestamp: u32) -> u64 {
-        #[allow(clippy::cast_possible_wrap)] // The nearer way around.
-        let step = timestamp.wrapping_sub(self.last) as i32;
-        self.last = timestamp;
-        self.ticks += i64::from(step);
-        u64::try_from(self.ticks.max(0) * 1_000_000 / self.rate * 1000).unwrap_or(0)
+    fn new(frame: &RecordedFrame<'_>, rate: i64) -> Self {
+        Self {
+            encoding: frame.encoding,
+            last: frame.timestamp,
+            at: frame.at,
+            ticks: 0,
+            rate,
+        }
+    }
+
+    fn nanos(&mut self, frame: &RecordedFrame<'_>) -> u64 {
+        let step = if frame.encoding == self.encoding {
+            #[allow(clippy::cast_possible_wrap)] // The nearer way around.
+            let step = frame.timestamp.wrapping_sub(self.last) as i32;
+            i64::from(step)
+        } else {
+            let waited = frame.at.saturating_duration_since(self.at);
+            let millis = i64::try_from(waited.as_millis()).unwrap_or(i64::MAX);
+            // Files count in milliseconds, and no two pictures are shown at once.
+            millis.max(1).saturating_mul(self.rate) / 1000
+        };
+        (self.encoding, self.last, self.at) = (frame.encoding, frame.timestamp, frame.at);
+        self.ticks = self.ticks.saturating_add(step);
+        u64::try_from(self.ticks.max(0).saturating_mul(1_000_000) / self.rate * 1000).unwrap_or(0)
     }
 }
 
@@ -308,7 +333,7 @@ impl TrackFile {
         let Some((writer, clock)) = &mut self.writer else {
             return Ok(());
         };
-        let nanos = clock.nanos(frame.timestamp);
+        let nanos = clock.nanos(&frame);
         match writer {
             Writer::Webm(webm) => {
                 let head = WebmFrame {
@@ -386,14 +411,7 @@ impl TrackFile {
             Codec::Opus => 48_000,
             _ => 8_000,
         };
-        Ok((
-            writer,
-            Clock {
-                last: frame.timestamp,
-                ticks: 0,
-                rate,
-            },
-        ))
+        Ok((writer, Clock::new(frame, rate)))
     }
 
     fn size(&self, frame: &RecordedFrame<'_>) -> (u16, u16) {
@@ -435,8 +453,6 @@ fn opus_head() -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
 
     fn packet(sequence: u64, at: Instant) -> TapPacket {
@@ -510,6 +526,28 @@ mod tests {
                 .contains("\"alice\"")
         );
         std::fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn time_goes_on_when_another_encoding_takes_over() {
+        let start = Instant::now();
+        let frame = |encoding, timestamp, millis| RecordedFrame {
+            codec: Codec::Vp8,
+            encoding,
+            data: &[],
+            timestamp,
+            at: start + Duration::from_millis(millis),
+            keyframe: true,
+        };
+        let mut clock = Clock::new(&frame(0, u32::MAX, 0), 90_000);
+        let mut millis = |frame| clock.nanos(&frame) / 1_000_000;
+        assert_eq!(millis(frame(0, u32::MAX, 0)), 0);
+        // Past the end of the 32 bits.
+        assert_eq!(millis(frame(0, 89_999, 1000)), 1000);
+        assert_eq!(millis(frame(1, 3_000_000_000, 1040)), 1040);
+        assert_eq!(millis(frame(1, 3_000_090_000, 2040)), 2040);
+        // Two encodings whose pictures come together.
+        assert_eq!(millis(frame(2, 7, 2040)), 2041);
     }
 
     #[test]

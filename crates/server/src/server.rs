@@ -515,10 +515,16 @@ async fn accept_post(request: Request, next: Next) -> Response {
         && (path.starts_with("/whip") || path.starts_with("/whep"));
     let mut response = next.run(request).await;
     if says {
-        let value = header::HeaderValue::from_static("application/sdp");
-        response
-            .headers_mut()
-            .insert(header::HeaderName::from_static("accept-post"), value);
+        let headers = response.headers_mut();
+        let mut set = |name, value| {
+            headers.insert(name, header::HeaderValue::from_static(value));
+        };
+        set(
+            header::HeaderName::from_static("accept-post"),
+            "application/sdp",
+        );
+        // Pages ask by an OPTIONS of their own whether candidates may trickle.
+        set(header::ACCESS_CONTROL_EXPOSE_HEADERS, "*");
     }
     response
 }

@@ -1,6 +1,9 @@
 // npm livekit-client in headless Chromium: node browser.mjs SCENARIO URL KEY SECRET
+import { execFileSync, spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { base, holds, launch, open, pageServer, run, say, token, until } from './lib.mjs';
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { base, holds, launch, more, open, pageServer, run, say, token, until } from './lib.mjs';
 
 const room = `test-${randomBytes(4).toString('hex')}`;
 const pages = await pageServer({
@@ -11,6 +14,14 @@ const pages = await pageServer({
     window.tracks = {};
     window.enter = async (url, token, options = {}, connect = {}) => {
       // Small pictures: what is tested is the path, not the encoder.
+      const { passphrase, ...rest } = options;
+      options = rest;
+      let keys;
+      if (passphrase) {
+        keys = new L.ExternalE2EEKeyProvider();
+        await keys.setKey(passphrase);
+        options.encryption = { keyProvider: keys, worker: new Worker('/npm/livekit-client/dist/livekit-client.e2ee.worker.js') };
+      }
       window.room = new L.Room({ videoCaptureDefaults: { resolution: { width: 640, height: 360, frameRate: 15 } }, ...options });
       const note = (name) => (...args) => events.push([name, ...args.map((one) => one?.sid ?? one?.identity ?? (typeof one === 'object' ? null : one))]);
       for (const name of Object.values(L.RoomEvent)) room.on(name, note(name));
@@ -21,6 +32,7 @@ const pages = await pageServer({
         document.body.append(element);
         tracks[participant.identity + ' ' + publication.source] = track;
       });
+      if (passphrase) await room.setE2EEEnabled(true);
       await room.connect(url, token, connect);
       return room.localParticipant.sid;
     };
@@ -218,6 +230,82 @@ await run({
     }
     await ada.do(() => room.simulateScenario('server-leave')).catch(() => {});
     await until('the server may end it', async () => (await ada.do(() => room.state)) === 'disconnected');
+  },
+
+  async encrypted() {
+    const ada = await Person.enter('ada', { passphrase: 'north' });
+    const grace = await Person.enter('grace', { passphrase: 'north' });
+    await ada.publish();
+    await grace.sees(ada);
+    holds('and knows that it is encrypted', await grace.do(() => room.remoteParticipants.get('ada').isEncrypted));
+    const eve = await Person.enter('eve', { passphrase: 'south' });
+    await until('packets come to eve', async () => (await eve.received(ada)).packets > 100);
+    const { frames, energy } = await eve.received(ada);
+    holds(`but nothing that she can see or hear (${frames} frames, energy ${energy})`, frames === 0 && energy < 1e-3);
+    await grace.do(() => { window.got = ''; room.registerTextStreamHandler('chat', async (reader) => { got = await reader.readAll(); }); });
+    await ada.do(() => room.localParticipant.sendText('only for us', { topic: 'chat' }));
+    await until('text arrives', () => grace.do(() => got === 'only for us'));
+  },
+
+  async record() {
+    const ada = await Person.enter('ada');
+    const grace = await Person.enter('grace', { publishDefaults: { videoCodec: 'vp9' } });
+    await ada.publish();
+    await grace.publish();
+    await grace.sees(ada);
+    const begun = await (await fetch(`${base}api/record/${room}`, { method: 'POST' })).json();
+    await until('everyone is told', () => grace.do(() => room.isRecording));
+    await ada.page.waitForTimeout(6000);
+    // Who comes later is recorded too, with another codec.
+    const alan = await Person.enter('alan', { publishDefaults: { videoCodec: 'h264', simulcast: false } });
+    await alan.publish();
+    await alan.page.waitForTimeout(5000);
+    const ended = await (await fetch(`${base}api/record/${room}`, { method: 'DELETE' })).json();
+    holds('and that it is over', await until('the end is told', () => grace.do(() => !room.isRecording)));
+    const { directory } = ended;
+    holds(`six files are there (${ended.files})`, begun.directory === directory && ended.files === 6);
+    const probe = (file, ...words) => execFileSync('ffprobe', ['-v', 'error', ...words, path.join(directory, file)], { encoding: 'utf8' });
+    const lines = (await readFile(path.join(directory, 'recording.jsonl'), 'utf8')).trim().split('\n').map((line) => JSON.parse(line));
+    holds('and each is listed', lines.length === 6);
+    for (const { file, identity, source } of lines) {
+      const streams = JSON.parse(probe(file, '-show_streams', '-count_frames', '-of', 'json')).streams;
+      const [{ codec_name: codec, nb_read_frames: frames, width, height }] = streams;
+      // What a decoder complains about is on its standard error, which counts as a failure here.
+      const complaints = spawnSync('ffmpeg', ['-v', 'error', '-i', path.join(directory, file), '-f', 'null', '-'], { encoding: 'utf8' }).stderr;
+      say({ identity, source, file, codec, frames, width, height });
+      holds(`${file} is decoded without a complaint (${complaints.trim()})`, complaints.trim() === '');
+      const enough = source === 'microphone' ? 150 : 20;
+      holds(`${file} has ${frames} frames`, Number(frames) > enough);
+    }
+  },
+
+  // Which way media takes, in a network that lets only some ways through: 'more' says which one it has to be.
+  async path() {
+    const connect = {};
+    if (more.startsWith('relay')) {
+      const scheme = more === 'relay tls' ? 'turns:' : 'turn:';
+      const all = await (await fetch(`${base}ice-servers`)).json();
+      const wanted = (url) => url.startsWith(scheme) && url.endsWith('transport=tcp');
+      const iceServers = all.map((one) => ({ ...one, urls: one.urls.filter(wanted) })).filter(({ urls }) => urls.length > 0);
+      holds(`the server names one (${iceServers.map(({ urls }) => urls)})`, iceServers.length > 0);
+      connect.rtcConfig = { iceTransportPolicy: 'relay', iceServers };
+    }
+    const [ada, grace] = [await Person.enter('ada', {}, {}, connect), await Person.enter('grace', {}, {}, connect)];
+    await ada.publish();
+    await grace.publish();
+    await ada.sees(grace);
+    await grace.sees(ada);
+    const way = await ada.do(async () => {
+      const report = await room.engine.pcManager.publisher.getStats();
+      let transport;
+      report.forEach((one) => { if (one.type === 'transport') transport = one; });
+      const local = report.get(report.get(transport.selectedCandidatePairId).localCandidateId);
+      return [local.candidateType, local.relayProtocol ?? local.protocol].join(' ');
+    });
+    holds(`media takes the way ${way}`, way === more);
+    await ada.do(() => { window.got = ''; room.registerTextStreamHandler('chat', async (reader) => { got = await reader.readAll(); }); });
+    await grace.do(() => room.localParticipant.sendText('through the wall', { topic: 'chat' }));
+    await until('and so does data', () => ada.do(() => got === 'through the wall'));
   },
 
   async vp9() {

@@ -6,7 +6,7 @@ import path from 'node:path';
 import { AccessToken } from 'livekit-server-sdk';
 import { chromium } from 'playwright-core';
 
-export const [scenario, base, key, secret] = process.argv.slice(2);
+export const [scenario, base, key, secret, more] = process.argv.slice(2);
 const require = createRequire(import.meta.url);
 const modules = path.join(path.dirname(require.resolve('livekit-client')), '..', '..');
 
@@ -56,6 +56,8 @@ export async function launch() {
       '--headless=new', '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--no-first-run',
       '--use-fake-device-for-media-stream', '--use-fake-ui-for-media-stream',
       '--autoplay-policy=no-user-gesture-required', '--disable-background-networking',
+      // Certificates that the servers of tests made for themselves.
+      '--ignore-certificate-errors',
     ],
   });
 }

@@ -1,7 +1,7 @@
 //! Runs the scenarios of `driver/` against this repository's server: clients that others wrote.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 pub use interop_meeting::Server;
 
@@ -10,15 +10,49 @@ pub const KEY: (&str, &str) = ("test", "a-secret-of-the-meeting-tests-0123");
 
 /// Runs a scenario of `driver/FILE` against `server`, and fails if it fails. What it printed is printed.
 pub fn scenario(server: &Server, file: &str, name: &str) {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let status = Command::new("node")
-        .arg(here.join("driver").join(file))
-        .args([name, &server.url, KEY.0, KEY.1])
-        .current_dir(here.join(".."))
+    scenario_with(server, file, name, "");
+}
+
+/// The same, with one more argument for the driver.
+pub fn scenario_with(server: &Server, file: &str, name: &str, more: &str) {
+    let driver = Path::new(env!("CARGO_MANIFEST_DIR")).join("driver").join(file);
+    run_with("node", &driver, name, server, more);
+}
+
+/// Runs a scenario of `driver` in `interpreter`, and fails if it fails.
+pub fn run(interpreter: &str, driver: &Path, name: &str, server: &Server) {
+    run_with(interpreter, driver, name, server, "");
+}
+
+fn run_with(interpreter: &str, driver: &Path, name: &str, server: &Server, more: &str) {
+    let status = Command::new(interpreter)
+        .arg(driver)
+        .args([name, &server.url, KEY.0, KEY.1, more])
+        .current_dir(interop_meeting::interop())
         .status()
-        .expect("node runs");
+        .expect("the interpreter runs");
     assert!(
         status.success(),
         "the scenario {name} failed: its lines are above"
     );
+}
+
+/// The Python that has clients of PyPI: `VISAVIS_PYTHON`, or the system's.
+pub fn python() -> String {
+    std::env::var("VISAVIS_PYTHON").unwrap_or_else(|_| "python3".into())
+}
+
+/// Whether Python has a module; if not, how to get it is printed, and the test is to be skipped.
+pub fn has_python_module(name: &str, how: &str) -> bool {
+    // The bindings of the system's libraries belong to the system's Python.
+    let interpreter = if name == "gi" { "/usr/bin/python3".into() } else { python() };
+    let import = Command::new(&interpreter)
+        .args(["-c", &format!("import {name}")])
+        .stderr(Stdio::null())
+        .status();
+    let there = import.is_ok_and(|status| status.success());
+    if !there {
+        eprintln!("skipped: {interpreter} has no module {name}: {how}");
+    }
+    there
 }

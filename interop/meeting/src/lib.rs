@@ -26,6 +26,11 @@ impl Server {
     /// `None`, with the reason printed, where the browsers or their driver are not installed; never
     /// when `CI` is set: there, that is a failure.
     pub fn start() -> Option<Self> {
+        Self::start_with(&[])
+    }
+
+    /// The same, with more of `visavis serve`'s arguments.
+    pub fn start_with(more: &[&str]) -> Option<Self> {
         let missing = if !Path::new("/usr/bin/chromium").exists() {
             Some("/usr/bin/chromium is not installed")
         } else if !interop().join("node_modules").exists() {
@@ -55,11 +60,23 @@ impl Server {
                 format!("127.0.0.1:{port}"),
                 "--key".into(),
                 "test=a-secret-of-the-meeting-tests-0123".into(),
-            ],
+                // Another server may run on this machine.
+                "--turn-port".into(),
+                free_port().to_string(),
+            ]
+            .into_iter()
+            .chain(more.iter().map(|argument| (*argument).to_owned()))
+            .collect(),
             child: None,
         };
         server.run();
         Some(server)
+    }
+
+    /// The same server by `https`, with the certificate that it made itself.
+    pub fn secure(mut self) -> Self {
+        self.url = self.url.replacen("http://", "https://", 1);
+        self
     }
 
     /// Ends the server as an operator would, and starts it again on the same address.
@@ -85,6 +102,7 @@ impl Server {
         self.child = Some(child);
         let address = self
             .url
+            .trim_start_matches("https://localhost:")
             .trim_start_matches("http://localhost:")
             .trim_end_matches('/');
         let port: u16 = address.parse().expect("a port");
@@ -160,7 +178,8 @@ pub fn interop() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-fn target() -> PathBuf {
+/// The folder of what is built.
+pub fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| interop().join("../target"), PathBuf::from)
 }
 
@@ -184,7 +203,8 @@ pub fn binary() -> PathBuf {
     target().join("debug/visavis")
 }
 
-fn free_port() -> u16 {
+/// A port of loopback that nobody uses.
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
     listener.local_addr().expect("an address").port()
 }

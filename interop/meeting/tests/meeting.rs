@@ -20,6 +20,15 @@ fn a_file_arrives_as_it_was() {
     server.scenario("file");
 }
 
+/// The whole meeting over TLS, with the certificate that a server in the LAN makes itself.
+#[test]
+fn a_self_signed_server_is_met_over_https() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    server.secure().scenario("meet");
+}
+
 /// Two Chromiums and a Firefox.
 #[test]
 fn browsers_of_two_kinds_meet() {

@@ -1,5 +1,6 @@
 """GStreamer's webrtcbin as a WHIP or WHEP client: python3 gstreamer.py whip|whep URL TOKEN [CODEC]. Prints what it saw; ends by DELETE."""
 import sys
+import urllib.error
 import urllib.request
 from urllib.parse import urljoin
 
@@ -18,18 +19,23 @@ ENCODERS = {
     "vp8": "vp8enc deadline=1 keyframe-max-dist=30 ! rtpvp8pay picture-id-mode=15-bit pt=96",
     "h264": "x264enc tune=zerolatency speed-preset=ultrafast key-int-max=30 bframes=0 ! video/x-h264,profile=constrained-baseline ! rtph264pay config-interval=-1 pt=96",
 }
+PARAMETERS = {"vp8": "", "h264": ",packetization-mode=(string)1,profile-level-id=(string)42e01f"}
 NAMES = {"vp8": "VP8", "h264": "H264"}
 AUDIO = "audiotestsrc is-live=true wave=sine ! audioconvert ! audioresample ! opusenc ! rtpopuspay pt=97"
 loop = GLib.MainLoop()
 counts = {"audio": 0, "video": 0}
 session = None
+kept = []  # What the bindings would free too early.
 
 
 def http(method, url, body=None, kind="application/sdp"):
     headers = {"Authorization": f"Bearer {token}"}
     if body is not None:
         headers["Content-Type"] = kind
-    return urllib.request.urlopen(urllib.request.Request(url, body and body.encode(), headers, method=method), timeout=10)
+    try:
+        return urllib.request.urlopen(urllib.request.Request(url, body and body.encode(), headers, method=method), timeout=10)
+    except urllib.error.HTTPError as error:
+        sys.exit(f"{method} {url}: {error.code} {error.read().decode()}")
 
 
 if role == "whip":
@@ -40,9 +46,11 @@ if role == "whip":
         f"{AUDIO} ! application/x-rtp,media=audio,encoding-name=OPUS,payload=97 ! peer.")
     peer = pipeline.get_by_name("peer")
 else:
-    pipeline = Gst.parse_launch("webrtcbin name=peer bundle-policy=max-bundle")
-    peer = pipeline.get_by_name("peer")
-    for caps in (f"application/x-rtp,media=video,encoding-name={NAMES[codec]},clock-rate=90000,payload=96",
+    pipeline = Gst.Pipeline.new("player")
+    peer = Gst.ElementFactory.make("webrtcbin", "peer")
+    peer.set_property("bundle-policy", GstWebRTC.WebRTCBundlePolicy.MAX_BUNDLE)
+    pipeline.add(peer)
+    for caps in (f"application/x-rtp,media=video,encoding-name={NAMES[codec]},clock-rate=90000,payload=96{PARAMETERS[codec]}",
                  "application/x-rtp,media=audio,encoding-name=OPUS,clock-rate=48000,payload=97,encoding-params=(string)2"):
         peer.emit("add-transceiver", GstWebRTC.WebRTCRTPTransceiverDirection.RECVONLY, Gst.Caps.from_string(caps))
 
@@ -71,20 +79,29 @@ def gathered(*_):
         return
     offer = peer.get_property("local-description").sdp.as_text()
     response = http("POST", endpoint, offer)
+    if "-v" in sys.argv:
+        print(offer, flush=True)
     session = urljoin(endpoint, response.headers["Location"])
     print("answered", response.status, flush=True)
     _, sdp = GstSdp.SDPMessage.new_from_text(response.read().decode())
-    peer.emit("set-remote-description", GstWebRTC.WebRTCSessionDescription.new(GstWebRTC.WebRTCSDPType.ANSWER, sdp), None)
+    answer = GstWebRTC.WebRTCSessionDescription.new(GstWebRTC.WebRTCSDPType.ANSWER, sdp)
+    kept.extend([sdp, answer])
+    peer.emit("set-remote-description", answer, Gst.Promise.new())
 
 
-def offered(promise):
+def offered(promise, *_):
     promise.wait()
-    offer = promise.get_reply().get_value("offer")
-    peer.emit("set-local-description", offer, None)
+    reply = promise.get_reply()
+    offer = reply["offer"]
+    kept.extend([promise, reply, offer])
+    peer.emit("set-local-description", offer, Gst.Promise.new())
+
 
 
 def negotiate(*_):
-    peer.emit("create-offer", None, Gst.Promise.new_with_change_func(offered))
+    promise = Gst.Promise.new_with_change_func(offered, None)
+    kept.append(promise)
+    peer.emit("create-offer", None, promise)
 
 
 def state(*_):
@@ -98,7 +115,7 @@ peer.connect("pad-added", pad_added)
 peer.connect("notify::ice-gathering-state", lambda *_: GLib.idle_add(gathered))
 peer.connect("notify::connection-state", state)
 if role == "whip":
-    peer.connect("on-negotiation-needed", negotiate)
+    GLib.timeout_add(500, negotiate)  # When both encoders have said what they make.
 pipeline.set_state(Gst.State.PLAYING)
 if role == "whep":
     GLib.idle_add(negotiate)

@@ -78,10 +78,8 @@ impl Agent {
             self.error_response(id, code, sent.controlling);
             return;
         }
-        let Some(XorMappedAddress(mapped)) = message.get::<XorMappedAddress>() else {
-            self.stats.malformed += 1;
-            return;
-        };
+        // FFmpeg leaves it out. The response is authentic, and the check has come through all the same.
+        let mapped = message.get::<XorMappedAddress>().map(|mapped| mapped.0);
         pair.answered(now);
         if !sent.repeated {
             let rtt = now.saturating_duration_since(sent.at);
@@ -141,10 +139,10 @@ impl Agent {
         &mut self,
         now: Instant,
         id: PairId,
-        mapped: SocketAddr,
+        mapped: Option<SocketAddr>,
         use_candidate: bool,
     ) {
-        let mapped = self.mapped_candidate(id, mapped);
+        let mapped = mapped.and_then(|mapped| self.mapped_candidate(id, mapped));
         let Some(pair) = self.pair_mut(id) else {
             return;
         };

@@ -128,6 +128,19 @@ pub fn answer(request: &[u8], password: &str, mapped: SocketAddr) -> Vec<u8> {
     out
 }
 
+/// The answer of a peer that does not say from where it saw the request.
+pub fn bare_answer(request: &[u8], password: &str) -> Vec<u8> {
+    let request = Message::parse(request).unwrap();
+    let mut out = vec![0; 200];
+    let len = MessageBuilder::response(&mut out, Class::Success, &request)
+        .integrity(&IntegrityKey::short_term(password))
+        .fingerprint()
+        .finish()
+        .unwrap();
+    out.truncate(len);
+    out
+}
+
 /// An error response.
 pub fn refuse(request: &[u8], password: &str, code: ErrorCode<'static>) -> Vec<u8> {
     let request = Message::parse(request).unwrap();

@@ -144,7 +144,24 @@ impl Actor {
         }
         self.sections_changed(key, &sections, now).await;
         Box::pin(self.carry_out(now)).await;
-        self.answer(key).await
+        let answer = self.answer(key).await?;
+        // Only the answer decides on the codecs.
+        for section in self.sections(key).await? {
+            if let Some(codec) = section.codecs.first().filter(|_| section.receives) {
+                self.room.codec_known(key, &section.mid, codec, now);
+            }
+        }
+        Ok(answer)
+    }
+
+    async fn sections(&self, key: ParticipantKey) -> Result<Vec<Section>, WhipError> {
+        let peer = self
+            .links
+            .get(&key)
+            .and_then(|link| link.publisher.as_ref());
+        let connection = peer.ok_or(WhipError::Gone)?.connection;
+        let sections = self.shared.media.sfu().sections(connection).await;
+        sections.map_err(|error| WhipError::BadDescription(error.to_string()))
     }
 
     async fn whep_offer(
@@ -233,7 +250,7 @@ impl Actor {
         sfu.set_remote_description(peer.connection, Description::offer(offer))
             .await
             .map_err(refused)?;
-        sfu.sections(peer.connection).await.map_err(refused)
+        self.sections(key).await
     }
 
     async fn answer(&mut self, key: ParticipantKey) -> Result<String, WhipError> {

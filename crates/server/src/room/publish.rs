@@ -21,10 +21,12 @@ impl Track {
     /// Whether the media section with these ids of a remote track carries this track: a client matches
     /// them by the id that it announced, for the track or for one of its codecs.
     fn has_cid(&self, cid: &str) -> bool {
-        self.info
-            .codecs
-            .iter()
-            .any(|codec| codec.cid == cid || codec.sdp_cid == cid)
+        !cid.is_empty()
+            && self
+                .info
+                .codecs
+                .iter()
+                .any(|codec| codec.cid == cid || codec.sdp_cid == cid)
     }
 
     /// What the track is.
@@ -155,14 +157,16 @@ impl Room {
         mid: &str,
     ) -> Option<Publication> {
         let participant = self.participants.get(&key)?;
-        let by_id = participant.tracks.iter().find_map(|track| {
-            let index = track
-                .info
-                .codecs
-                .iter()
-                .position(|codec| codec.cid == track_id || codec.sdp_cid == track_id)?;
-            Some((track, index))
-        });
+        // Some clients send no id (GStreamer): an empty one is nobody's.
+        let named = |codec: &proto::SimulcastCodecInfo| {
+            !track_id.is_empty() && (codec.cid == track_id || codec.sdp_cid == track_id)
+        };
+        let mut of_kind = participant
+            .tracks
+            .iter()
+            .filter(|track| track.track_type() == kind);
+        let by_id =
+            of_kind.find_map(|track| Some((track, track.info.codecs.iter().position(named)?)));
         // Some clients change the id when they clone a track: then the first of its kind that waits for media is meant.
         let waits = |track: &&Track| !track.published && track.track_type() == kind;
         let (track, codec_index) =
@@ -177,6 +181,26 @@ impl Room {
             codec_index,
             additional: track.published,
         })
+    }
+
+    /// The codec of a track whose publisher had not named it.
+    pub fn codec_known(&mut self, key: ParticipantKey, mid: &str, codec: &str, now: Now) {
+        let Some(participant) = self.participants.get_mut(&key) else {
+            return;
+        };
+        let mut tracks = participant.tracks.iter_mut();
+        let Some(track) =
+            tracks.find(|track| track.info.mid == mid && track.info.mime_type.is_empty())
+        else {
+            return;
+        };
+        let mime = mime_type(track.track_type(), codec);
+        for known in &mut track.info.codecs {
+            known.mime_type.clone_from(&mime);
+        }
+        track.info.mime_type = mime;
+        participant.version += 1;
+        self.mark(key, false, now);
     }
 
     /// The media of an announced track was negotiated: others see it from now on.

@@ -795,3 +795,31 @@ fn data_tracks_are_found_by_name_and_carry_the_rooms_handles() {
     };
     assert_eq!((to, &packet[2..4]), (bob, &handle.to_be_bytes()[..]));
 }
+
+#[test]
+fn a_section_without_an_id_is_the_track_of_its_kind() {
+    let mut world = World::new();
+    let gst = world.join("gst");
+    for (cid, kind) in [("whip-0", TrackType::Video), ("whip-1", TrackType::Audio)] {
+        let request = proto::AddTrackRequest {
+            cid: cid.into(),
+            r#type: kind.into(),
+            ..Default::default()
+        };
+        world.ask(gst, Request::AddTrack(request));
+    }
+    let mut sids = Vec::new();
+    for (kind, mid) in [(TrackType::Video, "0"), (TrackType::Audio, "1")] {
+        let publication = world.room.match_section(gst, kind, "", mid).unwrap();
+        assert!(!publication.additional);
+        world
+            .room
+            .track_negotiated(gst, &publication, mid, "", "", world.now);
+        sids.push(publication.track_sid);
+    }
+    assert_ne!(sids[0], sids[1]);
+    world.room.codec_known(gst, "0", "VP8", world.now);
+    let (_, track) = world.room.track(&sids[0]).unwrap();
+    assert_eq!(track.info.mime_type, "video/VP8");
+    assert_eq!(track.info.codecs[0].mime_type, "video/VP8");
+}
