@@ -630,6 +630,7 @@ struct JoinAnswer {
     token: String,
     room: String,
     identity: String,
+    host: bool,
 }
 
 /// An error that the page shows.
@@ -693,18 +694,21 @@ async fn join(State(shared): State<Arc<Shared>>, request: Request) -> Response {
         );
     }
     let identity = random_text(12);
+    let mut host = true;
     if let Some(handle) = shared.rooms.find(room) {
         let asking = identity.clone();
-        if handle
-            .with(move |room, _| room.is_full_for(&asking))
-            .await
-            .unwrap_or(false)
-        {
+        let look =
+            move |room: &mut crate::room::Room, _| (room.is_full_for(&asking), room.has_host());
+        let (full, has_host) = handle.with(look).await.unwrap_or_default();
+        if full {
             return page_error(StatusCode::FORBIDDEN, "room_full", "The room is full.");
         }
+        host = !has_host;
     }
     let grant = VideoGrant {
         room_join: true,
+        // Whoever comes while nobody rules the room may mute and remove others: the first to come.
+        room_admin: host,
         room: room.to_owned(),
         can_update_own_metadata: Some(true),
         ..VideoGrant::default()
@@ -712,6 +716,10 @@ async fn join(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let claims = Claims {
         identity: identity.clone(),
         name: name.to_owned(),
+        attributes: host
+            .then(|| ("role".to_owned(), "host".to_owned()))
+            .into_iter()
+            .collect(),
         video: Some(grant),
         ..Claims::default()
     };
@@ -731,6 +739,7 @@ async fn join(State(shared): State<Arc<Shared>>, request: Request) -> Response {
         token,
         room: room.to_owned(),
         identity,
+        host,
     })
     .into_response()
 }

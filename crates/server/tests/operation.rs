@@ -195,3 +195,60 @@ async fn certificate_files_are_served_and_read_again() {
     assert!(fetch(&server, second).await.unwrap().ends_with("OK"));
     std::fs::remove_dir_all(&directory).unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_first_by_the_page_rules_the_room_and_nobody_else() {
+    let server = support::server().await;
+    let ask = async |name: &str| {
+        let body = format!(r#"{{"room":"a","name":"{name}"}}"#);
+        let (status, answer) = http(&server, "POST", "/api/join", &[], body.as_bytes()).await;
+        assert_eq!(status, 200, "{answer}");
+        let json = &answer[answer.find('{').unwrap()..=answer.rfind('}').unwrap()];
+        let json: serde_json::Value = serde_json::from_str(json).unwrap();
+        let text = |name: &str| json[name].as_str().unwrap().to_owned();
+        (
+            text("token"),
+            text("identity"),
+            json["host"].as_bool().unwrap(),
+        )
+    };
+    let (host, identity, rules) = ask("Ada").await;
+    assert!(rules);
+    let (mut ada, _) = Client::join(&server, &host).await;
+    let (guest, _, rules) = ask("Grace").await;
+    assert!(!rules);
+    let (_grace, join) = Client::join(&server, &guest).await;
+    assert_eq!(join.other_participants[0].attributes["role"], "host");
+    let remove = async |token: &str, identity: &str| {
+        let authorization = format!("Bearer {token}");
+        let headers = [
+            ("authorization", authorization.as_str()),
+            ("content-type", "application/json"),
+        ];
+        let body = format!(r#"{{"room":"a","identity":"{identity}"}}"#);
+        let path = "/twirp/livekit.RoomService/RemoveParticipant";
+        http(&server, "POST", path, &headers, body.as_bytes())
+            .await
+            .0
+    };
+    assert_eq!(remove(&guest, &identity).await, 401);
+    assert_eq!(
+        remove(&host, &join.participant.unwrap().identity).await,
+        200
+    );
+    let left = ada.until(|message| match message {
+        Message::Update(update) => update
+            .participants
+            .iter()
+            .any(|one| one.state() == proto::participant_info::State::Disconnected)
+            .then_some(()),
+        _ => None,
+    });
+    left.await;
+    // When the host has left, the next to come rules.
+    drop(ada);
+    while server.participants().await > 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(ask("Alan").await.2);
+}

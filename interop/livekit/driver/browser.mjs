@@ -228,6 +228,20 @@ await run({
       await grace.seesMore(ada, 40);
       await ada.seesMore(grace, 40);
     }
+    const way = () => ada.do(async () => {
+      const report = await room.engine.pcManager.publisher.getStats();
+      let transport;
+      report.forEach((one) => { if (one.type === 'transport') transport = one; });
+      const local = report.get(report.get(transport.selectedCandidatePairId)?.localCandidateId);
+      return `${local?.candidateType} ${local?.protocol}`;
+    });
+    for (const [name, wanted] of [['force-tcp', 'host tcp'], ['force-tls', 'relay udp']]) {
+      say(`simulate ${name}`);
+      await ada.do((name) => room.simulateScenario(name), name).catch((error) => say(`(${error.message})`));
+      await until(`media takes the way ${wanted}`, async () => (await way()) === wanted, 40);
+      await grace.seesMore(ada, 40);
+      await ada.seesMore(grace, 40);
+    }
     await ada.do(() => room.simulateScenario('server-leave')).catch(() => {});
     await until('the server may end it', async () => (await ada.do(() => room.state)) === 'disconnected');
   },

@@ -56,3 +56,32 @@ pub fn has_python_module(name: &str, how: &str) -> bool {
     }
     there
 }
+
+/// The Go program of `driver/pion`, built; `None`, with the reason printed, where there is no Go or its modules
+/// are not there.
+pub fn go_client() -> Option<std::path::PathBuf> {
+    let program = interop_meeting::target().join("interop-pion");
+    let built = Command::new("go")
+        .args(["build", "-o"])
+        .arg(&program)
+        .arg(".")
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("driver/pion"))
+        .status();
+    if built.is_ok_and(|status| status.success()) {
+        Some(program)
+    } else {
+        eprintln!("skipped: `go build` in interop/livekit/driver/pion does not succeed");
+        None
+    }
+}
+
+/// Runs a scenario of the Go program.
+pub fn run_go(program: &Path, name: &str, server: &Server) {
+    let status = Command::new(program)
+        .args([name, &server.url, KEY.0, KEY.1])
+        // Pion says a lot there.
+        .stderr(Stdio::null())
+        .status()
+        .expect("the program runs");
+    assert!(status.success(), "the scenario {name} failed: its lines are above");
+}

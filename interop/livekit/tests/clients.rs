@@ -1,6 +1,8 @@
 //! Clients that others wrote, in headless Chromium and in Node.
 
-use interop_livekit::{Server, has_python_module, python, run, scenario, scenario_with};
+use interop_livekit::{
+    Server, go_client, has_python_module, python, run, run_go, scenario, scenario_with,
+};
 
 macro_rules! scenarios {
     ($($(#[$doc:meta])* $test:ident => $file:literal $name:literal;)*) => {
@@ -96,4 +98,17 @@ fn libwebrtc_encrypts_end_to_end() {
 #[test]
 fn libwebrtc_survives_what_it_simulates() {
     libwebrtc("simulate");
+}
+
+/// LiveKit's Go SDK on Pion: sound, data, a lost signalling connection, and 40 subscribers of 4 tracks.
+#[test]
+fn pion_meets_and_loads() {
+    let Some(program) = go_client() else {
+        return;
+    };
+    if let Some(server) = Server::start() {
+        for name in ["meet", "load"] {
+            run_go(&program, name, &server);
+        }
+    }
 }

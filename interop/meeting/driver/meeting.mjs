@@ -95,6 +95,33 @@ const scenarios = {
     await grace.leaves();
   },
 
+  /** Who came first may mute and remove others; they are told, and nobody else may. */
+  async host() {
+    const ada = await dressed('Ada Lovelace');
+    await ada.join(room);
+    const grace = await dressed('Grace Hopper');
+    await grace.join(room);
+    await ada.sees('Grace');
+    await ada.panel('People');
+    await grace.panel('People');
+    holds('a guest rules nobody', (await grace.page.getByRole('button', { name: /^Remove / }).count()) === 0);
+    await shot(ada, 'host-dark');
+    await ada.button('Mute Grace Hopper').click();
+    await grace.page.getByText('The host has muted you').first().waitFor();
+    await until('Ada sees that Grace is muted', () => ada.tile('Grace').locator('.muted-sign').count());
+    await shot(grace, 'host-muted-dark');
+    await grace.page.locator('body').press('m');
+    await until('Grace speaks again', async () => (await ada.tile('Grace').locator('.muted-sign').count()) === 0);
+    await ada.button('Mute everyone else').click();
+    await until('and is muted with everyone', () => ada.tile('Grace').locator('.muted-sign').count());
+    await ada.button('Remove Grace Hopper from the meeting').click();
+    await shot(ada, 'host-remove-dark');
+    await ada.button('Remove Grace Hopper from the meeting, really').click();
+    await grace.page.getByText('You were removed from the meeting').waitFor();
+    await until('Ada is alone', async () => (await ada.page.locator('.tile').count()) === 1);
+    await shot(grace, 'host-removed-dark');
+  },
+
   /** 50 MB from one to the other, the same on disk. */
   async file() {
     const ada = await arrive('Ada');

@@ -11,6 +11,15 @@ fn two_people_meet() {
     server.scenario("meet");
 }
 
+/// Who came first mutes and removes others, who are told.
+#[test]
+fn a_host_mutes_and_removes() {
+    let Some(mut server) = Server::start() else {
+        return;
+    };
+    server.scenario("host");
+}
+
 /// 50 MB arrive as they were sent.
 #[test]
 fn a_file_arrives_as_it_was() {

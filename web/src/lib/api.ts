@@ -7,6 +7,8 @@ export interface Joined {
   token: string;
   room: string;
   identity: string;
+  /** Whether the token may mute and remove others. */
+  host?: boolean;
 }
 
 export interface ServerConfig {
@@ -38,6 +40,26 @@ export async function join(room: string, name: string): Promise<Joined> {
   // An empty address is this one's.
   return { ...joined, url: joined.url || location.origin.replace(/^http/, 'ws') };
 }
+
+/** Where a server of that signalling address answers HTTP. */
+const httpOf = (url: string): string => url.replace(/^ws/, 'http').replace(/\/$/, '');
+
+async function rule({ url, token }: Joined, method: string, body: object): Promise<void> {
+  await answer(
+    await fetch(`${httpOf(url)}/twirp/livekit.RoomService/${method}`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', authorization: `Bearer ${token}` },
+      body: JSON.stringify(body),
+    }),
+  );
+}
+
+/** Silences a track of somebody else. Needs a host's token. */
+export const mute = (joined: Joined, identity: string, trackSid: string): Promise<void> =>
+  rule(joined, 'MutePublishedTrack', { room: joined.room, identity, track_sid: trackSid, muted: true });
+
+/** Sends somebody away. Needs a host's token. */
+export const remove = (joined: Joined, identity: string): Promise<void> => rule(joined, 'RemoveParticipant', { room: joined.room, identity });
 
 export const config = async (): Promise<ServerConfig> => answer(await fetch('/api/config'));
 

@@ -6,6 +6,7 @@ import { Icon } from '../ui/icons';
 import { Avatar, Curve, Progress } from '../ui/parts';
 import { diagnose, pathName } from './diagnosis';
 import type { SharedFile } from './files';
+import type { Peer } from './peer';
 import type { Message, Session } from './session';
 import { panel, pinned, sheet } from './state';
 import type { ConnectionReport, End, ReceivedStream } from './stats';
@@ -144,6 +145,31 @@ export function Chat({ session }: { session: Session }) {
   );
 }
 
+/** How long a removal waits for its second click, in milliseconds. */
+const SECOND_THOUGHT = 5000;
+
+/** What a host may do to somebody. Removing takes two clicks. */
+function Rule({ session, peer }: { session: Session; peer: Peer }) {
+  const [asked, setAsked] = useState(false);
+  useEffect(() => {
+    if (!asked) return;
+    const timer = setTimeout(() => setAsked(false), SECOND_THOUGHT);
+    return () => clearTimeout(timer);
+  }, [asked]);
+  const name = peer.name.value;
+  if (asked) {
+    return <button class="danger" aria-label={`Remove ${name} from the meeting, really`} onClick={() => void session.removeOther(peer)}>Remove?</button>;
+  }
+  return (
+    <>
+      {peer.microphoneOn.value && (
+        <button class="quiet round" aria-label={`Mute ${name}`} title="Mute for everyone" onClick={() => void session.muteOther(peer)}><Icon sign="micOff" size={16} /></button>
+      )}
+      <button class="quiet round" aria-label={`Remove ${name} from the meeting`} title="Remove from the meeting" onClick={() => setAsked(true)}><Icon sign="close" size={16} /></button>
+    </>
+  );
+}
+
 export function People({ session }: { session: Session }) {
   const people = [...session.everyone.value].sort((a, b) => {
     const hands = (a.hand.value || Infinity) - (b.hand.value || Infinity);
@@ -153,12 +179,16 @@ export function People({ session }: { session: Session }) {
     <Frame title="People">
       <div class="panel-body">
         <button class="wide" onClick={() => (sheet.value = 'invite')}><Icon sign="invite" size={17} /> Invite others</button>
+        {session.host.value && session.others.value.some((peer) => peer.microphoneOn.value) && (
+          <button class="wide quiet" onClick={() => void session.muteOthers()}><Icon sign="micOff" size={17} /> Mute everyone else</button>
+        )}
         <ul class="people">
           {people.map((peer) => (
             <li key={peer.identity}>
               <Avatar name={peer.name.value} size={36} />
               <span class="person-name">
                 {peer.name.value}{peer.isLocal ? ' (you)' : ''}
+                {peer.host.value && <small class="role">Host</small>}
                 {(peer.quality.value === 'poor' || peer.quality.value === 'lost') && <small>{peer.quality.value === 'poor' ? 'Poor connection' : 'Connection lost'}</small>}
               </span>
               {peer.hand.value > 0 && <span role="img" aria-label="Raised a hand">✋</span>}
@@ -169,6 +199,7 @@ export function People({ session }: { session: Session }) {
               </span>
               <button class="quiet round" aria-label={`Pin ${peer.name.value}`} title="Keep large" aria-pressed={pinned.value === cameraTile(peer)}
                 onClick={() => (pinned.value = pinned.value === cameraTile(peer) ? undefined : cameraTile(peer))}><Icon sign="pin" size={16} /></button>
+              {session.host.value && !peer.isLocal && <Rule session={session} peer={peer} />}
             </li>
           ))}
         </ul>

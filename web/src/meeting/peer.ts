@@ -20,6 +20,8 @@ export class Peer {
   readonly quality = signal<Quality>('unknown');
   /** When the hand was raised, in milliseconds; 0 while it is down. */
   readonly hand = signal(0);
+  /** May mute and remove others. */
+  readonly host = signal(false);
   /** The server holds the camera's picture back for want of bandwidth. */
   readonly paused = signal(false);
   /** Media that cannot be read here: encrypted with another key, or with none where a key is needed. */
@@ -48,6 +50,7 @@ export class Peer {
     this.screenOn.value = on(screen);
     this.microphoneOn.value = on(of(Track.Source.Microphone));
     this.paused.value = (camera as RemoteTrackPublication | undefined)?.track?.streamState === Track.StreamState.Paused;
+    this.host.value = this.participant.attributes.role === 'host';
     this.hand.value = Number(this.participant.attributes.handRaisedAt) || 0;
     this.quality.value = ({
       [ConnectionQuality.Excellent]: 'excellent',

@@ -70,6 +70,8 @@ export class Session {
   readonly announcement = signal('');
   /** The browser plays sound only after a click. */
   readonly silent = signal(false);
+  /** One may mute and remove others: the first to come, as long as they stay. */
+  readonly host = signal(false);
   readonly encrypted: boolean;
   readonly startedAt = Date.now();
   endedAt = 0;
@@ -87,6 +89,7 @@ export class Session {
   private serial = 0;
   private worker: Worker | undefined;
   private keys: ExternalE2EEKeyProvider | undefined;
+  private invitation: server.Joined | undefined;
 
   constructor(readonly roomName: string, private readonly key: string | undefined) {
     this.encrypted = key !== undefined;
@@ -117,12 +120,13 @@ export class Session {
     this.wanted.microphone = tracks.microphone !== undefined;
     this.wanted.camera = tracks.camera !== undefined;
     try {
-      const { url, token } = await server.join(this.roomName, displayName.value);
+      const invitation = await server.join(this.roomName, displayName.value);
+      this.invitation = invitation;
       if (this.key && this.keys) {
         await this.keys.setKey(this.key);
         await this.room.setE2EEEnabled(true);
       }
-      await this.room.connect(url, token, { autoSubscribe: true, maxRetries: 2 });
+      await this.room.connect(invitation.url, invitation.token, { autoSubscribe: true, maxRetries: 2 });
     } catch (error) {
       tracks.camera?.stop();
       tracks.microphone?.stop();
@@ -130,6 +134,7 @@ export class Session {
       return;
     }
     this.joined = true;
+    this.host.value = this.invitation?.host === true;
     batch(() => {
       for (const participant of this.room.remoteParticipants.values()) this.meet(participant);
       this.phase.value = 'connected';
@@ -208,6 +213,31 @@ export class Session {
       await this.room.localParticipant.sendText(text, { topic: CHAT_TOPIC });
     } catch {
       this.notify('bad', 'The message could not be sent. Try again when the connection is back.');
+    }
+  }
+
+  /** Silences somebody. Only they can speak up again. */
+  async muteOther(peer: Peer): Promise<void> {
+    const publication = peer.participant.getTrackPublication(Track.Source.Microphone);
+    if (!publication || !this.invitation) return;
+    try {
+      await server.mute(this.invitation, peer.identity, publication.trackSid);
+      this.announce(`${peer.name.value} is muted`);
+    } catch (error) {
+      this.notify('bad', `${peer.name.value} could not be muted. ${error instanceof Error ? error.message : ''}`);
+    }
+  }
+
+  async muteOthers(): Promise<void> {
+    await Promise.all(this.others.value.filter((peer) => peer.microphoneOn.value).map((peer) => this.muteOther(peer)));
+  }
+
+  async removeOther(peer: Peer): Promise<void> {
+    if (!this.invitation) return;
+    try {
+      await server.remove(this.invitation, peer.identity);
+    } catch (error) {
+      this.notify('bad', `${peer.name.value} could not be removed. ${error instanceof Error ? error.message : ''}`);
     }
   }
 
@@ -356,7 +386,14 @@ export class Session {
       .on(RoomEvent.TrackUnpublished, again)
       .on(RoomEvent.TrackMuted, (publication, participant) => {
         this.refresh(participant);
-        if (participant.isLocal && publication.source === Track.Source.Microphone) this.listenWhileMuted();
+        if (!participant.isLocal || publication.source !== Track.Source.Microphone) return;
+        this.listenWhileMuted();
+        // One did not do it oneself.
+        if (this.wanted.microphone) {
+          this.wanted.microphone = false;
+          this.notify('warn', 'The host has muted you. Press M to speak.');
+          this.announce('The host has muted you');
+        }
       })
       .on(RoomEvent.TrackUnmuted, (publication, participant) => {
         this.refresh(participant);

@@ -43,6 +43,8 @@ pub(super) struct Peer {
     pub(super) offer_again: bool,
     pub(super) restart_again: bool,
     pub(super) described: bool,
+    /// The client asked to be reached over TCP alone.
+    pub(super) tcp_only: bool,
     /// A WHIP client's offer, from which a restart is made.
     pub(super) last_offer: String,
     pub(super) early: Vec<IceCandidate>,
@@ -60,6 +62,7 @@ impl Peer {
             offer_again: false,
             restart_again: false,
             described: false,
+            tcp_only: false,
             last_offer: String::new(),
             early: Vec::new(),
             published: HashMap::new(),
@@ -89,6 +92,7 @@ impl Actor {
             self.shared.config.ice_lite && !participant.disable_ice_lite,
         );
         let subscriber_is_primary = participant.subscriber_is_primary();
+        let tcp_only = self.room.way_of(key) == proto::CandidateProtocol::Tcp;
         let mut link = Link::default();
         let offering = [(false, true), (true, mode == Mode::Dual)];
         for (offers, _) in offering.into_iter().filter(|(_, wanted)| *wanted) {
@@ -108,7 +112,9 @@ impl Actor {
                 Ok(connection) => {
                     self.connections.insert(connection, key);
                     self.shared.rooms.add_connection(connection, self.id);
-                    let peer = Some(Peer::new(connection));
+                    let mut peer = Peer::new(connection);
+                    peer.tcp_only = tcp_only;
+                    let peer = Some(peer);
                     if offers {
                         link.subscriber = peer
                     } else {

@@ -61,7 +61,8 @@ impl Actor {
         let Some(peer) = &mut link.publisher else {
             return Err("it has no connection".into());
         };
-        let connection = peer.connection;
+        let (connection, tcp_only) = (peer.connection, peer.tcp_only);
+        let sdp = reachable(sdp, tcp_only);
         sfu.set_remote_description(connection, Description::offer(sdp))
             .await
             .map_err(|error| error.to_string())?;
@@ -85,7 +86,7 @@ impl Actor {
             .create_answer(connection)
             .await
             .map_err(|error| error.to_string())?;
-        let sdp = self.with_announced_codecs(key, answer.sdp);
+        let sdp = self.with_announced_codecs(key, reachable(answer.sdp, tcp_only));
         let mids = self.mids(key, connection).await;
         Ok((Description::answer(sdp), mids))
     }
@@ -147,7 +148,7 @@ impl Actor {
             return Ok(());
         }
         let sfu = self.shared.media.sfu();
-        let answer = Description::answer(description.sdp);
+        let answer = Description::answer(reachable(description.sdp, peer.tcp_only));
         sfu.set_remote_description(peer.connection, answer)
             .await
             .map_err(|error| error.to_string())?;
@@ -189,10 +190,11 @@ impl Actor {
                 peer.offered = true;
                 peer.offer_id += 1;
                 let id = peer.offer_id;
+                let sdp = reachable(offer.sdp, peer.tcp_only);
                 let mid_to_track_id = self.mids(key, connection).await;
                 let description = proto::SessionDescription {
                     r#type: "offer".into(),
-                    sdp: offer.sdp,
+                    sdp,
                     id,
                     mid_to_track_id,
                 };
@@ -229,6 +231,9 @@ impl Actor {
             metrics::counter!("visavis_refused_candidates_total").increment(1);
             return;
         };
+        if peer.tcp_only && is_udp(&candidate.candidate) {
+            return;
+        }
         if peer.described {
             let _ = self
                 .shared
@@ -303,6 +308,25 @@ fn prefer_codec(sdp: &str, mid: &str, codec: &str) -> String {
     sections.concat()
 }
 
+/// A description whose candidates are of TCP alone, if that is wanted.
+fn reachable(sdp: String, tcp_only: bool) -> String {
+    if !tcp_only {
+        return sdp;
+    }
+    let of_udp = |line: &str| line.strip_prefix("a=").is_some_and(is_udp);
+    sdp.split_inclusive('\n')
+        .filter(|line| !of_udp(line))
+        .collect()
+}
+
+/// Whether the text is a candidate of UDP (RFC 8839, section 5.1).
+fn is_udp(candidate: &str) -> bool {
+    let protocol = candidate
+        .strip_prefix("candidate:")
+        .and_then(|text| text.split(' ').nth(2));
+    protocol.is_some_and(|protocol| protocol.eq_ignore_ascii_case("udp"))
+}
+
 /// A candidate as clients send it: the JSON of the browser's `RTCIceCandidate`.
 fn parse_candidate(json: &str) -> Option<IceCandidate> {
     #[derive(serde::Deserialize)]
@@ -335,6 +359,16 @@ mod tests {
         assert_eq!(candidate.username_fragment.as_deref(), Some("x"));
         assert!(parse_candidate("{").is_none());
         assert!(parse_candidate("[]").is_none_or(|candidate| candidate.candidate.is_empty()));
+    }
+
+    #[test]
+    fn candidates_of_udp_are_left_out_where_tcp_alone_is_wanted() {
+        let udp = "a=candidate:1 1 UDP 1 192.0.2.2 9 typ host\r\n";
+        let tcp = "a=candidate:2 1 tcp 1 192.0.2.2 9 typ host tcptype passive\r\n";
+        let sdp = format!("v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 96\r\n{udp}{tcp}");
+        let left = format!("v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 96\r\n{tcp}");
+        assert_eq!(reachable(sdp.clone(), true), left);
+        assert_eq!(reachable(sdp.clone(), false), sdp);
     }
 
     #[test]

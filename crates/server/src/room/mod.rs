@@ -45,6 +45,9 @@ const ROOM_UPDATE_INTERVAL: Duration = Duration::from_millis(500);
 /// How often a participant is given a fresh token.
 const TOKEN_REFRESH_INTERVAL: Duration = Duration::from_secs(300);
 
+/// Identities whose choice of a candidate protocol is remembered.
+const MAX_WAYS: usize = 256;
+
 /// The time, twice: for timers, and for people.
 #[derive(Debug, Clone, Copy)]
 pub struct Now {
@@ -298,6 +301,8 @@ pub struct Room {
     empty_since: Option<Instant>,
     ever_joined: bool,
     closed: bool,
+    /// Who asked to be reached over TCP or a relay alone, for their next connections.
+    ways: HashMap<String, proto::CandidateProtocol>,
     replay: data::Replay,
     rpcs: HashMap<String, admin::RpcAnswer>,
     effects: VecDeque<Effect>,
@@ -341,6 +346,7 @@ impl Room {
             empty_since: Some(now.instant),
             ever_joined: false,
             closed: false,
+            ways: HashMap::new(),
             rpcs: HashMap::new(),
             effects: VecDeque::new(),
         };
@@ -407,9 +413,23 @@ impl Room {
         self.participants.values()
     }
 
+    /// By which way a participant asked to be reached: UDP unless it said otherwise.
+    pub fn way_of(&self, key: ParticipantKey) -> proto::CandidateProtocol {
+        let participant = self.participants.get(&key);
+        let way = participant.and_then(|participant| self.ways.get(&participant.identity));
+        way.copied().unwrap_or(proto::CandidateProtocol::Udp)
+    }
+
     /// The participant of that identity.
     pub fn by_identity(&self, identity: &str) -> Option<&Participant> {
         self.participants.get(self.identities.get(identity)?)
+    }
+
+    /// Whether somebody inside may mute and remove others.
+    pub fn has_host(&self) -> bool {
+        self.participants
+            .values()
+            .any(|participant| participant.grants.room_admin)
     }
 
     /// The published track of that sid, with its publisher.
@@ -849,6 +869,10 @@ impl Room {
     fn join_response(&self, key: ParticipantKey) -> proto::JoinResponse {
         let participant = &self.participants[&key];
         let server_info = server_info();
+        let force_relay = match self.way_of(key) {
+            proto::CandidateProtocol::Tls => proto::ClientConfigSetting::Enabled,
+            _ => proto::ClientConfigSetting::Unset,
+        };
         proto::JoinResponse {
             room: Some(self.info()),
             participant: Some(participant.info()),
@@ -856,7 +880,10 @@ impl Room {
             server_version: server_info.version.clone(),
             server_info: Some(server_info),
             subscriber_primary: participant.subscriber_is_primary(),
-            client_configuration: Some(proto::ClientConfiguration::default()),
+            client_configuration: Some(proto::ClientConfiguration {
+                force_relay: force_relay.into(),
+                ..Default::default()
+            }),
             ping_timeout: crate::signal::PING_TIMEOUT_SECONDS,
             ping_interval: crate::signal::PING_INTERVAL_SECONDS,
             enabled_publish_codecs: enabled_codecs(),

@@ -219,7 +219,7 @@ impl Room {
                 self.remove_with(key, DisconnectReason::StateMismatch, action, now);
             }
             // A migration is a resume: the client comes back to the session that it has.
-            Scenario::Migration(_) | Scenario::SwitchCandidateProtocol(_) => {
+            Scenario::Migration(_) => {
                 let leave = proto::LeaveRequest {
                     can_reconnect: true,
                     reason: DisconnectReason::Migration.into(),
@@ -228,6 +228,15 @@ impl Room {
                 };
                 self.send(key, Message::Leave(leave));
                 self.effects.push_back(Effect::CloseSignal(key));
+            }
+            // The client comes back by itself, and is then reached that way.
+            Scenario::SwitchCandidateProtocol(protocol) => {
+                let protocol = proto::CandidateProtocol::try_from(protocol)
+                    .unwrap_or(proto::CandidateProtocol::Udp);
+                if self.ways.len() >= super::MAX_WAYS {
+                    self.ways.clear();
+                }
+                self.ways.insert(identity, protocol);
             }
             Scenario::DisconnectSignalOnResume(_)
             | Scenario::DisconnectSignalOnResumeNoMessages(_) => {
