@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Inspection } from '../src/pages/inspection';
-import { receivedBps, remember, type History } from '../src/pages/memory';
+import { measure, receivedBps, remember, type History } from '../src/pages/memory';
 
 const seen = (rttMs: number | null, more = {}): Inspection => ({
   rooms: [{ name: 'x', participants: [{ identity: 'a', connections: [{ id: '1', rttMs, sentBps: 10, sendEstimateBps: 20, sentLoss: 0.1 }], tracks: [{ sid: 't', layers: [{ bps: 5 }, { bps: 7 }] }], ...more }] }],
@@ -29,5 +29,15 @@ describe('the memory of the operator’s page', () => {
   it('adds up what comes from somebody', () => {
     expect(receivedBps(seen(1).rooms![0]!.participants![0]!)).toBe(12);
     expect(receivedBps({ identity: 'a', connections: [{ id: '1', receivedBps: 3 }], tracks: [{ sid: 't', layers: [{ bps: 5 }] }] })).toBe(3);
+  });
+
+  it('measures what each viewer gets by the bytes of two looks', () => {
+    const look = (now: number, bytes: number): Inspection => ({ now, rooms: [{ name: 'x', participants: [{ identity: 'a', subscriptions: [{ track: 't', bytes }] }] }] });
+    const second = look(3000, 3500);
+    measure(look(1000, 1000), second);
+    expect(second.rooms![0]!.participants![0]!.subscriptions![0]!.bps).toBe(10_000);
+    const first = look(1000, 1000);
+    measure(undefined, first);
+    expect(first.rooms![0]!.participants![0]!.subscriptions![0]!.bps).toBeUndefined();
   });
 });

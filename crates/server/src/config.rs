@@ -43,9 +43,9 @@ pub enum Tls {
 /// The settings.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where to listen for TCP.
+    /// Where to listen for TCP. Default: port 7880 of every IPv4 address, and of every IPv6 address where there is IPv6.
     pub listen: Vec<SocketAddr>,
-    /// Where to listen for media over UDP. Empty: on all addresses, at the number of the first TCP port.
+    /// Where to listen for media over UDP. Empty: on all addresses of both families, at the number of the first TCP port.
     pub udp: Vec<SocketAddr>,
     /// Addresses by which clients reach this machine, if they are not its own (behind a NAT).
     pub public_ip: Vec<IpAddr>,
@@ -109,7 +109,7 @@ impl Default for Config {
     fn default() -> Self {
         let limits = RoomLimits::default();
         Self {
-            listen: vec![SocketAddr::from(([0, 0, 0, 0], DEFAULT_PORT))],
+            listen: everywhere(DEFAULT_PORT),
             udp: Vec::new(),
             public_ip: Vec::new(),
             workers: 0,
@@ -141,6 +141,16 @@ impl Default for Config {
             domain: String::new(),
         }
     }
+}
+
+/// A port of every address of the families that this machine speaks.
+pub(crate) fn everywhere(port: u16) -> Vec<SocketAddr> {
+    let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+    let v6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+    let has_v6 = std::net::UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok();
+    std::iter::once(v4)
+        .chain(Some(v6).filter(|_| has_v6))
+        .collect()
 }
 
 /// Why the settings cannot be used. The texts say what to do.

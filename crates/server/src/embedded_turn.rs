@@ -30,14 +30,6 @@ pub(crate) fn start(
             .find(|own| own.is_ipv4() == public.is_ipv4())?;
         Some(format!("{own}/{public}"))
     };
-    // Clients that reach nothing else relay to this server's own media ports.
-    let mut allow_peer: Vec<String> = media
-        .iter()
-        .map(SocketAddr::ip)
-        .filter(|ip| !ip.is_loopback())
-        .map(|ip| ip.to_string())
-        .collect();
-    allow_peer.dedup();
     let settings = Settings {
         listen: vec![SocketAddr::from((address, config.turn_port))],
         tls_listen: vec!["none".into()],
@@ -47,8 +39,17 @@ pub(crate) fn start(
             .into_iter()
             .collect(),
         relay_ip: config.public_ip.iter().filter_map(relay).collect(),
-        allow_peer,
         ..Settings::default()
     };
-    TurnService::start(settings.resolve(&Generated::new()?)?)
+    let mut resolved = settings.resolve(&Generated::new()?)?;
+    // Clients that reach nothing else relay to this server's own media ports, by the addresses of its candidates.
+    let ports = media.iter().map(SocketAddr::port);
+    let public = ports.flat_map(|port| config.public_ip.iter().map(move |ip| (*ip, port)));
+    let reached = media.iter().filter(|address| !address.ip().is_loopback());
+    resolved.core.own_services = reached.copied().collect();
+    resolved
+        .core
+        .own_services
+        .extend(public.map(SocketAddr::from));
+    TurnService::start(resolved)
 }

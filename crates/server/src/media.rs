@@ -6,7 +6,7 @@ use std::{io, net::SocketAddr, sync::Arc};
 use visavis_sfu::{CodecTable, Event, Events, RoomId, Sfu};
 
 use crate::{
-    config::Config,
+    config::{Config, everywhere},
     engine::{Command, of_participant_id},
     rooms::{RoomHandle, Rooms},
     server::Shared,
@@ -22,7 +22,7 @@ impl MediaPlane {
     /// Starts it. `tcp`: where the front listener takes media over TCP.
     pub(crate) fn start(config: &Config, tcp: Vec<SocketAddr>) -> io::Result<(Self, Events)> {
         let udp = match (config.udp.as_slice(), tcp.first()) {
-            ([], Some(first)) => vec![SocketAddr::from(([0, 0, 0, 0], first.port()))],
+            ([], Some(first)) => everywhere(first.port()),
             (chosen, _) => chosen.to_vec(),
         };
         let media = visavis_sfu::Config {

@@ -58,6 +58,9 @@ const PAGE_TOKEN_SECONDS: u64 = 6 * 3600;
 /// For how long TURN credentials are valid, in seconds.
 const TURN_SECONDS: u64 = 12 * 3600;
 
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 1024;
+
 /// How often certificate files are looked at.
 const CERTIFICATE_LOOK: Duration = Duration::from_secs(60);
 
@@ -225,14 +228,11 @@ impl Server {
 
         let mut listeners = Vec::new();
         for address in &config.listen {
-            let listener =
-                TcpListener::bind(address)
-                    .await
-                    .map_err(|error| StartError::Listen {
-                        address: address.to_string(),
-                        flag: "--listen",
-                        error,
-                    })?;
+            let listener = listen(*address).map_err(|error| StartError::Listen {
+                address: address.to_string(),
+                flag: "--listen",
+                error,
+            })?;
             listeners.push(listener);
         }
         let tcp: Vec<SocketAddr> = listeners
@@ -396,6 +396,22 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.stop.cancel();
     }
+}
+
+/// Listens for TCP. An address of IPv6 is for IPv6 alone, so that both families may have the same port.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    use socket2::{Domain, Socket, Type};
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // Elsewhere it would let two servers have one port.
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
 }
 
 /// Reads certificate files again when they change, until `stop`: whatever renews them need not tell the server.

@@ -277,9 +277,14 @@ impl Sender {
             sha256: STANDARD.encode(hash.as_ref()),
             ..Claims::default()
         };
+        // Keys may have been replaced since the start.
+        let key = match self.keys.first() {
+            Some((first, _)) if self.keys.secret(&self.key).is_none() => first,
+            _ => self.key.clone(),
+        };
         let token = self
             .keys
-            .sign(&self.key, &claims, TOKEN_SECONDS)
+            .sign(&key, &claims, TOKEN_SECONDS)
             .map_err(|error| error.to_string())?;
         let request = Request::post(&delivery.url)
             .header(header::CONTENT_TYPE, "application/webhook+json")

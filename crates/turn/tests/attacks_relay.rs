@@ -130,6 +130,25 @@ fn attack_05_the_server_itself_as_peer() {
 }
 
 #[test]
+fn a_named_service_of_the_host_is_reached_and_nothing_beside_it() {
+    let mut config = config();
+    config.own_services.push(address("5.5.5.5:7880"));
+    let mut world = World::with(config);
+    let mut raw = Raw::new("7.7.7.7:1000");
+    raw.allocate(&mut world);
+    assert_eq!(raw.permit(&mut world, "5.5.5.5:7880"), 0);
+    for port in [22, 3478, 7879, 7881] {
+        let peer = format!("5.5.5.5:{port}");
+        assert_eq!(raw.bind(&mut world, 0x4001, &peer), 403, "{peer}");
+        raw.send(&mut world, &peer, b"not for you");
+    }
+    assert_eq!(world.to_peers, []);
+    raw.send(&mut world, "5.5.5.5:7880", b"media");
+    assert_eq!(world.to_peers.len(), 1);
+    assert_eq!(raw.bind(&mut world, 0x4001, "5.5.5.5:7880"), 0);
+}
+
+#[test]
 fn attack_06_one_bad_peer_among_good_ones_fails_the_whole_request() {
     let mut world = World::new();
     let mut raw = Raw::new("7.7.7.7:1000");

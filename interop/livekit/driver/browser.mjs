@@ -233,9 +233,9 @@ await run({
       let transport;
       report.forEach((one) => { if (one.type === 'transport') transport = one; });
       const local = report.get(report.get(transport.selectedCandidatePairId)?.localCandidateId);
-      return `${local?.candidateType} ${local?.protocol}`;
+      return local?.candidateType === 'relay' ? 'relay' : `direct ${local?.protocol}`;
     });
-    for (const [name, wanted] of [['force-tcp', 'host tcp'], ['force-tls', 'relay udp']]) {
+    for (const [name, wanted] of [['force-tcp', 'direct tcp'], ['force-tls', 'relay']]) {
       say(`simulate ${name}`);
       await ada.do((name) => room.simulateScenario(name), name).catch((error) => say(`(${error.message})`));
       await until(`media takes the way ${wanted}`, async () => (await way()) === wanted, 40);
@@ -299,7 +299,8 @@ await run({
     if (more.startsWith('relay')) {
       const scheme = more === 'relay tls' ? 'turns:' : 'turn:';
       const all = await (await fetch(`${base}ice-servers`)).json();
-      const wanted = (url) => url.startsWith(scheme) && url.endsWith('transport=tcp');
+      const transport = more === 'relay udp' ? 'udp' : 'tcp';
+      const wanted = (url) => url.startsWith(scheme) && url.endsWith(`transport=${transport}`);
       const iceServers = all.map((one) => ({ ...one, urls: one.urls.filter(wanted) })).filter(({ urls }) => urls.length > 0);
       holds(`the server names one (${iceServers.map(({ urls }) => urls)})`, iceServers.length > 0);
       connect.rtcConfig = { iceTransportPolicy: 'relay', iceServers };
@@ -314,7 +315,7 @@ await run({
       let transport;
       report.forEach((one) => { if (one.type === 'transport') transport = one; });
       const local = report.get(report.get(transport.selectedCandidatePairId).localCandidateId);
-      return [local.candidateType, local.relayProtocol ?? local.protocol].join(' ');
+      return local.candidateType === 'relay' ? `relay ${local.relayProtocol}` : `direct ${local.protocol}`;
     });
     holds(`media takes the way ${way}`, way === more);
     await ada.do(() => { window.got = ''; room.registerTextStreamHandler('chat', async (reader) => { got = await reader.readAll(); }); });

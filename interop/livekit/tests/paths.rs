@@ -37,7 +37,7 @@ fn without_udp_media_goes_over_tcp_to_the_front_port() {
     }
     if let Some(server) = Server::start() {
         let _wall = NoUdp::begin();
-        scenario_with(&server, "browser.mjs", "path", "host tcp");
+        scenario_with(&server, "browser.mjs", "path", "direct tcp");
     }
 }
 

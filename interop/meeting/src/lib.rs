@@ -60,6 +60,9 @@ impl Server {
                 format!("127.0.0.1:{port}"),
                 "--key".into(),
                 "test=a-secret-of-the-meeting-tests-0123".into(),
+                // Whoever is inside at the end is asked to come back.
+                "--drain".into(),
+                "2".into(),
                 // Another server may run on this machine.
                 "--turn-port".into(),
                 free_port().to_string(),

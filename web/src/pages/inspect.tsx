@@ -6,7 +6,7 @@ import { ApiError, explainJoin } from '../lib/errors';
 import { bitrate, duration, milliseconds, percent } from '../lib/words';
 import { Icon } from '../ui/icons';
 import { Avatar, Brand, Curve, ThemeButton } from '../ui/parts';
-import { receivedBps, remember, type History } from './memory';
+import { receivedBps, measure, remember, type History } from './memory';
 import type { InspectedConnection, InspectedEnd, InspectedParticipant, Inspection } from './inspection';
 
 /** Milliseconds between two looks. */
@@ -162,6 +162,7 @@ export function Inspect() {
       try {
         before.value = data.value;
         const seen = await server.inspect(operator.value);
+        measure(before.value, seen);
         memory.value = remember(memory.value, seen, PERIOD);
         data.value = seen;
         problem.value = '';

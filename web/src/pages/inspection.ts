@@ -45,6 +45,8 @@ export interface InspectedSubscription {
   wanted?: string;
   paused?: boolean;
   bps?: number;
+  /** Bytes so far. */
+  bytes?: number;
   /** Share, 0 to 1. */
   loss?: number;
   why?: string;

@@ -52,3 +52,25 @@ export function remember(memory: ReadonlyMap<string, History>, inspection: Inspe
   }
   return next;
 }
+
+/** Fills in how fast each subscription was served since the look before: the server counts bytes. */
+export function measure(before: Inspection | undefined, inspection: Inspection): void {
+  const seconds = ((inspection.now ?? 0) - (before?.now ?? 0)) / 1000;
+  if (!before?.now || seconds <= 0) return;
+  const key = (room: string, who: string, track: string) => `${room} ${who} ${track}`;
+  const bytes = new Map<string, number>();
+  for (const room of before.rooms ?? []) {
+    for (const participant of room.participants ?? []) {
+      for (const { track, bytes: count } of participant.subscriptions ?? []) if (count !== undefined) bytes.set(key(room.name, participant.identity, track), count);
+    }
+  }
+  for (const room of inspection.rooms ?? []) {
+    for (const participant of room.participants ?? []) {
+      for (const subscription of participant.subscriptions ?? []) {
+        const earlier = bytes.get(key(room.name, participant.identity, subscription.track));
+        if (earlier === undefined || subscription.bytes === undefined) continue;
+        subscription.bps ??= Math.max(0, ((subscription.bytes - earlier) * 8) / seconds);
+      }
+    }
+  }
+}

@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -237,7 +237,10 @@ fn config(file: Option<&Path>, settings: Settings) -> Result<Config, String> {
     if !chosen && public && config.keys.is_empty() && !config.dev {
         // The first run on a machine in the Internet: for this machine only, until keys are set.
         for address in &mut config.listen {
-            address.set_ip([127, 0, 0, 1].into());
+            match address {
+                SocketAddr::V4(address) => address.set_ip(Ipv4Addr::LOCALHOST),
+                SocketAddr::V6(address) => address.set_ip(Ipv6Addr::LOCALHOST),
+            }
         }
     }
     Ok(config)

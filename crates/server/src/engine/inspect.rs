@@ -1,7 +1,8 @@
 //! A room as operators see it.
 
+use livekit_protocol as proto;
 use serde_json::{Value, json};
-use visavis_sfu::{ConnectionState, ConnectionStats};
+use visavis_sfu::{ConnectionState, ConnectionStats, SubscriptionStats};
 
 use super::Actor;
 use crate::room::Participant;
@@ -62,9 +63,21 @@ impl Actor {
                 let layers: Vec<Value> = measured
                     .map_or(&[][..], |one| &one.encodings)
                     .iter()
-                    .map(|layer| {
+                    .enumerate()
+                    .map(|(index, layer)| {
+                        // Newer clients name them per codec.
+                        #[allow(deprecated)]
+                        let sizes = match track.codecs.first() {
+                            Some(codec) if !codec.layers.is_empty() => &codec.layers,
+                            _ => &track.layers,
+                        };
+                        let size = sizes.get(index);
                         json!({
-                            "rid": layer.rid, "bps": layer.bitrate, "active": layer.bitrate > 0,
+                            "rid": layer.rid,
+                            "bps": layer.bitrate,
+                            "active": layer.bitrate > 0,
+                            "width": size.map(|size| size.width),
+                            "height": size.map(|size| size.height),
                         })
                     })
                     .collect();
@@ -80,22 +93,14 @@ impl Actor {
             .collect();
         let subscriptions: Vec<Value> = own
             .iter()
-            .flat_map(|connection| &connection.subscriptions)
-            .filter_map(|subscription| {
-                let sid = self.track_sids.get(&subscription.track)?;
-                let (publisher, track) = self.room.track(sid)?;
-                let layer = subscription.current.map_or("-", |(layer, ..)| {
-                    ["q", "h", "f"][usize::from(layer.min(2))]
-                });
-                Some(json!({
-                    "track": sid,
-                    "from": publisher.identity,
-                    "source": source_name(track.info.source),
-                    "layer": layer,
-                    "paused": subscription.paused,
-                    "loss": subscription.loss,
-                    "packets": subscription.packets,
-                }))
+            .flat_map(|connection| {
+                connection
+                    .subscriptions
+                    .iter()
+                    .map(|one| (*connection, one))
+            })
+            .filter_map(|(connection, subscription)| {
+                self.inspect_subscription(participant, connection, subscription, stats)
             })
             .collect();
         json!({
@@ -116,6 +121,129 @@ impl Actor {
             "diagnosis": diagnosis(participant, &own),
         })
     }
+}
+
+/// How a viewer wants a track, in a few words.
+fn wanted(settings: Option<&proto::UpdateTrackSettings>) -> String {
+    match settings {
+        None => "any size".into(),
+        Some(settings) if settings.disabled => "nothing: it is not on screen".into(),
+        Some(settings) if settings.width > 0 => format!("{}×{}", settings.width, settings.height),
+        Some(settings) => {
+            let quality = proto::VideoQuality::try_from(settings.quality).unwrap_or_default();
+            quality.as_str_name().to_ascii_lowercase()
+        }
+    }
+}
+
+/// What is known of a subscription, to say why it is as it is.
+struct Forwarding<'a> {
+    muted: bool,
+    settings: Option<&'a proto::UpdateTrackSettings>,
+    paused: bool,
+    current: Option<(u8, u8, u8)>,
+    target: Option<(u8, u8, u8)>,
+    /// What arrives of each encoding, in bits per second; empty where that is not known.
+    arriving: Vec<u64>,
+    /// What may be sent towards the viewer, in bits per second.
+    estimate: u64,
+}
+
+impl Forwarding<'_> {
+    /// Why a viewer gets what it gets; empty where there is nothing to explain.
+    fn why(&self) -> String {
+        let kilobits = self.estimate / 1000;
+        let highest = self.arriving.iter().rposition(|bitrate| *bitrate > 0);
+        if self.muted {
+            return "its sender has muted it".into();
+        }
+        if self.settings.is_some_and(|settings| settings.disabled) {
+            return "its viewer does not show it".into();
+        }
+        if !self.arriving.is_empty() && highest.is_none() {
+            return "nothing comes from its sender".into();
+        }
+        if self.paused {
+            return format!("of {kilobits} kbit/s that fit the link nothing is left for it");
+        }
+        match (self.current, self.target) {
+            (None, _) => "waits for a key frame of its sender".into(),
+            (Some(current), Some(target)) if current != target => {
+                "changes its layer: waits for a key frame or a switching point".into()
+            }
+            (Some((layer, ..)), _)
+                if highest.is_some_and(|highest| usize::from(layer) < highest) =>
+            {
+                if self.settings.is_some_and(|settings| settings.width > 0) {
+                    format!("as large as its viewer shows it, or as {kilobits} kbit/s allow")
+                } else {
+                    format!("as much as fits {kilobits} kbit/s")
+                }
+            }
+            _ => String::new(),
+        }
+    }
+}
+
+impl Actor {
+    fn inspect_subscription(
+        &self,
+        viewer: &Participant,
+        connection: &ConnectionStats,
+        subscription: &SubscriptionStats,
+        stats: &[ConnectionStats],
+    ) -> Option<Value> {
+        let sid = self.track_sids.get(&subscription.track)?;
+        let (publisher, track) = self.room.track(sid)?;
+        let source = stats
+            .iter()
+            .flat_map(|connection| &connection.tracks)
+            .find(|one| one.track == subscription.track);
+        let settings = self.room.settings_of(viewer.key, sid);
+        let layer = subscription.current.map_or("-", |(layer, ..)| {
+            ["q", "h", "f"][usize::from(layer.min(2))]
+        });
+        let is_video = track.track_type() == proto::TrackType::Video;
+        let encodings = source.filter(|_| is_video).map(|source| &source.encodings);
+        let forwarding = Forwarding {
+            muted: track.info.muted,
+            settings,
+            paused: subscription.paused,
+            current: subscription.current,
+            target: subscription.target,
+            arriving: encodings
+                .into_iter()
+                .flatten()
+                .map(|encoding| encoding.bitrate)
+                .collect(),
+            estimate: connection.estimate,
+        };
+        Some(json!({
+            "track": sid,
+            "from": publisher.identity,
+            "source": source_name(track.info.source),
+            "wanted": is_video.then(|| wanted(settings)),
+            "layer": is_video.then_some(layer),
+            "paused": subscription.paused,
+            "loss": subscription.loss,
+            "packets": subscription.packets,
+            "bytes": subscription.bytes,
+            "why": forwarding.why(),
+        }))
+    }
+}
+
+/// The share of packets from the client that were lost, over all its sections.
+fn received_loss(connection: &ConnectionStats) -> Option<f64> {
+    let mut sums = (0, 0);
+    let entries = connection.report.entries.iter();
+    for entry in entries.filter(|entry| entry.kind.name() == "inbound-rtp") {
+        sums.0 += entry.count("packetsLost").unwrap_or(0);
+        sums.1 += entry.count("packetsReceived").unwrap_or(0);
+    }
+    let all = sums.0 + sums.1;
+    #[allow(clippy::cast_precision_loss)] // Exact up to 2^53.
+    (all > 0).then(|| sums.0 as f64 / all as f64)
 }
 
 fn inspect_connection(connection: &ConnectionStats, role: &str) -> Value {
@@ -165,6 +293,7 @@ fn inspect_connection(connection: &ConnectionStats, role: &str) -> Value {
             other => other,
         }),
         "srtp": text("srtpCipher"),
+        "group": text("tlsGroup"),
         "pair": end("localCandidateId").zip(end("remoteCandidateId")).map(|(local, remote)| {
             json!({"local": local, "remote": remote})
         }),
@@ -173,6 +302,7 @@ fn inspect_connection(connection: &ConnectionStats, role: &str) -> Value {
         "sendEstimateBps": connection.estimate,
         "sentBps": connection.sending,
         "sentLoss": connection.loss,
+        "receivedLoss": received_loss(connection),
     })
 }
 
@@ -258,5 +388,71 @@ fn rank(state: ConnectionState) -> u8 {
         ConnectionState::Connecting => 3,
         ConnectionState::New => 4,
         ConnectionState::Connected => 5,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reason_of_a_missing_picture_is_told() {
+        let hidden = proto::UpdateTrackSettings {
+            disabled: true,
+            ..Default::default()
+        };
+        let flowing = |current: Option<u8>| Forwarding {
+            muted: false,
+            settings: None,
+            paused: false,
+            current: current.map(|layer| (layer, 0, 0)),
+            target: current.map(|layer| (layer, 0, 0)),
+            arriving: vec![100_000, 500_000, 0],
+            estimate: 300_000,
+        };
+        let cases = [
+            (
+                Forwarding {
+                    muted: true,
+                    ..flowing(None)
+                },
+                "muted",
+            ),
+            (
+                Forwarding {
+                    settings: Some(&hidden),
+                    ..flowing(None)
+                },
+                "does not show",
+            ),
+            (
+                Forwarding {
+                    paused: true,
+                    ..flowing(None)
+                },
+                "of 300 kbit/s",
+            ),
+            (
+                Forwarding {
+                    arriving: vec![0, 0],
+                    ..flowing(None)
+                },
+                "nothing comes",
+            ),
+            (flowing(None), "key frame"),
+            (
+                Forwarding {
+                    target: Some((1, 0, 0)),
+                    ..flowing(Some(0))
+                },
+                "switching",
+            ),
+            (flowing(Some(0)), "fits 300 kbit/s"),
+        ];
+        for (forwarding, expected) in cases {
+            let why = forwarding.why();
+            assert!(why.contains(expected), "{why}");
+        }
+        assert_eq!(flowing(Some(1)).why(), "");
     }
 }

@@ -150,6 +150,16 @@ impl Room {
         }
     }
 
+    /// How a participant said that it wants a track, if it did.
+    pub fn settings_of(
+        &self,
+        subscriber: ParticipantKey,
+        track_sid: &str,
+    ) -> Option<&proto::UpdateTrackSettings> {
+        let participant = self.participants.get(&subscriber)?;
+        participant.subscriptions.get(track_sid)?.settings.as_ref()
+    }
+
     pub(super) fn update_track_settings(
         &mut self,
         key: ParticipantKey,

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use livekit_protocol as proto;
 use prost::Message as _;
 use proto::{
-    DisconnectReason, TrackSource, TrackType, data_packet, request_response::Reason,
-    signal_request::Message as Request, signal_response::Message,
+    DisconnectReason, TrackSource, TrackType, data_packet, leave_request::Action,
+    request_response::Reason, signal_request::Message as Request, signal_response::Message,
 };
 
 use super::*;

@@ -128,6 +128,9 @@ pub struct ServerConfig {
     pub nonce_key: Option<[u8; 32]>,
     /// Where the server itself listens: never a peer.
     pub listening: Vec<SocketAddr>,
+    /// Other UDP services of this host that clients may reach over a relay, as they are named to clients: a meeting
+    /// server's media ports. Default none; nothing else of this host is ever a peer.
+    pub own_services: Vec<SocketAddr>,
     /// Who may be a peer.
     pub filter: PeerFilter,
     /// Bounds.
@@ -180,6 +183,7 @@ impl Default for ServerConfig {
             worker: 0,
             nonce_key: None,
             listening: Vec::new(),
+            own_services: Vec::new(),
             filter: PeerFilter::default(),
             limits: Limits::default(),
             default_lifetime: Duration::from_secs(600),
@@ -207,6 +211,9 @@ impl ServerConfig {
         if self.listening.contains(&peer) {
             return false;
         }
+        if kind == RelayKind::Udp && self.own_services.contains(&peer) {
+            return true;
+        }
         if self.is_own(peer.ip()) {
             // Two clients of one server meet at their relayed addresses, and at nothing else of this host.
             return match &self.pool {
@@ -220,7 +227,7 @@ impl ServerConfig {
     /// Whether a permission may be given for an address.
     pub(super) fn allows_ip(&self, ip: IpAddr) -> bool {
         if self.is_own(ip) {
-            self.is_relay(ip)
+            self.is_relay(ip) || self.own_services.iter().any(|service| service.ip() == ip)
         } else {
             self.filter.allows_ip(ip)
         }
