@@ -1,4 +1,5 @@
-"""FFmpeg's WHIP muxer (by PyPI `av`): python3 ffmpeg.py URL TOKEN. Publishes a picture and a tone for some seconds."""
+"""FFmpeg's WHIP muxer (by PyPI `av`): python3 ffmpeg.py URL TOKEN. Publishes a picture and a tone until SIGTERM."""
+import signal
 import sys
 import time
 from fractions import Fraction
@@ -8,7 +9,9 @@ import av
 import numpy
 
 url, token = sys.argv[1:3]
-SECONDS, RATE = 6, 15
+SECONDS, RATE = 60, 15
+stopped = []
+signal.signal(signal.SIGTERM, lambda *_: stopped.append(True))
 options = {"authorization": token}
 if len(sys.argv) > 3:  # Builds with GnuTLS make a P-224 key of their own; a file says another.
     options |= {"cert_file": sys.argv[3], "key_file": sys.argv[4]}
@@ -20,6 +23,8 @@ audio.layout = "stereo"
 start = time.monotonic()
 samples = 0
 for index in range(SECONDS * RATE):
+    if stopped:
+        break
     picture = numpy.zeros((360, 640, 3), numpy.uint8)
     picture[:, (index * 8) % 600:(index * 8) % 600 + 40] = 255
     frame = av.VideoFrame.from_ndarray(picture, "rgb24")

@@ -1,4 +1,6 @@
-"""GStreamer's webrtcbin as a WHIP or WHEP client: python3 gstreamer.py whip|whep URL TOKEN [CODEC]. Prints what it saw; ends by DELETE."""
+"""GStreamer's webrtcbin as a WHIP or WHEP client: python3 gstreamer.py whip|whep URL TOKEN [CODEC]. Publishes until SIGTERM, plays for some seconds; prints what it saw; ends by
+DELETE."""
+import signal
 import sys
 import urllib.error
 import urllib.request
@@ -65,7 +67,7 @@ def pad_added(_, pad):
     if pad.direction != Gst.PadDirection.SRC:
         return
     kind = pad.get_current_caps().get_structure(0).get_string("media")
-    decode = {"audio": "rtpopusdepay ! opusdec", "video": {"vp8": "rtpvp8depay ! vp8dec", "h264": "rtph264depay ! avdec_h264"}[codec]}[kind]
+    decode = {"audio": "rtpopusdepay ! opusdec", "video": {"vp8": "rtpvp8depay ! vp8dec", "h264": "rtph264depay ! h264parse ! openh264dec"}[codec]}[kind]
     branch = Gst.parse_bin_from_description(f"queue ! {decode} ! fakesink name=end sync=false signal-handoffs=true", True)
     branch.get_by_name("end").connect("handoff", counted(kind))
     pipeline.add(branch)
@@ -107,7 +109,7 @@ def negotiate(*_):
 def state(*_):
     now = peer.get_property("connection-state")
     print("connection", now.value_nick, flush=True)
-    if now == GstWebRTC.WebRTCPeerConnectionState.CONNECTED:
+    if now == GstWebRTC.WebRTCPeerConnectionState.CONNECTED and role == "whep":
         GLib.timeout_add_seconds(SECONDS, loop.quit)
 
 
@@ -119,7 +121,8 @@ if role == "whip":
 pipeline.set_state(Gst.State.PLAYING)
 if role == "whep":
     GLib.idle_add(negotiate)
-GLib.timeout_add_seconds(30, loop.quit)
+GLib.unix_signal_add(GLib.PRIORITY_DEFAULT, signal.SIGTERM, loop.quit)
+GLib.timeout_add_seconds(60, loop.quit)
 loop.run()
 connected = peer.get_property("connection-state") == GstWebRTC.WebRTCPeerConnectionState.CONNECTED
 if session:

@@ -16,16 +16,14 @@ let browser;
 /** Starts a client; what it prints is printed. */
 function start(...command) {
   const child = spawn(command[0], command.slice(1), { stdio: ['ignore', 'pipe', 'inherit'] });
-  const lines = [];
   child.stdout.on('data', (bytes) => {
     for (const line of String(bytes).split('\n').filter(Boolean)) {
-      lines.push(line);
       say(line);
     }
   });
   children.push(child);
   const ended = new Promise((done) => child.on('close', done));
-  return { lines, ended };
+  return { ended, stop: () => child.kill('SIGTERM') };
 }
 
 const gstreamer = async (role, who, codec) => start('/usr/bin/python3', path.join(here, 'gstreamer.py'), role, role === 'whip' ? whip : whep, await token(room, who), codec);
@@ -41,6 +39,7 @@ async function played(publisher, codec) {
   await until('something is published', there);
   const player = await gstreamer('whep', 'player', codec);
   holds('the player saw and heard it', (await player.ended) === 0);
+  publisher.stop();
   holds('the publisher ended well', (await publisher.ended) === 0);
 }
 
