@@ -6,6 +6,9 @@
 mod commands;
 mod doctor;
 mod exit;
+mod http;
+mod livekit;
+mod media;
 mod pairing;
 mod qr;
 mod runtime;
@@ -31,6 +34,10 @@ enum Command {
     Completions(commands::completions::Args),
     /// Find out what this network lets WebRTC do, and explain it.
     Doctor(commands::doctor::Args),
+    /// Send back whatever a peer sends.
+    Echo(commands::echo::Args),
+    /// Take part in a meeting: publish files, record what others publish.
+    Join(commands::join::Args),
     /// Make secrets for a server's configuration.
     Keygen(commands::keygen::Args),
     /// Write the manual pages into a directory.
@@ -43,6 +50,10 @@ enum Command {
     Serve(Box<commands::serve::Args>),
     /// Run a STUN and TURN server.
     Turn(Box<commands::turn::Args>),
+    /// Record what a WHEP endpoint plays.
+    Whep(commands::whep::Args),
+    /// Publish files or a pipe to a WHIP endpoint.
+    Whip(commands::whip::Args),
 }
 
 fn main() -> std::process::ExitCode {
@@ -50,12 +61,16 @@ fn main() -> std::process::ExitCode {
         Command::Chat(args) => commands::chat::run(args),
         Command::Completions(args) => commands::completions::run(args),
         Command::Doctor(args) => commands::doctor::run(args),
+        Command::Echo(args) => commands::echo::run(args),
+        Command::Join(args) => commands::join::run(args),
         Command::Keygen(args) => commands::keygen::run(args),
         Command::Manual(args) => commands::completions::manual(args),
         Command::Receive(args) => commands::receive::run(args),
         Command::Send(args) => commands::send::run(args),
         Command::Serve(args) => commands::serve::run(*args),
         Command::Turn(args) => commands::turn::run(*args),
+        Command::Whep(args) => commands::whep::run(args),
+        Command::Whip(args) => commands::whip::run(args),
     }
 }
 

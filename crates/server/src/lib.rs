@@ -30,6 +30,7 @@ mod whip;
 pub mod wire;
 
 pub use config::Config;
+pub use record::{Recorded, RecordedFrame, TrackFile};
 pub use server::{Server, Shared, StartError};
 
 /// The version of LiveKit's server whose protocol is spoken: its clients choose features by it.

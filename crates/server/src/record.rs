@@ -30,22 +30,38 @@ const MAX_WAIT: Duration = Duration::from_millis(500);
 /// After so long without a picture a lower encoding takes over.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// What a file holds.
-#[derive(Debug, Clone, Serialize)]
+/// What a file holds: a line of `recording.jsonl`.
+#[derive(Debug, Clone, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Recorded {
-    pub(crate) file: String,
-    pub(crate) room: String,
-    pub(crate) identity: String,
-    pub(crate) name: String,
-    pub(crate) source: String,
-    pub(crate) track: String,
-    /// In milliseconds since 1970.
-    pub(crate) started_at: i64,
+pub struct Recorded {
+    /// The file's name; what comes last is added when the first frame tells the format.
+    pub file: String,
+    /// The room, or what else the track was received from.
+    pub room: String,
+    /// Whose track it is.
+    pub identity: String,
+    /// The name that people see.
+    pub name: String,
+    /// `camera`, `microphone`, `screen_share`, ...
+    pub source: String,
+    /// The track's own name.
+    pub track: String,
+    /// When the first frame came, in milliseconds since 1970.
+    pub started_at: i64,
+    /// Width in pixels, if it is known; 0 if not.
     #[serde(skip)]
-    pub(crate) width: u32,
+    pub width: u32,
+    /// Height in pixels, if it is known; 0 if not.
     #[serde(skip)]
-    pub(crate) height: u32,
+    pub height: u32,
+}
+
+impl Recorded {
+    /// The beginning of a file's name: a number, whose track it is, and its source, safe to use in any directory.
+    #[must_use]
+    pub fn stem(number: usize, identity: &str, source: &str) -> String {
+        format!("{number:03}-{}-{}", file_name(identity), file_name(source))
+    }
 }
 
 /// A room's recording; ends when dropped.
@@ -100,11 +116,7 @@ impl Recording {
     pub(crate) fn add(&mut self, tap: TapReceiver, mut recorded: Recorded) {
         self.files += 1;
         let number = self.files;
-        recorded.file = format!(
-            "{number:03}-{}-{}",
-            file_name(&recorded.identity),
-            file_name(&recorded.source)
-        );
+        recorded.file = Recorded::stem(number, &recorded.identity, &recorded.source);
         let (directory, stop) = (self.directory.clone(), self.stop.clone());
         let runtime = tokio::runtime::Handle::current();
         tokio::task::spawn_blocking(move || {
@@ -123,11 +135,7 @@ fn record(
     recorded: Recorded,
     stop: &CancellationToken,
 ) -> io::Result<()> {
-    let mut file = TrackFile {
-        directory: directory.to_owned(),
-        recorded,
-        writer: None,
-    };
+    let mut file = TrackFile::new(directory, recorded);
     let mut layers = Layers::default();
     let next = async |tap: &mut TapReceiver| {
         tokio::select! {
@@ -142,13 +150,20 @@ fn record(
 }
 
 /// A frame on its way into a file.
-struct RecordedFrame<'a> {
-    codec: Codec,
-    encoding: u8,
-    data: &'a [u8],
-    timestamp: u32,
-    at: Instant,
-    keyframe: bool,
+#[derive(Debug, Clone, Copy)]
+pub struct RecordedFrame<'a> {
+    /// Its codec: that of the first frame decides the format.
+    pub codec: Codec,
+    /// Which of a track's encodings it belongs to: each has timestamps of its own.
+    pub encoding: u8,
+    /// The frame as a decoder wants it.
+    pub data: &'a [u8],
+    /// In ticks of the RTP clock.
+    pub timestamp: u32,
+    /// When it came.
+    pub at: Instant,
+    /// Whether it needs no other.
+    pub keyframe: bool,
 }
 
 /// Puts packets in order: late ones have a while to come.
@@ -277,7 +292,7 @@ enum Writer {
 }
 
 /// A track's file, which is made when the first frame shows what it holds.
-struct TrackFile {
+pub struct TrackFile {
     directory: PathBuf,
     recorded: Recorded,
     writer: Option<(Writer, Clock)>,
@@ -325,8 +340,36 @@ fn failed(error: impl std::fmt::Display) -> io::Error {
     io::Error::other(error.to_string())
 }
 
+impl std::fmt::Debug for TrackFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TrackFile")
+            .field("recorded", &self.recorded)
+            .finish_non_exhaustive()
+    }
+}
+
 impl TrackFile {
-    fn write(&mut self, frame: RecordedFrame<'_>) -> io::Result<()> {
+    /// A file in a directory, which has to exist.
+    #[must_use]
+    pub fn new(directory: &Path, recorded: Recorded) -> Self {
+        Self {
+            directory: directory.to_owned(),
+            recorded,
+            writer: None,
+        }
+    }
+
+    /// What it holds. Once there was a frame, with the name of the file.
+    #[must_use]
+    pub fn recorded(&self) -> &Recorded {
+        &self.recorded
+    }
+
+    /// Adds a frame. The first one makes the file and a line in `recording.jsonl`.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn write(&mut self, frame: RecordedFrame<'_>) -> io::Result<()> {
         if self.writer.is_none() {
             self.writer = Some(self.begin(&frame)?);
         }
@@ -399,7 +442,7 @@ impl TrackFile {
                     codec: *b"AV01",
                     width,
                     height,
-                    timebase: (1, 1000),
+                    timebase: (1000, 1),
                     frames: 0,
                 };
                 Writer::Ivf(IvfWriter::new(stream, header).map_err(failed)?)
@@ -431,7 +474,11 @@ impl TrackFile {
         (or(self.recorded.width, 1280), or(self.recorded.height, 720))
     }
 
-    fn finish(self) -> io::Result<()> {
+    /// Writes what is left.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn finish(self) -> io::Result<()> {
         match self.writer.map(|(writer, _)| writer) {
             Some(Writer::Webm(webm)) => webm.finish().map(drop).map_err(failed),
             Some(Writer::Ivf(ivf)) => ivf.finish().map(drop).map_err(failed),

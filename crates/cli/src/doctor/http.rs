@@ -1,14 +1,11 @@
 //! One HTTP request, for a server's configuration and its clock.
 
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper_util::rt::TokioIo;
+use hyper::{Method, header};
 use url::Url;
 
 use super::facts::ServerError;
-use crate::stream::{self, StreamError};
-
-/// The longest answer that is read.
-const MAX_BODY: usize = 1 << 20;
+use crate::http::{HttpError, Question, ask};
+use crate::stream::StreamError;
 
 /// What came back.
 pub(super) struct Answer {
@@ -20,42 +17,24 @@ pub(super) struct Answer {
 
 /// `GET url`.
 pub(super) async fn get(url: &Url, insecure: bool) -> Result<Answer, ServerError> {
-    let host = url.host_str().unwrap_or_default();
-    let secure = url.scheme() == "https";
-    let port = url.port_or_known_default().unwrap_or(443);
-    let tls = secure.then(|| std::sync::Arc::new(crate::tls::client_config(insecure)));
-    let (stream, _, _) = stream::connect(host, port, tls)
-        .await
-        .map_err(|error| match error {
-            StreamError::Name { .. } => ServerError::Name(error.to_string()),
-            StreamError::Connect(reason) => ServerError::Connect(reason),
-            StreamError::Tls(reason) => ServerError::Tls(reason),
-        })?;
-    let fault = |error: &dyn std::fmt::Display| ServerError::Http(error.to_string());
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| fault(&error))?;
-    let connection = tokio::spawn(connection);
-    let request = hyper::Request::get(url.path())
-        .header(hyper::header::HOST, host)
-        .header(hyper::header::CONNECTION, "close")
-        .body(Empty::<bytes::Bytes>::new())
-        .map_err(|error| fault(&error))?;
-    let response = sender
-        .send_request(request)
-        .await
-        .map_err(|error| fault(&error))?;
-    let status = response.status().as_u16();
-    let date = response.headers().get(hyper::header::DATE);
-    let date = date.and_then(|date| date.to_str().ok()).and_then(seconds);
-    let body = Limited::new(response.into_body(), MAX_BODY)
-        .collect()
-        .await
-        .map_err(|error| fault(&error))?
-        .to_bytes()
-        .to_vec();
-    connection.abort();
-    Ok(Answer { status, date, body })
+    let question = Question {
+        method: Method::GET,
+        url,
+        token: None,
+        body: None,
+        insecure,
+    };
+    let answer = ask(question).await.map_err(|error| match error {
+        HttpError::Stream(error @ StreamError::Name { .. }) => ServerError::Name(error.to_string()),
+        HttpError::Stream(StreamError::Connect(reason)) => ServerError::Connect(reason),
+        HttpError::Stream(StreamError::Tls(reason)) => ServerError::Tls(reason),
+        HttpError::Protocol(reason) => ServerError::Http(reason),
+    })?;
+    Ok(Answer {
+        status: answer.status,
+        date: answer.header(header::DATE).and_then(seconds),
+        body: answer.body,
+    })
 }
 
 /// Reads `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 section 5.6.7).

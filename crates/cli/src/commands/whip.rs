@@ -1,0 +1,99 @@
+//! `visavis whip`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use visavis::{Configuration, PeerConnection};
+
+use crate::exit::{self, Exit};
+use crate::media::{Playback, broken, connected, negotiate, play_all, prepare};
+
+/// What was sent last may still be in the pacer.
+const LINGER: Duration = Duration::from_millis(300);
+
+/// Publish files or a pipe to a WHIP endpoint (RFC 9725).
+///
+/// What is encoded already is sent as it is, at the pace of its timestamps: IVF (VP8, VP9, AV1), Ogg (Opus), WebM. A viewer
+/// sees pictures from the next key frame of the file on, so give it one every two seconds or so.
+#[derive(Debug, clap::Args)]
+#[command(after_help = exit::HELP, after_long_help = LONG_HELP)]
+pub(crate) struct Args {
+    /// The endpoint, e.g. https://meet.example.org/whip/ROOM.
+    url: String,
+    /// Files to publish together; `-` is standard input (IVF or Ogg).
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    /// The token that the endpoint asks for.
+    #[arg(
+        long,
+        env = "VISAVIS_TOKEN",
+        value_name = "TOKEN",
+        hide_env_values = true
+    )]
+    token: Option<String>,
+    /// Begin again at the end of the files, until Ctrl-C.
+    #[arg(long = "loop")]
+    again: bool,
+    /// Accept any certificate of the server.
+    #[arg(long)]
+    insecure: bool,
+}
+
+const LONG_HELP: &str = "\
+Examples:
+  visavis whip https://meet.example.org/whip/lobby film.webm --token \"$TOKEN\"
+  visavis whip http://localhost:7880/whip/lobby picture.ivf sound.ogg --loop
+  ffmpeg -re -i film.mp4 -an -c:v libvpx -g 60 -deadline realtime -f ivf - | visavis whip URL -
+
+Tokens for `visavis serve` are LiveKit's: signed with an API key, for one room, with the grant to publish.";
+
+pub(crate) fn run(args: Args) -> ExitCode {
+    crate::runtime::block_on(async move {
+        match publish(&args).await {
+            Ok(exit) => exit,
+            Err((exit, text)) => {
+                eprintln!("{text}");
+                exit
+            }
+        }
+    })
+}
+
+async fn publish(args: &Args) -> Result<Exit, (Exit, String)> {
+    let failed = |error: visavis::Error| (Exit::Failure, error.to_string());
+    let endpoint = crate::runtime::endpoint().map_err(failed)?;
+    let connection = endpoint
+        .peer_connection(Configuration::default())
+        .map_err(failed)?;
+    let sources = prepare(&connection, &args.files)?;
+    let token = args.token.as_deref();
+    let session = negotiate(&connection, &args.url, token, args.insecure).await?;
+    let result = tokio::select! {
+        result = send(&connection, sources, args) => result,
+        _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
+    };
+    session.end().await;
+    result
+}
+
+async fn send(
+    connection: &PeerConnection,
+    sources: Vec<Playback>,
+    args: &Args,
+) -> Result<Exit, (Exit, String)> {
+    connected(connection, |_| ())
+        .await
+        .map_err(|error| (Exit::Unreachable, error))?;
+    eprintln!("publishing to {}; Ctrl-C ends", args.url);
+    tokio::select! {
+        sent = play_all(sources, args.again) => {
+            let sent = sent?;
+            // The last packets are on their way.
+            tokio::time::sleep(LINGER).await;
+            eprintln!("{sent} frames were sent");
+            Ok(Exit::Success)
+        }
+        () = broken(connection) => Err((Exit::Broken, "the connection broke".to_owned())),
+    }
+}
