@@ -1,7 +1,11 @@
 //! The media plane of this server: its handle, and the task that takes its reports to the rooms they
 //! are about.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
 use visavis_sfu::{CodecTable, Event, Events, RoomId, Sfu};
 
@@ -21,13 +25,18 @@ pub(crate) struct MediaPlane {
 impl MediaPlane {
     /// Starts it. `tcp`: where the front listener takes media over TCP.
     pub(crate) fn start(config: &Config, tcp: Vec<SocketAddr>) -> io::Result<(Self, Events)> {
+        let for_this_machine = tcp.iter().all(|address| address.ip().is_loopback());
         let udp = match (config.udp.as_slice(), tcp.first()) {
+            // A browser that sends from its network's address to ::1 loses what it sends now and then.
+            ([], Some(first)) if for_this_machine => {
+                vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, first.port()))]
+            }
             ([], Some(first)) => everywhere(first.port()),
             (chosen, _) => chosen.to_vec(),
         };
         let media = visavis_sfu::Config {
             // Who can reach this server only from this machine finds a path there.
-            loopback: tcp.iter().all(|address| address.ip().is_loopback()),
+            loopback: for_this_machine,
             udp,
             tcp,
             advertised: config.public_ip.clone(),

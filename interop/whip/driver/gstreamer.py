@@ -67,7 +67,7 @@ def pad_added(_, pad):
     if pad.direction != Gst.PadDirection.SRC:
         return
     kind = pad.get_current_caps().get_structure(0).get_string("media")
-    decode = {"audio": "rtpopusdepay ! opusdec", "video": {"vp8": "rtpvp8depay ! vp8dec", "h264": "rtph264depay ! h264parse ! openh264dec"}[codec]}[kind]
+    decode = {"audio": "rtpopusdepay ! opusdec", "video": {"vp8": "rtpvp8depay ! vp8dec", "h264": "rtph264depay ! avdec_h264"}[codec]}[kind]
     branch = Gst.parse_bin_from_description(f"queue ! {decode} ! fakesink name=end sync=false signal-handoffs=true", True)
     branch.get_by_name("end").connect("handoff", counted(kind))
     pipeline.add(branch)
