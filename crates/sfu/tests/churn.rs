@@ -44,7 +44,7 @@ fn join(lab: &mut Lab, members: &mut Vec<Joined>, worker: u16, loss: f64) {
     members.push(Joined { member, tracks });
 }
 
-fn leave(lab: &mut Lab, members: &mut Vec<Joined>, index: usize) {
+fn leave(lab: &mut Lab, members: &mut Vec<Joined>, index: usize) -> Member {
     let left = members.remove(index);
     let now = lab.now();
     lab.worker(left.member.connection)
@@ -52,6 +52,7 @@ fn leave(lab: &mut Lab, members: &mut Vec<Joined>, index: usize) {
     let client = lab.client(left.member);
     client.pc.close(now);
     client.sending.clear();
+    left.member
 }
 
 /// What all workers hold: connections, tracks, subscriptions.
@@ -81,7 +82,11 @@ fn members_come_and_go_and_nobody_is_stuck() {
         join(&mut lab, &mut members, number % 2, 0.05);
     }
     let rounds = (minutes * 60.0 / 8.0) as usize;
+    let mut left = None;
     for round in 0..rounds {
+        if round % 50 == 49 {
+            eprintln!("round {round} of {rounds}");
+        }
         join(&mut lab, &mut members, random.below(2) as u16, 0.05);
         lab.run(8.0);
         let now = lab.now();
@@ -108,8 +113,11 @@ fn members_come_and_go_and_nobody_is_stuck() {
                 );
             }
         }
+        if let Some(left) = left {
+            lab.forget(left);
+        }
         let index = random.below(members.len() as u64) as usize;
-        leave(&mut lab, &mut members, index);
+        left = Some(leave(&mut lab, &mut members, index));
         lab.events();
         let (connections, tracks, subscriptions) = held(&mut lab);
         // Those who have just left say goodbye; images of tracks count at the other worker too.

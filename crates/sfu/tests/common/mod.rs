@@ -406,6 +406,8 @@ impl Endpoint for Client {
 pub(crate) enum Node {
     Server(Box<Server>),
     Client(Box<Client>),
+    /// A client that has left for good.
+    Gone,
 }
 
 impl Endpoint for Node {
@@ -413,6 +415,7 @@ impl Endpoint for Node {
         match self {
             Self::Server(node) => node.handle_datagram(now, path, ecn, datagram),
             Self::Client(node) => node.handle_datagram(now, path, ecn, datagram),
+            Self::Gone => {}
         }
     }
 
@@ -420,6 +423,7 @@ impl Endpoint for Node {
         match self {
             Self::Server(node) => node.handle_timeout(now),
             Self::Client(node) => node.handle_timeout(now),
+            Self::Gone => {}
         }
     }
 
@@ -427,6 +431,7 @@ impl Endpoint for Node {
         match self {
             Self::Server(node) => node.poll_timeout(),
             Self::Client(node) => node.poll_timeout(),
+            Self::Gone => None,
         }
     }
 
@@ -434,6 +439,7 @@ impl Endpoint for Node {
         match self {
             Self::Server(node) => node.poll_transmit(now, out),
             Self::Client(node) => node.poll_transmit(now, out),
+            Self::Gone => None,
         }
     }
 }
@@ -534,15 +540,20 @@ impl Lab {
     pub(crate) fn server(&mut self) -> &mut Server {
         match self.driver.endpoint_mut(self.server) {
             Node::Server(server) => server,
-            Node::Client(_) => unreachable!(),
+            Node::Client(_) | Node::Gone => unreachable!(),
         }
     }
 
     pub(crate) fn client(&mut self, member: Member) -> &mut Client {
         match self.driver.endpoint_mut(member.node) {
             Node::Client(client) => client,
-            Node::Server(_) => unreachable!(),
+            Node::Server(_) | Node::Gone => unreachable!(),
         }
+    }
+
+    /// Forgets a client that has said goodbye: long runs have many.
+    pub(crate) fn forget(&mut self, member: Member) {
+        *self.driver.endpoint_mut(member.node) = Node::Gone;
     }
 
     pub(crate) fn worker(&mut self, connection: ConnectionId) -> &mut Worker {
