@@ -208,9 +208,10 @@ impl Client {
                     }
                     let now = Instant::now();
                     for mut run in batch.runs() {
-                        let path = run.path;
+                        // What waited in the socket while the generator was busy was not late.
+                        let arrival = run.arrival();
                         for datagram in run.datagrams() {
-                            self.take(now, path, datagram);
+                            self.take(now, arrival, datagram);
                         }
                     }
                 }
@@ -264,16 +265,16 @@ impl Client {
         }
     }
 
-    fn take(&mut self, now: Instant, path: visavis_datagram::Path, datagram: &mut [u8]) {
+    fn take(&mut self, now: Instant, arrival: visavis_datagram::Arrival, datagram: &mut [u8]) {
         let is_rtp = datagram.len() > 12
             && datagram[0] >> 6 == 2
             && !(64..=95).contains(&(datagram[1] & 0x7f));
         if is_rtp && self.light {
             self.counts.packets += 1;
-            self.note_arrival(now, datagram);
+            self.note_arrival(arrival.at, datagram);
             return;
         }
-        if let Received::Rtp(rtp) = self.pc.handle_datagram(now, path, datagram) {
+        if let Received::Rtp(rtp) = self.pc.handle_arrival(now, arrival, datagram) {
             self.counts.packets += 1;
             let Ok(packet) = Packet::parse(&datagram[rtp.packet]) else {
                 return;

@@ -10,6 +10,7 @@
 
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Behaviour of a NAT, as nftables can be made to show it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +40,10 @@ pub fn missing() -> Option<String> {
             .status()
             .is_ok_and(|status| status.success())
     };
-    let name = format!("vv{}-probe", std::process::id());
+    // Tests of one program run side by side.
+    static PROBES: AtomicU32 = AtomicU32::new(0);
+    let probe = PROBES.fetch_add(1, Ordering::Relaxed);
+    let name = format!("vv{}-probe{probe}", std::process::id());
     if !works("ip", &["netns", "add", &name]) {
         return Some("cannot make network namespaces (not root, or no `ip`)".into());
     }
@@ -110,6 +114,27 @@ impl Lab {
             .expect("`ip netns exec` worked before")
     }
 
+    /// The left NAT gets another external address, as home routers do at night: what it had translated is forgotten,
+    /// and what the host sends next comes from the new one.
+    pub fn rebind_left(&self) {
+        self.ip("natl", "addr add 198.51.100.3/24 dev wan");
+        self.ip("natl", "addr del 198.51.100.1/24 dev wan");
+        // An interface's other addresses of a network go with its first.
+        let namespace = self.name("natl");
+        let _ = Command::new("ip")
+            .args([
+                "-n",
+                &namespace,
+                "addr",
+                "add",
+                "198.51.100.3/24",
+                "dev",
+                "wan",
+            ])
+            .stderr(Stdio::null())
+            .status();
+    }
+
     fn name(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)
     }
@@ -153,6 +178,11 @@ impl Lab {
             ),
             _ => String::new(),
         };
+        // The kernel forgets what it masqueraded when the address goes.
+        let rest = match kind {
+            Kind::PortRestricted => "masquerade".to_owned(),
+            _ => format!("snat ip to {external}"),
+        };
         let rules = format!(
             "table ip nat4 {{
                 map outer {{ type inet_service : ipv4_addr . inet_service; flags dynamic,timeout; timeout 60s; size 4096; }}
@@ -162,7 +192,7 @@ impl Lab {
                 chain enter {{ type nat hook prerouting priority dstnat; {enter}
                 }}
                 chain leave {{ type nat hook postrouting priority srcnat; {source}
-                    oifname wan snat ip to {external}
+                    oifname wan {rest}
                 }}
                 chain own {{ type filter hook input priority 0; policy accept; iifname wan meta l4proto udp drop
                 }}
