@@ -10,6 +10,10 @@ pub(crate) fn run(minutes: f64, wanted: &[String]) -> ExitCode {
         println!("installing cargo-fuzz");
         let code = delegate::run(delegate::cargo().args(["install", "--quiet", "cargo-fuzz"]));
         if code != ExitCode::SUCCESS {
+            println!(
+                "fuzz: cargo-fuzz cannot be installed from the registry; install it (`cargo install cargo-fuzz`, and a C++ \
+                 compiler for libFuzzer) and try again"
+            );
             return code;
         }
     }
