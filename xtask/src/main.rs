@@ -123,9 +123,7 @@ fn main() -> ExitCode {
         }
         Command::SctpTable { arguments } => delegate::bench("sctp-table", &arguments),
         Command::CongestionTable { arguments } => delegate::bench("congestion-table", &arguments),
-        Command::SetupTable { arguments } => {
-            delegate::example("visavis-peer", "setup_table", &arguments)
-        }
+        Command::SetupTable { arguments } => delegate::bench("setup-table", &arguments),
         Command::AgentCost { arguments } => {
             delegate::example("visavis-ice", "agent_cost", &arguments)
         }

@@ -1,11 +1,13 @@
-//! How long a connection takes to come up, over simulated links: `cargo xtask setup-table`.
+//! How long a connection takes to come up, over simulated links, beside str0m on the same links:
+//! `cargo xtask setup-table`.
 //!
 //! Signalling takes no time here; what counts is what ICE, DTLS and SCTP need. Google published
 //! 850, 750 and 650 ms to DTLS writable at 200 ms round trip, 220 kbit/s and no loss for DTLS 1.2, 1.3
 //! and 1.3 in STUN.
 
-#[path = "../tests/common/mod.rs"]
+#[path = "../../../crates/peer/tests/common/mod.rs"]
 mod common;
+mod str0m_setup;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -21,6 +23,8 @@ use visavis_peer::{
 };
 use visavis_report::{Options, Table};
 
+use self::str0m_setup::Str0mMode;
+
 /// What the handshake is made of.
 #[derive(Clone, Copy)]
 struct Mode {
@@ -31,77 +35,79 @@ struct Mode {
     sped: bool,
     /// Milliseconds to DTLS writable that Google gives at no loss.
     published: Option<f64>,
+    /// What str0m calls it, where it has it.
+    str0m: Option<Str0mMode>,
 }
+
+const PLAIN: Mode = Mode {
+    name: "DTLS 1.3",
+    version: Version::Dtls13,
+    post_quantum: false,
+    snap: false,
+    sped: false,
+    published: None,
+    str0m: None,
+};
 
 const MODES: [Mode; 7] = [
-    mode(
-        "DTLS 1.2",
-        Version::Dtls12,
-        false,
-        false,
-        false,
-        Some(850.0),
-    ),
-    mode(
-        "DTLS 1.3",
-        Version::Dtls13,
-        false,
-        false,
-        false,
-        Some(750.0),
-    ),
-    mode("DTLS 1.3 ML-KEM", Version::Dtls13, true, false, false, None),
-    mode(
-        "DTLS 1.3 SPED",
-        Version::Dtls13,
-        false,
-        false,
-        true,
-        Some(650.0),
-    ),
-    mode(
-        "DTLS 1.3 ML-KEM SPED",
-        Version::Dtls13,
-        true,
-        false,
-        true,
-        None,
-    ),
-    mode("DTLS 1.3 SNAP", Version::Dtls13, false, true, false, None),
-    mode(
-        "DTLS 1.3 SPED SNAP",
-        Version::Dtls13,
-        false,
-        true,
-        true,
-        None,
-    ),
+    Mode {
+        name: "DTLS 1.2",
+        version: Version::Dtls12,
+        published: Some(850.0),
+        str0m: Some(Str0mMode {
+            dtls13: false,
+            snap: false,
+        }),
+        ..PLAIN
+    },
+    Mode {
+        published: Some(750.0),
+        str0m: Some(Str0mMode {
+            dtls13: true,
+            snap: false,
+        }),
+        ..PLAIN
+    },
+    Mode {
+        name: "DTLS 1.3 ML-KEM",
+        post_quantum: true,
+        ..PLAIN
+    },
+    Mode {
+        name: "DTLS 1.3 SPED",
+        sped: true,
+        published: Some(650.0),
+        ..PLAIN
+    },
+    Mode {
+        name: "DTLS 1.3 ML-KEM SPED",
+        post_quantum: true,
+        sped: true,
+        ..PLAIN
+    },
+    Mode {
+        name: "DTLS 1.3 SNAP",
+        snap: true,
+        str0m: Some(Str0mMode {
+            dtls13: true,
+            snap: true,
+        }),
+        ..PLAIN
+    },
+    Mode {
+        name: "DTLS 1.3 SPED SNAP",
+        snap: true,
+        sped: true,
+        ..PLAIN
+    },
 ];
 
-const fn mode(
-    name: &'static str,
-    version: Version,
-    post_quantum: bool,
-    snap: bool,
-    sped: bool,
-    published: Option<f64>,
-) -> Mode {
-    Mode {
-        name,
-        version,
-        post_quantum,
-        snap,
-        sped,
-        published,
-    }
-}
-
 /// Milliseconds from the offer on.
-#[derive(Clone, Copy)]
-struct Times {
-    writable: f64,
-    message: f64,
-    media: f64,
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Times {
+    pub writable: f64,
+    pub message: f64,
+    pub media: f64,
 }
 
 fn run(mode: Mode, link: &LinkConfig, seed: u64) -> Option<Times> {
@@ -121,11 +127,7 @@ fn run(mode: Mode, link: &LinkConfig, seed: u64) -> Option<Times> {
         .ok()?;
     let audio = call.pc(ALICE).add_track(Kind::Audio, "a", &[]).ok()?;
     call.negotiate(ALICE);
-    let mut times = Times {
-        writable: 0.0,
-        message: 0.0,
-        media: 0.0,
-    };
+    let mut times = Times::default();
     let since = |call: &Call| (call.now() - begin).as_secs_f64() * 1000.0;
     let writable = |end: &End| end.pc.dtls_state() == DtlsState::Connected;
     if !call.run(60.0, |alice, bob| writable(alice) && writable(bob)) {
@@ -180,6 +182,7 @@ fn main() -> ExitCode {
     let default = if options.quick { 5 } else { 100 };
     let seeds = rest.first().and_then(|n| n.parse().ok()).unwrap_or(default);
     let columns = [
+        "stack",
         "handshake",
         "round trip",
         "kbit/s",
@@ -205,26 +208,41 @@ fn main() -> ExitCode {
                     link = link.rate(rate);
                 }
                 let runs = if loss == 0.0 { 1 } else { seeds };
-                let all: Vec<_> = (1..=runs).map(|seed| run(mode, &link, seed)).collect();
-                let failed = all.iter().filter(|times| times.is_none()).count();
-                let pick = |which: fn(&Times) -> f64, q| {
-                    let mut values: Vec<f64> = all.iter().flatten().map(which).collect();
-                    quantile(&mut values, q).round()
+                let mut row = |stack: &str, all: &[Option<Times>]| {
+                    let failed = all.iter().filter(|times| times.is_none()).count();
+                    let pick = |which: fn(&Times) -> f64, q| {
+                        let mut values: Vec<f64> = all.iter().flatten().map(which).collect();
+                        quantile(&mut values, q).round()
+                    };
+                    let writable = pick(|times| times.writable, 0.5);
+                    table.row(vec![
+                        json!(stack),
+                        json!(mode.name),
+                        json!(trip),
+                        json!(rate.map_or(0, |rate| rate / 1000)),
+                        json!(format!("{:.0} %", loss * 100.0)),
+                        json!(writable),
+                        json!(pick(|times| times.writable, 0.95)),
+                        json!(pick(|times| times.message, 0.5)),
+                        json!(pick(|times| times.message, 0.95)),
+                        json!(pick(|times| times.media, 0.5)),
+                        json!(pick(|times| times.media, 0.95)),
+                        json!(failed),
+                    ]);
+                    writable
                 };
-                let writable = pick(|times| times.writable, 0.5);
-                table.row(vec![
-                    json!(mode.name),
-                    json!(trip),
-                    json!(rate.map_or(0, |rate| rate / 1000)),
-                    json!(format!("{:.0} %", loss * 100.0)),
-                    json!(writable),
-                    json!(pick(|times| times.writable, 0.95)),
-                    json!(pick(|times| times.message, 0.5)),
-                    json!(pick(|times| times.message, 0.95)),
-                    json!(pick(|times| times.media, 0.5)),
-                    json!(pick(|times| times.media, 0.95)),
-                    json!(failed),
-                ]);
+                let ours: Vec<_> = (1..=runs).map(|seed| run(mode, &link, seed)).collect();
+                let writable = row("visavis", &ours);
+                if let Some(theirs) = mode.str0m {
+                    let all: Vec<_> = (1..=runs)
+                        .map(|seed| str0m_setup::run(theirs, &link, seed))
+                        .collect();
+                    let theirs = row("str0m", &all);
+                    if loss == 0.0 {
+                        let name = format!("{}, {trip} ms: writable beside str0m", mode.name);
+                        table.at_most(&name, writable, theirs);
+                    }
+                }
                 if let (Some(published), 200, 0.0) = (mode.published, trip, loss) {
                     let name = format!("{} to writable, ms", mode.name);
                     table.at_most(&name, writable, published);
@@ -233,7 +251,7 @@ fn main() -> ExitCode {
         }
     }
     table.note(format!(
-        "visavis-peer {}, seeds 1 to {seeds}; signalling takes no time",
+        "visavis-peer {}, str0m 0.25, seeds 1 to {seeds}; signalling takes no time",
         env!("CARGO_PKG_VERSION")
     ));
     table.finish(options)
