@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 use crate::delegate;
@@ -53,6 +54,15 @@ fn test(peer: &str, long: bool) -> bool {
     build.args(["test", "--quiet", "--no-run", "--manifest-path", &manifest]);
     if delegate::run(&mut build) != ExitCode::SUCCESS {
         return false;
+    }
+    // Peers in Rust are packages of their own, dear to build.
+    for program in packages(&crate::root().join("interop").join(peer)) {
+        let manifest = format!("interop/{peer}/{program}/Cargo.toml");
+        let mut build = delegate::cargo();
+        build.args(["build", "--quiet", "--manifest-path", &manifest]);
+        if long && delegate::run(&mut build) != ExitCode::SUCCESS {
+            return false;
+        }
     }
     let mut namespace = namespace();
     namespace.args(["test", "--offline", "--manifest-path", &manifest]);
@@ -117,14 +127,21 @@ fn namespace() -> Command {
 
 /// The folders of `interop/` that hold a package with tests.
 fn peers() -> Vec<String> {
-    let mut peers: Vec<String> = fs::read_dir(crate::root().join("interop"))
+    let interop = crate::root().join("interop");
+    let mut peers = packages(&interop);
+    peers.retain(|name| interop.join(name).join("tests").exists());
+    peers
+}
+
+/// The folders that hold a package.
+fn packages(folder: &Path) -> Vec<String> {
+    let mut packages: Vec<String> = fs::read_dir(folder)
         .into_iter()
         .flatten()
         .flatten()
         .filter(|entry| entry.path().join("Cargo.toml").exists())
-        .filter(|entry| entry.path().join("tests").exists())
         .filter_map(|entry| entry.file_name().into_string().ok())
         .collect();
-    peers.sort();
-    peers
+    packages.sort();
+    packages
 }

@@ -1,14 +1,68 @@
-//! Records what a peer sends into a file: VP8 into IVF, each frame as it comes out of the jitter buffer.
+//! Records what browsers send into files: VP8 into IVF, each frame as it comes out of the jitter buffer.
+//!
+//!     cargo run --release -p visavis --example record_file FOLDER [ADDRESS]
 #![allow(clippy::print_stdout, reason = "the program tells what it did")]
 
 #[path = "common/mod.rs"]
 mod common;
+#[path = "common/page.rs"]
+mod page;
 
 use std::io::{Cursor, Seek, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
+
+use tokio::net::TcpListener;
 
 use visavis::{Configuration, FrameKind, Kind, OutgoingFrame, RtpReceiver};
 use visavis_rtp::file::ivf::{IvfHeader, IvfWriter};
+
+const PAGE: &str = r#"<!doctype html>
+<meta charset="utf-8">
+<title>Visavis records</title>
+<video id="video" autoplay muted playsinline></video>
+<p>Recording until this page is closed.</p>
+<script type="module">
+  // For the console: `await pc.getStats()`.
+  const pc = globalThis.pc = new RTCPeerConnection();
+  const stream = await navigator.mediaDevices.getUserMedia({ video: { width: 320, height: 240 } });
+  video.srcObject = stream;
+  pc.addTransceiver(stream.getVideoTracks()[0], { direction: 'sendonly', streams: [stream] });
+  await pc.setLocalDescription();
+  if (pc.iceGatheringState !== 'complete') {
+    await new Promise((done) => { pc.onicegatheringstatechange = () => pc.iceGatheringState === 'complete' && done(); });
+  }
+  const response = await fetch('offer', { method: 'POST', body: pc.localDescription.sdp });
+  if (response.ok) await pc.setRemoteDescription({ type: 'answer', sdp: await response.text() });
+  else document.body.append(await response.text());
+  addEventListener('pagehide', () => pc.close());
+</script>
+"#;
+
+/// Records each browser that opens the page into a file of its own in `folder`.
+pub(crate) async fn serve(listener: TcpListener, folder: PathBuf) -> common::Result<()> {
+    let number = Arc::new(AtomicU32::new(1));
+    page::serve(
+        listener,
+        PAGE,
+        page::vp8(),
+        |_| Ok(()),
+        move |connection| {
+            let number = number.fetch_add(1, Ordering::Relaxed);
+            let file = folder.join(format!("recorded-{number}.ivf"));
+            async move {
+                let transceivers = connection.transceivers();
+                let receiver = transceivers.first().ok_or("nothing to record")?.receiver();
+                let (_, frames) = record(&receiver, std::fs::File::create(&file)?).await?;
+                println!("{frames} frames in {}", file.display());
+                Ok(())
+            }
+        },
+    )
+    .await
+}
 
 /// Writes frames until the track ends; how many.
 pub(crate) async fn record<W: Write + Seek>(
@@ -36,6 +90,7 @@ pub(crate) async fn record<W: Write + Seek>(
 }
 
 /// Records what another end of this very program sends.
+#[allow(dead_code, reason = "for the tests")]
 pub(crate) async fn run() -> common::Result<(Vec<u8>, u32)> {
     let here = common::connection(Configuration::default())?;
     let there = common::connection(Configuration::default())?;
@@ -57,8 +112,12 @@ pub(crate) async fn run() -> common::Result<(Vec<u8>, u32)> {
 
 #[tokio::main]
 async fn main() -> common::Result<()> {
-    let (file, frames) = run().await?;
-    std::fs::write("recorded.ivf", &file)?;
-    println!("{frames} frames in recorded.ivf");
-    Ok(())
+    let mut arguments = std::env::args().skip(1);
+    let folder = arguments
+        .next()
+        .ok_or("usage: record_file FOLDER [ADDRESS]")?;
+    let address = arguments.next().unwrap_or("127.0.0.1:8080".into());
+    let listener = TcpListener::bind(&address).await?;
+    println!("open http://{address} in a browser; Ctrl-C ends");
+    serve(listener, folder.into()).await
 }

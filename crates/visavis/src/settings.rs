@@ -23,6 +23,10 @@ pub struct Settings {
     pub udp: UdpOptions,
     /// Offer TCP candidates that connect (RFC 6544 active). Default yes.
     pub tcp_active: bool,
+    /// Listen for TCP connections of peers (RFC 6544 passive): one port per address, at the number that
+    /// `binding` says. For servers whose clients sit where UDP does not pass; browsers only connect. Default
+    /// no.
+    pub tcp_passive: bool,
     /// Offer `.local` names instead of host addresses, answered for by multicast DNS. Default no:
     /// native programs have no page to hide from.
     pub mdns_candidates: bool,
@@ -65,6 +69,7 @@ impl Default for Settings {
             watch_interfaces: true,
             udp: UdpOptions::default(),
             tcp_active: true,
+            tcp_passive: false,
             mdns_candidates: false,
             mdns_resolve: true,
             mdns: MdnsOptions::default(),

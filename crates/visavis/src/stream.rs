@@ -29,6 +29,48 @@ pub(crate) struct Handle {
 }
 
 impl Handle {
+    /// Reads and writes a stream for the connection `key`.
+    pub(crate) fn new<R, W>(
+        key: Key,
+        path: Path,
+        mut reader: FrameReader<R>,
+        mut writer: FrameWriter<W>,
+        notes: mpsc::Sender<Note>,
+    ) -> Self
+    where
+        R: AsyncRead + Send + Unpin + 'static,
+        W: AsyncWrite + Send + Unpin + 'static,
+    {
+        let (sender, mut runs) = mpsc::channel::<(Transmit, Vec<u8>)>(WAITING);
+        tokio::spawn(async move {
+            // Ends when the handle is dropped, or the stream fails: then the reader tells.
+            while let Some((transmit, bytes)) = runs.recv().await {
+                if writer.write(&transmit, &bytes).await.is_err() {
+                    break;
+                }
+            }
+        });
+        let task = tokio::spawn(async move {
+            let mut frame = Vec::new();
+            while let Ok(true) = reader.next(&mut frame).await {
+                let note = Note::Frame {
+                    key,
+                    path,
+                    frame: std::mem::take(&mut frame),
+                };
+                if notes.send(note).await.is_err() {
+                    return;
+                }
+            }
+            let _ = notes.send(Note::Disconnected { key, path }).await;
+        });
+        Self {
+            path,
+            sender,
+            reader: task.abort_handle(),
+        }
+    }
+
     pub(crate) fn path(&self) -> Path {
         self.path
     }
@@ -56,7 +98,11 @@ pub(crate) async fn connect(
     let opened = tokio::time::timeout(OPEN, open(&connect, tls)).await;
     let note = match opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
         Ok((path, stream)) => {
-            let stream = run(key, path, framing(connect.framing), stream, notes.clone());
+            let framing = framing(connect.framing);
+            let (reader, writer) = tokio::io::split(stream);
+            let reader = FrameReader::new(reader, framing);
+            let writer = FrameWriter::new(writer, framing);
+            let stream = Handle::new(key, path, reader, writer, notes.clone());
             Note::Connected { key, id, stream }
         }
         Err(error) => {
@@ -107,46 +153,6 @@ async fn open(
         .connect(name, stream)
         .await?;
     Ok((path, Box::new(stream)))
-}
-
-fn run(
-    key: Key,
-    path: Path,
-    framing: StreamFraming,
-    stream: Box<dyn Stream>,
-    notes: mpsc::Sender<Note>,
-) -> Handle {
-    let (reader, writer) = tokio::io::split(stream);
-    let (sender, mut runs) = mpsc::channel::<(Transmit, Vec<u8>)>(WAITING);
-    let mut writer = FrameWriter::new(writer, framing);
-    tokio::spawn(async move {
-        // Ends when the handle is dropped, or the stream fails: then the reader tells.
-        while let Some((transmit, bytes)) = runs.recv().await {
-            if writer.write(&transmit, &bytes).await.is_err() {
-                break;
-            }
-        }
-    });
-    let mut reader = FrameReader::new(reader, framing);
-    let task = tokio::spawn(async move {
-        let mut frame = Vec::new();
-        while let Ok(true) = reader.next(&mut frame).await {
-            let note = Note::Frame {
-                key,
-                path,
-                frame: std::mem::take(&mut frame),
-            };
-            if notes.send(note).await.is_err() {
-                return;
-            }
-        }
-        let _ = notes.send(Note::Disconnected { key, path }).await;
-    });
-    Handle {
-        path,
-        sender,
-        reader: task.abort_handle(),
-    }
 }
 
 fn framing(framing: visavis_ice::StreamFraming) -> StreamFraming {

@@ -45,6 +45,35 @@ fn connection(endpoint: &Endpoint) -> PeerConnection {
     endpoint.peer_connection(Configuration::default()).unwrap()
 }
 
+/// RFC 6544: one end listens, the other connects, and UDP is never tried.
+#[tokio::test]
+async fn messages_cross_over_tcp_alone() {
+    let mut settings = Settings::loopback();
+    settings.tcp_passive = true;
+    let (near, far) = (connection(&endpoint()), {
+        connection(&Endpoint::new(settings).unwrap())
+    });
+    let here = near.create_data_channel("chat", ChannelOptions::default());
+    let tcp = |mut description: visavis::Description| {
+        let lines = description.sdp.split_inclusive('\n');
+        let is_udp = |line: &&str| line.starts_with("a=candidate:") && line.contains(" udp ");
+        description.sdp = lines.filter(|line| !is_udp(line)).collect();
+        description
+    };
+    near.set_local_description(None).await.unwrap();
+    let offer = within("gathering", near.gathered()).await.unwrap();
+    far.set_remote_description(&tcp(offer)).unwrap();
+    far.set_local_description(None).await.unwrap();
+    let answer = within("gathering", far.gathered()).await.unwrap();
+    assert!(answer.sdp.contains("tcptype passive"), "{}", answer.sdp);
+    near.set_remote_description(&tcp(answer)).unwrap();
+    within("sending", here.unwrap().feed("hello"))
+        .await
+        .unwrap();
+    let mut there = incoming(&far).await;
+    assert_eq!(within("text", there.recv()).await, Some("hello".into()));
+}
+
 #[tokio::test]
 async fn messages_cross_both_ways() {
     let (near, far) = (connection(&endpoint()), connection(&endpoint()));

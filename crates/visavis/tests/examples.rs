@@ -30,6 +30,8 @@ mod sframe;
 mod simulcast_receive;
 #[path = "../examples/stats.rs"]
 mod stats;
+#[path = "../examples/trickle.rs"]
+mod trickle;
 #[path = "../examples/whep.rs"]
 mod whep;
 #[path = "../examples/whip.rs"]
@@ -71,6 +73,16 @@ async fn a_file_is_recorded_and_played() {
     let (sent, received) = run(play_file::run(&file[..])).await;
     assert_eq!(sent, recorded);
     assert!(received + 3 >= sent, "{received} of {sent}");
+}
+
+#[tokio::test]
+async fn candidates_trickle_over_a_web_socket() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("ws://{}", listener.local_addr().unwrap());
+    let endpoint = || Endpoint::new(Settings::loopback()).unwrap();
+    let listening = tokio::spawn(trickle::listen(listener, endpoint()));
+    assert_eq!(run(trickle::hello(&url, &endpoint())).await, "hello".into());
+    listening.abort();
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use interop_turn::coturn::Coturn;
 use interop_turn::link::any_certificate;
 use serde_json::{Value, json};
 use visavis::{DataChannel, IceServer, TransportPolicy};
+use visavis_datagram::Protocol;
 
 /// A message each way.
 async fn exchange(call: &Call, channel: &mut DataChannel) {
@@ -55,9 +56,9 @@ async fn names(kind: Kind, offerer: Side) {
     exchange(&call, &mut channel).await;
     let ours = call.connection.local_description().expect("ours").sdp;
     let theirs = call.connection.remote_description().expect("theirs").sdp;
-    for sdp in [ours, theirs] {
-        assert!(sdp.contains(".local "), "{sdp}");
-    }
+    assert!(theirs.contains(".local "), "{theirs}");
+    let mut candidates = ours.lines().filter(|line| line.starts_with("a=candidate:"));
+    assert!(candidates.all(|line| line.contains(".local ")), "{ours}");
 }
 
 /// IPv6 and nothing else.
@@ -74,6 +75,23 @@ async fn ipv6(kind: Kind, offerer: Side) {
         pair.path.remote
     });
     assert!(remote.is_ipv6(), "{remote}");
+}
+
+/// Browsers open TCP connections and take none: we listen.
+async fn tcp(kind: Kind, offerer: Side) {
+    let mut plan = Plan::new(kind);
+    plan.settings.tcp_passive = true;
+    plan.candidates = |candidate| word(candidate, 2).eq_ignore_ascii_case("tcp");
+    let Some(mut call) = Call::new(plan).await else {
+        return;
+    };
+    let mut channel = call.connect(offerer).await;
+    exchange(&call, &mut channel).await;
+    let path = call.connection.with_core(|core| {
+        let pair = core.ice().selected_pair().expect("a pair");
+        pair.path
+    });
+    assert_eq!(path.protocol, Protocol::Tcp, "{path:?}");
 }
 
 /// How a TURN server is reached.
@@ -160,6 +178,8 @@ tests! {
     chromium_and_we_find_names_as_it_offers: names(Kind::Chromium, Side::Page);
     chromium_over_ipv6_as_we_offer: ipv6(Kind::Chromium, Side::Here);
     chromium_over_ipv6_as_it_offers: ipv6(Kind::Chromium, Side::Page);
+    chromium_connects_over_tcp_as_we_offer: tcp(Kind::Chromium, Side::Here);
+    chromium_connects_over_tcp_as_it_offers: tcp(Kind::Chromium, Side::Page);
     chromium_and_we_relay_over_udp: relayed(Kind::Chromium, Way::Udp, true, true);
     chromium_and_we_relay_over_tcp: relayed(Kind::Chromium, Way::Tcp, true, true);
     chromium_and_we_relay_over_tls: relayed(Kind::Chromium, Way::Tls, true, true);
@@ -176,6 +196,8 @@ tests! {
     firefox_and_we_find_names_as_it_offers: names(Kind::Firefox, Side::Page);
     firefox_over_ipv6_as_we_offer: ipv6(Kind::Firefox, Side::Here);
     firefox_over_ipv6_as_it_offers: ipv6(Kind::Firefox, Side::Page);
+    firefox_connects_over_tcp_as_we_offer: tcp(Kind::Firefox, Side::Here);
+    firefox_connects_over_tcp_as_it_offers: tcp(Kind::Firefox, Side::Page);
     firefox_and_we_relay_over_udp: relayed(Kind::Firefox, Way::Udp, true, true);
     firefox_and_we_relay_over_tcp: relayed(Kind::Firefox, Way::Tcp, true, true);
     we_relay_over_tls_and_firefox_does_not: relayed(Kind::Firefox, Way::Tls, true, false);

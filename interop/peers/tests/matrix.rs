@@ -1,5 +1,6 @@
 //! The same calls with each peer, offered by either side: a channel, sound and pictures, and the end.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use interop_common::{in_namespace, saw};
@@ -69,7 +70,7 @@ fn text(error: impl ToString) -> String {
 /// A connection that knows VP8 for pictures.
 fn connection() -> PeerConnection {
     let mut configuration = Configuration::default();
-    let codecs = &mut configuration.advanced.codecs.video;
+    let codecs = &mut Arc::make_mut(&mut configuration.advanced.codecs).video;
     codecs.retain(|codec| codec.is("VP8"));
     PeerConnection::new(configuration).expect("a connection")
 }

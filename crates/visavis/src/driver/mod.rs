@@ -6,6 +6,7 @@
 #[cfg(feature = "port-mapping")]
 mod mapping;
 mod sockets;
+mod tcp_ports;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
@@ -23,10 +24,12 @@ use visavis_ice::{ConnectionId, LocalAddress, Network};
 use visavis_net::interface::{InterfaceAddress, InterfaceKind};
 use visavis_net::mdns::{Mdns, PublishedName};
 use visavis_net::mux::{Mux, MuxLimits};
+use visavis_net::tcp::AcceptedStream;
 use visavis_net::udp::{ReceiveBatch, Received, UdpSocket};
 use visavis_stun::{PacketKind, classify};
 
 use self::sockets::Sockets;
+use self::tcp_ports::TcpPorts;
 use crate::connection::Connection;
 use crate::endpoint::{Shared, Work};
 use crate::settings::Settings;
@@ -55,6 +58,8 @@ pub(crate) enum Note {
     },
     /// It could not be opened.
     ConnectFailed { key: Key, id: ConnectionId },
+    /// A peer has connected.
+    Accepted(Box<AcceptedStream>),
     /// A message from a byte stream.
     Frame {
         key: Key,
@@ -94,6 +99,7 @@ pub(crate) struct Driver {
     settings: Settings,
     shared: Arc<Shared>,
     sockets: Sockets,
+    tcp_ports: TcpPorts,
     addresses: Vec<InterfaceAddress>,
     mux: Mux<Key>,
     connections: Slab<Entry>,
@@ -134,6 +140,7 @@ impl Driver {
         let mut driver = Self {
             out: TransmitBuf::new(RUN, settings.mtu),
             sockets: Sockets::new(Arc::clone(&shared)),
+            tcp_ports: TcpPorts::new(notes_sender.clone()),
             shared,
             addresses: Vec::new(),
             mux: Mux::new(MuxLimits::default()),
@@ -176,20 +183,31 @@ impl Driver {
             .collect()
     }
 
-    /// Binds a socket on an address, for all connections or for one.
-    fn add_address(
-        &mut self,
-        address: &InterfaceAddress,
-        owner: Option<Key>,
-    ) -> std::io::Result<()> {
-        let wanted = match (&self.settings.binding, owner) {
+    /// Where a socket on an address may be bound, best first.
+    fn wanted(&self, address: &InterfaceAddress, owner: Option<Key>) -> Vec<SocketAddr> {
+        match (&self.settings.binding, owner) {
             (crate::settings::Binding::Addresses(fixed), None) => fixed
                 .iter()
                 .copied()
                 .filter(|fixed| fixed.ip() == address.ip)
                 .collect(),
             _ => self.settings.candidates(address.ip),
-        };
+        }
+    }
+
+    /// Binds a socket on an address, for all connections or for one.
+    fn add_address(
+        &mut self,
+        address: &InterfaceAddress,
+        owner: Option<Key>,
+    ) -> std::io::Result<()> {
+        if self.settings.tcp_passive && owner.is_none() {
+            let wanted = self.wanted(address, None);
+            if let Err(error) = self.tcp_ports.add(&wanted) {
+                tracing::debug!(%error, ip = %address.ip, "no TCP port");
+            }
+        }
+        let wanted = self.wanted(address, owner);
         let mut refused = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);
         for wanted in wanted {
             match UdpSocket::bind_with(wanted, &self.settings.udp) {
@@ -264,6 +282,30 @@ impl Driver {
         (name, local)
     }
 
+    /// Where TCP connections are opened from, and where they are accepted, on an address.
+    fn tcp_locals(&self, address: &InterfaceAddress) -> Vec<LocalAddress> {
+        let active = self.settings.tcp_active;
+        let active = active.then(|| LocalAddress::tcp_active(address.ip));
+        let port = self.tcp_ports.of(address.ip);
+        let passive = port.map(LocalAddress::tcp_passive);
+        let describe = |mut local: LocalAddress| {
+            local.network = network(address);
+            local.default_route = self.shared.default_route.contains(&address.ip);
+            local.mdns_name = self.mdns_name(address.ip);
+            local
+        };
+        active.into_iter().chain(passive).map(describe).collect()
+    }
+
+    /// The name that stands in for an address.
+    fn mdns_name(&self, ip: IpAddr) -> Option<Box<str>> {
+        let socket = self
+            .sockets
+            .iter()
+            .find(|socket| socket.local_addr().ip() == ip);
+        socket?.local.mdns_name.clone()
+    }
+
     /// Takes in what users of the endpoint have put down: new connections, and calls that changed one.
     fn take_work(&mut self) {
         // The buffers change places, for their memory.
@@ -306,14 +348,8 @@ impl Driver {
             .filter(|socket| socket.owner == owner)
             .map(|socket| socket.local.clone())
             .collect();
-        if self.settings.tcp_active {
-            for address in &self.addresses {
-                let mut local = LocalAddress::tcp_active(address.ip);
-                local.network = network(address);
-                local.default_route = self.shared.default_route.contains(&address.ip);
-                locals.push(local);
-            }
-        }
+        let addresses = self.addresses.iter();
+        locals.extend(addresses.flat_map(|address| self.tcp_locals(address)));
         {
             let mut state = connection.lock();
             for local in locals {
@@ -435,6 +471,7 @@ impl Driver {
                     entry.connection.lock().core.ice_connect_failed(now, id);
                     self.enqueue(key);
                 }
+                Note::Accepted(stream) => self.accept(now, *stream),
                 Note::Frame {
                     key,
                     path,
@@ -474,6 +511,28 @@ impl Driver {
         any
     }
 
+    /// A peer has connected: its first check says to whom.
+    fn accept(&mut self, now: Instant, mut stream: AcceptedStream) {
+        let path = stream.path;
+        let Some(key) = self.mux.route(path, &stream.check) else {
+            return;
+        };
+        let Some(entry) = self.connections.get_mut(key) else {
+            return;
+        };
+        let mut state = entry.connection.lock();
+        if !state.core.ice_accepted(now, path) {
+            return;
+        }
+        let notes = self.notes_sender.clone();
+        let handle = stream::Handle::new(key, path, stream.reader, stream.writer, notes);
+        entry.streams.insert(path, handle);
+        let (ecn, at) = (Ecn::NotEct, now);
+        state.receive(now, Arrival { path, ecn, at }, &mut stream.check);
+        drop(state);
+        self.enqueue(key);
+    }
+
     fn interfaces_changed(
         &mut self,
         now: Instant,
@@ -485,6 +544,12 @@ impl Driver {
             let lost = self
                 .sockets
                 .retain(|socket| socket.local_addr().ip() != gone.ip);
+            if let Some(port) = self.tcp_ports.remove(gone.ip) {
+                for (_, entry) in &self.connections {
+                    let mut state = entry.connection.lock();
+                    state.core.remove_local_address(now, port, Protocol::Tcp);
+                }
+            }
             for local in lost {
                 for (_, entry) in &self.connections {
                     let mut state = entry.connection.lock();
@@ -519,6 +584,12 @@ impl Driver {
                         let mut state = entry.connection.lock();
                         let _ = state.core.add_local_address(now, socket.local.clone());
                     }
+                }
+            }
+            for local in self.tcp_locals(&address) {
+                for (_, entry) in &self.connections {
+                    let mut state = entry.connection.lock();
+                    let _ = state.core.add_local_address(now, local.clone());
                 }
             }
             self.addresses.push(address);
