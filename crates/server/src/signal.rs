@@ -63,6 +63,9 @@ pub(crate) const MAX_MESSAGE_BYTES: usize = 512 * 1024;
 /// The largest join request, unpacked (1 MiB, as in LiveKit).
 const MAX_JOIN_REQUEST_BYTES: u64 = 1 << 20;
 
+/// The code of a connection that has done its work (RFC 6455, section 7.4.1).
+const NORMAL: u16 = 1000;
+
 /// How fast one client may send requests.
 const REQUEST_RATE: Rate = Rate {
     burst: 2000,
@@ -340,7 +343,12 @@ async fn pump(mut socket: WebSocket, mut outbox: mpsc::Receiver<SignalOut>, guar
                         serde_json::from_str(&text).ok()
                     }
                     Some(Ok(Frame::Ping(_) | Frame::Pong(_))) => continue,
-                    Some(Ok(Frame::Close(_))) | None => return,
+                    Some(Ok(Frame::Close(_))) => {
+                        // The answer to it leaves with the next look.
+                        let _ = tokio::time::timeout(WRITE_TIMEOUT, socket.recv()).await;
+                        return;
+                    }
+                    None => return,
                     Some(Err(error)) => {
                         tracing::debug!("a signalling connection broke: {error}");
                         return;
@@ -365,11 +373,13 @@ async fn pump(mut socket: WebSocket, mut outbox: mpsc::Receiver<SignalOut>, guar
             () = silence => break Some((1001, "no ping came")),
         }
     };
-    let frame = close.map(|(code, reason)| CloseFrame {
+    // An end as it should be has a code too: without one, clients call it unexpected.
+    let (code, reason) = close.unwrap_or((NORMAL, ""));
+    let frame = CloseFrame {
         code,
         reason: reason.into(),
-    });
-    let _ = tokio::time::timeout(WRITE_TIMEOUT, socket.send(Frame::Close(frame))).await;
+    };
+    let _ = tokio::time::timeout(WRITE_TIMEOUT, socket.send(Frame::Close(Some(frame)))).await;
 }
 
 /// Reads and checks what a client asks; nothing has changed if it is refused.

@@ -56,6 +56,7 @@ async fn a_drain_waits_for_who_is_inside_refuses_new_rooms_and_then_asks_to_come
             .await;
         assert_eq!(leave.reason(), proto::DisconnectReason::ServerShutdown);
         assert_eq!(leave.action(), Action::Reconnect);
+        assert_eq!(ada.close_code().await, Some(1000));
         drop(grace);
     };
     tokio::join!(drained, meanwhile);
