@@ -327,6 +327,25 @@ fn path(facts: &Facts, findings: &mut Findings) {
             ),
         }
     }
+    match facts.dtls.map(|dtls| (dtls.dtls13, dtls.dtls12)) {
+        Some((true, true)) => findings.good("dtls", "encryption by DTLS 1.3 and 1.2 gets through"),
+        Some((false, true)) => findings.bad(
+            "dtls13-blocked",
+            "encryption by DTLS 1.2 gets through, by DTLS 1.3 it does not",
+            "Something on the way drops what it does not know, or the server refuses it. Programs that speak 1.3 alone will not connect; look for a firewall that inspects DTLS.",
+        ),
+        Some((true, false)) => findings.note(
+            "dtls12-blocked",
+            "encryption by DTLS 1.3 gets through, by DTLS 1.2 it does not",
+            "Connections with older programs may fail. Something on the way, or the server, refuses DTLS 1.2.",
+        ),
+        Some((false, false)) => findings.note(
+            "dtls-none",
+            "no handshake by DTLS came to its end",
+            "Either the server does not speak DTLS at its STUN port (`visavis turn` and `visavis serve` do), or a firewall on the way lets it not through: then calls will not connect.",
+        ),
+        None => {}
+    }
     let Some(quality) = facts.quality else {
         return;
     };
@@ -496,7 +515,7 @@ fn summarize(facts: &Facts, udp: Option<bool>, findings: &[Finding]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::facts::{Address, PathMtu, Quality, Server, Stun, StunAnswer, Turn};
+    use super::super::facts::{Address, Dtls, PathMtu, Quality, Server, Stun, StunAnswer, Turn};
     use super::*;
 
     /// A network as most are: a home router, a server with everything.
@@ -545,6 +564,11 @@ mod tests {
                 passed: Some(1448),
                 lost: None,
             }),
+            dtls: Some(Dtls {
+                server: "203.0.113.1:3478".parse().unwrap(),
+                dtls13: true,
+                dtls12: true,
+            }),
             quality: Some(Quality {
                 loss: 0.0,
                 jitter: 2.0,
@@ -580,7 +604,11 @@ mod tests {
             (facts.nat, facts.path_mtu, facts.quality) = (None, None, None);
             facts.turn[0].result = TurnResult::Silent;
         };
-        let cases: [(Break, &[&str]); 14] = [
+        let cases: [(Break, &[&str]); 15] = [
+            (
+                |facts| facts.dtls.as_mut().unwrap().dtls13 = false,
+                &["dtls13-blocked"],
+            ),
             (|facts| *facts = Facts::default(), &["no-network"]),
             (
                 |facts| facts.addresses[0].default_route = false,

@@ -23,8 +23,19 @@ pub(crate) struct Facts {
     pub(crate) port_mapping: Option<Result<SocketAddr, String>>,
     /// The largest UDP payload that came through unfragmented, of those tried.
     pub(crate) path_mtu: Option<PathMtu>,
+    /// Which versions of DTLS pass.
+    pub(crate) dtls: Option<Dtls>,
     /// What passed through a relay and back.
     pub(crate) quality: Option<Quality>,
+}
+
+/// Whether handshakes with a server came to their end, by version (RFC 9147, RFC 6347). A server that does not speak DTLS at its
+/// STUN port lets neither.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) struct Dtls {
+    pub(crate) server: SocketAddr,
+    pub(crate) dtls13: bool,
+    pub(crate) dtls12: bool,
 }
 
 /// An address of an interface.

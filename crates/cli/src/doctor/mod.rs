@@ -5,6 +5,7 @@
 //! two sides, which `--against` makes with `pairing`.
 
 pub(crate) mod diagnose;
+mod dtls;
 pub(crate) mod facts;
 mod http;
 pub(crate) mod probe;

@@ -14,11 +14,19 @@ use visavis_net::portmap::{MappedProtocol, PortMapOptions, PortMapping};
 use visavis_server::rendezvous::IceServer;
 
 use super::facts::{
-    Address, Facts, Nat, PathMtu, Quality, Server, ServerError, Stun, StunAnswer, Transport, Turn,
-    TurnResult,
+    Address, Dtls, Facts, Nat, PathMtu, Quality, Server, ServerError, Stun, StunAnswer, Transport,
+    Turn, TurnResult,
 };
 use super::relay::{self, Carrier};
-use super::{http, stun};
+use super::{dtls, http, stun};
+
+/// How long one connection may take: a server and what it names come one after the other, and all of it ends in time.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why there is no connection, when there is no answer.
+pub(super) fn silent() -> String {
+    format!("no answer within {} s", PATIENCE.as_secs())
+}
 
 /// What is to be tested against.
 #[derive(Debug, Clone, Default)]
@@ -87,8 +95,9 @@ pub(crate) async fn probe(targets: &Targets) -> Facts {
         facts.turn.push(turn);
         facts.quality = facts.quality.or(quality);
     }
-    if let Ok((stun, nat, mtu)) = stun.await {
-        (facts.stun, facts.nat, facts.path_mtu) = (stun, nat, mtu);
+    if let Ok((stun, of_path)) = stun.await {
+        facts.stun = stun;
+        (facts.nat, facts.path_mtu, facts.dtls) = (of_path.nat, of_path.mtu, of_path.dtls);
     }
     facts.mdns = mdns.await.ok();
     facts.port_mapping = match port_mapping {
@@ -188,15 +197,20 @@ impl IceUrl {
 }
 
 /// A socket on the address that the system would use towards a server.
-async fn socket_towards(server: SocketAddr) -> std::io::Result<UdpSocket> {
+pub(super) async fn socket_towards(server: SocketAddr) -> std::io::Result<UdpSocket> {
     let local = visavis_net::interface::route_address(server)?;
     UdpSocket::bind(SocketAddr::new(local, 0)).await
 }
 
-async fn stun_facts(
-    urls: Vec<IceUrl>,
-    own: Vec<IpAddr>,
-) -> (Vec<Stun>, Option<Nat>, Option<PathMtu>) {
+/// What is tested with a STUN server that answered.
+#[derive(Default)]
+struct OfPath {
+    nat: Option<Nat>,
+    mtu: Option<PathMtu>,
+    dtls: Option<Dtls>,
+}
+
+async fn stun_facts(urls: Vec<IceUrl>, own: Vec<IpAddr>) -> (Vec<Stun>, OfPath) {
     let mut facts = Vec::new();
     let mut answered: Vec<(SocketAddr, StunAnswer, UdpSocket)> = Vec::new();
     for url in urls.iter().take(6) {
@@ -237,17 +251,23 @@ async fn stun_facts(
     }
     let v4 = answered.iter().position(|(server, ..)| server.is_ipv4());
     let Some(index) = v4 else {
-        return (facts, None, None);
+        return (facts, OfPath::default());
     };
     let (server, answer, socket) = &answered[index];
     let second = answered.iter().map(|(server, ..)| *server);
     let second = second.filter(|second| second.is_ipv4() && second != server);
     let second = second.max_by_key(|second| second.ip() != server.ip());
-    let (nat, mtu) = tokio::join!(
+    let (nat, mtu, dtls) = tokio::join!(
         stun::nat(socket, *server, answer, second, &own),
-        path_mtu(*server)
+        path_mtu(*server),
+        dtls::versions(*server)
     );
-    (facts, nat.ok(), mtu.ok())
+    let of_path = OfPath {
+        nat: nat.ok(),
+        mtu: mtu.ok(),
+        dtls: dtls.ok(),
+    };
+    (facts, of_path)
 }
 
 /// With a socket whose datagrams are not fragmented.
@@ -290,9 +310,11 @@ async fn turn_facts(
         }
         let tls =
             (transport == Transport::Tls).then(|| Arc::new(crate::tls::client_config(insecure)));
-        match crate::stream::connect(&url.host, url.port, tls).await {
-            Ok((stream, local, remote)) => Ok((Carrier::Stream(stream, local), remote)),
-            Err(error) => Err(relay::of_stream_error(&error)),
+        let connecting = crate::stream::connect(&url.host, url.port, tls);
+        match tokio::time::timeout(PATIENCE, connecting).await {
+            Ok(Ok((stream, local, remote))) => Ok((Carrier::Stream(stream, local), remote)),
+            Ok(Err(error)) => Err(relay::of_stream_error(&error)),
+            Err(_) => Err(TurnResult::Unreachable(silent())),
         }
     };
     let (carrier, address) = match opened.await {

@@ -1,0 +1,422 @@
+//! `visavis doctor` in staged failures: network namespaces with a home, its router and a server, and one thing that is wrong in
+//! each. Needs root and nftables; without them it says why it did nothing, or fails if VISAVIS_LAB is `required`.
+//!
+//! ```text
+//! home (192.168.1.10) -- router [198.51.100.1] -- server (198.51.100.10, .11: TURN; HTTP at port 80)
+//! ```
+#![allow(clippy::print_stderr, reason = "a test says why it did nothing")]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// A home, its router and a server; dropped, they are gone.
+struct Lab {
+    prefix: String,
+    servers: Vec<Child>,
+}
+
+const NAMES: [&str; 3] = ["home", "router", "server"];
+
+/// What every NAT here does, unless told otherwise: one outside port per socket, open to whom it was used for.
+const PLAIN_NAT: &str = "oifname wan snat ip to 198.51.100.1";
+const SYMMETRIC_NAT: &str = "oifname wan meta l4proto udp snat ip to 198.51.100.1:jhash ip saddr . udp sport . ip daddr . udp dport mod 40000 seed 7 offset 20000
+    oifname wan snat ip to 198.51.100.1";
+
+fn missing() -> Option<&'static str> {
+    let works = |arguments: &[&str]| {
+        Command::new("ip")
+            .args(arguments)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success())
+    };
+    let name = format!("vd{}-probe", std::process::id());
+    if !works(&["netns", "add", &name]) {
+        return Some("cannot make network namespaces (not root, or no `ip`)");
+    }
+    let nft = works(&["netns", "exec", &name, "nft", "add table ip probe"]);
+    works(&["netns", "del", &name]);
+    (!nft).then_some("nftables does not work in a namespace")
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().expect("the program is there");
+    assert!(output.status.success(), "{command:?}: {output:?}");
+}
+
+impl Lab {
+    /// A lab in which nothing is wrong.
+    fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let mut lab = Self {
+            prefix: format!("vd{}-{number}-", std::process::id()),
+            servers: Vec::new(),
+        };
+        for name in NAMES {
+            run(Command::new("ip").args(["netns", "add", &lab.name(name)]));
+            lab.ip(name, "link set lo up");
+        }
+        lab.wire("home", "eth0", "router", "lan");
+        lab.wire("server", "eth0", "router", "wan");
+        lab.ip("router", "addr add 192.168.1.1/24 dev lan");
+        lab.ip("router", "addr add 198.51.100.1/24 dev wan");
+        lab.ip("home", "addr add 192.168.1.10/24 dev eth0");
+        lab.ip("home", "route add default via 192.168.1.1");
+        lab.ip("server", "addr add 198.51.100.10/24 dev eth0");
+        lab.ip("server", "addr add 198.51.100.11/24 dev eth0");
+        run(lab
+            .inside("router", "sysctl")
+            .args(["-qw", "net.ipv4.ip_forward=1"]));
+        lab.nat(PLAIN_NAT);
+        lab.turn();
+        lab
+    }
+
+    fn name(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    fn ip(&self, name: &str, command: &str) {
+        run(Command::new("ip")
+            .args(["-n", &self.name(name)])
+            .args(command.split(' ')));
+    }
+
+    fn inside(&self, name: &str, program: &str) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.name(name), program]);
+        command
+    }
+
+    fn wire(&self, a: &str, a_device: &str, b: &str, b_device: &str) {
+        let (a_name, b_name) = (self.name(a), self.name(b));
+        run(Command::new("ip")
+            .args(["-n", &a_name, "link", "add", a_device, "type", "veth"])
+            .args(["peer", "name", b_device, "netns", &b_name]));
+        self.ip(a, &format!("link set {a_device} up"));
+        self.ip(b, &format!("link set {b_device} up"));
+    }
+
+    fn rules(&self, name: &str, rules: &str) {
+        let mut nft = self
+            .inside(name, "nft")
+            .args(["-f", "-"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("nft worked before");
+        let mut input = nft.stdin.take().expect("piped");
+        input.write_all(rules.as_bytes()).expect("nft reads");
+        drop(input);
+        assert!(nft.wait().expect("nft ends").success(), "{rules}");
+    }
+
+    fn nat(&self, source: &str) {
+        self.rules(
+            "router",
+            &format!(
+                "table ip nat4
+                delete table ip nat4
+                table ip nat4 {{
+                    chain leave {{ type nat hook postrouting priority srcnat; {source}
+                    }}
+                    chain own {{ type filter hook input priority 0; iifname wan meta l4proto udp drop
+                    }}
+                }}"
+            ),
+        );
+    }
+
+    /// What the router does to packets on their way, both ways.
+    fn router(&self, rule: &str) {
+        self.rules(
+            "router",
+            &format!(
+                "table ip stage {{ chain way {{ type filter hook forward priority 1; {rule}\n }}\n }}"
+            ),
+        );
+    }
+
+    fn turn(&mut self) {
+        let mut child = self
+            .inside("server", env!("CARGO_BIN_EXE_visavis"))
+            .args(["turn", "--listen", "198.51.100.10:3478"])
+            .args(["--tls-listen", "198.51.100.10:443"])
+            .args(["--other-address", "198.51.100.11:3479"])
+            .args(["--relay-ip", "198.51.100.10", "--user", "alice:secret"])
+            .args(["--allow-peer", "198.51.100.0/24", "--workers", "1"])
+            .args(["--ports", "50000-50999"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("visavis starts");
+        let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let ready = lines.any(|line| line.is_ok_and(|line| line.starts_with("health and metrics")));
+        assert!(ready, "visavis turn did not start");
+        self.servers.push(child);
+    }
+
+    /// As much of `visavis serve` as the doctor asks, with a clock that is `ahead` of this machine's by so many seconds.
+    fn http(&mut self, ahead: i64) {
+        let program = format!(
+            "import http.server, email.utils, time
+class H(http.server.BaseHTTPRequestHandler):
+    def date_time_string(self, t=None): return email.utils.formatdate(time.time() + {ahead}, usegmt=True)
+    def do_GET(self):
+        b = b'{{\"iceServers\":[]}}'
+        self.send_response(200); self.send_header('content-length', str(len(b))); self.end_headers(); self.wfile.write(b)
+    def log_message(self, *a): pass
+s = http.server.HTTPServer(('198.51.100.10', 80), H)
+print('ready', flush=True)
+s.serve_forever()"
+        );
+        let mut child = self
+            .inside("server", "python3")
+            .args(["-c", &program])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python starts");
+        let mut line = String::new();
+        let output = child.stdout.take().expect("piped");
+        BufReader::new(output).read_line(&mut line).expect("ready");
+        assert_eq!(line.trim(), "ready");
+        self.servers.push(child);
+    }
+
+    /// Names are asked of a server that does not answer.
+    fn without_names(&self) {
+        let folder = format!("/etc/netns/{}", self.name("home"));
+        fs::create_dir_all(&folder).expect("root may");
+        fs::write(format!("{folder}/resolv.conf"), "nameserver 192.0.2.53\n").expect("root may");
+    }
+
+    fn doctor(&self, arguments: &[&str]) -> Report {
+        let begun = Instant::now();
+        let output = self
+            .inside("home", env!("CARGO_BIN_EXE_visavis"))
+            .args(["doctor", "--json", "--insecure"])
+            .args(arguments)
+            .output()
+            .expect("visavis starts");
+        let took = begun.elapsed();
+        assert!(took < Duration::from_secs(15), "{took:?}: {output:?}");
+        Report::new(output)
+    }
+
+    /// The doctor with everything that the server has.
+    fn everything(&self, more: &[&str]) -> Report {
+        let mut arguments = vec!["--stun", "198.51.100.10", "--username", "alice"];
+        for url in [
+            "turn:198.51.100.10",
+            "turn:198.51.100.10?transport=tcp",
+            "turns:198.51.100.10:443",
+        ] {
+            arguments.extend(["--turn", url]);
+        }
+        if !more.contains(&"--credential") {
+            arguments.extend(["--credential", "secret"]);
+        }
+        arguments.extend(more);
+        self.doctor(&arguments)
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        for child in &mut self.servers {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        for name in NAMES {
+            let _ = Command::new("ip")
+                .args(["netns", "del", &self.name(name)])
+                .status();
+        }
+        let _ = fs::remove_dir_all(format!("/etc/netns/{}", self.name("home")));
+    }
+}
+
+/// What the doctor found.
+struct Report {
+    json: Value,
+    success: bool,
+}
+
+impl Report {
+    fn new(output: Output) -> Self {
+        let json = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {output:?}"));
+        Self {
+            json,
+            success: output.status.success(),
+        }
+    }
+
+    fn ids(&self, verdict: &str) -> Vec<&str> {
+        let findings = self.json["findings"].as_array().expect("findings");
+        let of = findings
+            .iter()
+            .filter(|finding| finding["verdict"] == verdict);
+        of.filter_map(|finding| finding["id"].as_str()).collect()
+    }
+
+    /// That these are wrong, and nothing else is.
+    #[track_caller]
+    fn blames(&self, expected: &[&str]) {
+        let mut bad = self.ids("bad");
+        bad.dedup();
+        assert_eq!(bad, expected, "{:#}", self.json);
+        assert_eq!(self.success, expected.is_empty());
+    }
+
+    #[track_caller]
+    fn finds(&self, verdict: &str, id: &str) {
+        assert!(self.ids(verdict).contains(&id), "{id}: {:#}", self.json);
+    }
+}
+
+/// A lab, if there can be one.
+fn lab() -> Option<Lab> {
+    static MISSING: OnceLock<Option<&str>> = OnceLock::new();
+    if let Some(reason) = *MISSING.get_or_init(missing) {
+        let required = std::env::var("VISAVIS_LAB").is_ok_and(|value| value == "required");
+        assert!(!required, "{reason}");
+        eprintln!("skipped: {reason}");
+        return None;
+    }
+    Some(Lab::new())
+}
+
+macro_rules! staged {
+    ($($(#[$meta:meta])* $name:ident: |$lab:ident| $body:block)*) => {$(
+        $(#[$meta])*
+        #[test]
+        fn $name() {
+            #[allow(unused_mut)]
+            let Some(mut $lab) = lab() else { return };
+            $body
+        }
+    )*};
+}
+
+staged! {
+    nothing_is_wrong: |lab| {
+        lab.http(0);
+        let report = lab.everything(&["--server", "http://198.51.100.10"]);
+        report.blames(&[]);
+        for id in ["server", "clock", "udp", "nat", "mtu", "dtls", "turn", "quality"] {
+            report.finds("good", id);
+        }
+        report.finds("note", "hairpin-none");
+        report.finds("note", "port-mapping-none");
+    }
+
+    udp_is_blocked: |lab| {
+        lab.router("meta l4proto udp drop");
+        let report = lab.everything(&[]);
+        report.blames(&["udp-blocked", "turn-udp-blocked"]);
+        report.finds("good", "turn");
+    }
+
+    only_tcp_443_is_open: |lab| {
+        lab.router("tcp dport 443 accept\n tcp sport 443 accept\n meta l4proto { tcp, udp } drop");
+        lab.everything(&[]).blames(&["udp-blocked", "turn-udp-blocked", "turn-tcp-blocked"]);
+    }
+
+    nothing_but_the_web_page_is_open: |lab| {
+        lab.http(0);
+        lab.router("tcp dport 80 accept\n tcp sport 80 accept\n meta l4proto { tcp, udp } drop");
+        let report = lab.everything(&["--server", "http://198.51.100.10"]);
+        report.blames(&["udp-blocked", "turn-udp-blocked", "turn-tcp-blocked", "turn-tls-blocked"]);
+    }
+
+    the_password_of_turn_is_wrong: |lab| {
+        lab.everything(&["--credential", "guessed"]).blames(&["turn-credentials"]);
+    }
+
+    turn_is_down: |lab| {
+        let arguments = ["--stun", "198.51.100.10", "--turn", "turn:198.51.100.99", "--username", "alice"];
+        let report = lab.doctor(&[&arguments[..], &["--credential", "secret"]].concat());
+        report.blames(&["turn-silent"]);
+    }
+
+    the_nat_is_symmetric: |lab| {
+        lab.nat(SYMMETRIC_NAT);
+        let report = lab.doctor(&["--stun", "198.51.100.10"]);
+        report.blames(&["nat-symmetric", "turn-missing"]);
+    }
+
+    large_datagrams_vanish: |lab| {
+        lab.router("meta l4proto udp meta length > 1100 drop");
+        lab.everything(&[]).blames(&["mtu-black-hole"]);
+    }
+
+    dtls_is_filtered: |lab| {
+        // Records of the handshake begin with 22.
+        lab.router("meta l4proto udp @th,64,8 22 drop");
+        let report = lab.everything(&[]);
+        report.blames(&[]);
+        report.finds("note", "dtls-none");
+    }
+
+    one_datagram_in_twelve_is_lost_each_way: |lab| {
+        lab.router("meta l4proto udp numgen random mod 100 < 8 drop");
+        let report = lab.everything(&[]);
+        report.finds("bad", "loss");
+    }
+
+    udp_is_throttled: |lab| {
+        lab.router("meta l4proto udp limit rate over 8 kbytes/second burst 3 kbytes drop");
+        let report = lab.everything(&[]);
+        let bad = report.ids("bad");
+        assert!(bad.contains(&"bandwidth") || bad.contains(&"loss"), "{:#}", report.json);
+    }
+
+    ipv6_is_set_up_and_broken: |lab| {
+        lab.ip("home", "addr add 2001:db8:1::10/64 dev eth0 nodad");
+        lab.ip("router", "addr add 2001:db8:1::1/64 dev lan nodad");
+        lab.ip("home", "-6 route add default via 2001:db8:1::1");
+        let report = lab.everything(&["--stun", "[2001:db8:2::10]:3478"]);
+        report.blames(&["ipv6-broken"]);
+    }
+
+    names_are_not_resolved: |lab| {
+        lab.without_names();
+        let report = lab.doctor(&["--stun", "stun.example.org"]);
+        report.blames(&["stun-name"]);
+        lab.doctor(&["--server", "http://meet.example.org"]).blames(&["server-name"]);
+    }
+
+    there_is_no_default_route: |lab| {
+        lab.ip("home", "route del default");
+        lab.doctor(&["--stun", "198.51.100.10"]).finds("bad", "no-route");
+    }
+
+    the_cable_is_out: |lab| {
+        lab.ip("home", "addr flush dev eth0");
+        lab.doctor(&["--stun", "198.51.100.10"]).finds("bad", "no-network");
+    }
+
+    the_clock_is_an_hour_off: |lab| {
+        lab.http(-3600);
+        lab.everything(&["--server", "http://198.51.100.10"]).blames(&["clock"]);
+    }
+
+    the_server_is_down: |lab| {
+        lab.everything(&["--server", "http://198.51.100.10"]).blames(&["server-unreachable"]);
+    }
+
+    multicast_dns_is_off: |lab| {
+        lab.rules("home", "table ip stage { chain out { type filter hook output priority 0; udp dport 5353 drop\n }\n }");
+        let report = lab.everything(&[]);
+        report.blames(&[]);
+        report.finds("note", "mdns-off");
+    }
+}
