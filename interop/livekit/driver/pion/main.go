@@ -54,7 +54,8 @@ func enter(room, identity string) *person {
 		}
 	}
 	info := lksdk.ConnectInfo{APIKey: key, APISecret: secret, RoomName: room, ParticipantIdentity: identity}
-	connected, err := lksdk.ConnectToRoom(url, info, callback)
+	// Forty clients start in this one process.
+	connected, err := lksdk.ConnectToRoom(url, info, callback, lksdk.WithConnectTimeout(30*time.Second))
 	if err != nil {
 		fail("%s: %v", identity, err)
 	}
