@@ -191,12 +191,14 @@ await run({
     holds('grace plays', (await grace.evaluate((all) => begin(...all), [`${base}whep/${room}`, await token(room, 'grace'), false])) === 201);
     say(await playing(grace));
     const session = await ada.evaluate(() => session);
-    const patch = (more) => fetch(session, { method: 'PATCH', headers: { 'content-type': 'application/trickle-ice-sdpfrag', ...more }, body: 'a=end-of-candidates\r\n' });
+    const patch = (more) => fetch(session, { method: 'PATCH', headers: { 'content-type': 'application/trickle-ice-sdpfrag', authorization: `Bearer ${jwt}`, ...more }, body: 'a=end-of-candidates\r\n' });
     holds('a patch needs If-Match', (await patch({})).status === 428);
     holds('and the right one', (await patch({ 'if-match': '"x"' })).status === 412);
     holds('and is taken', (await patch({ 'if-match': await ada.evaluate(() => etag) })).status === 204);
-    holds('the session ends', (await fetch(session, { method: 'DELETE' })).status === 200);
-    holds('once', (await fetch(session, { method: 'DELETE' })).status === 404);
+    const end = () => fetch(session, { method: 'DELETE', headers: { authorization: `Bearer ${jwt}` } });
+    holds('a session is its bearer’s', (await fetch(session, { method: 'DELETE' })).status === 401);
+    holds('the session ends', (await end()).status === 200);
+    holds('once', (await end()).status === 404);
     const options = await fetch(`${base}whip/${room}`, { method: 'OPTIONS' });
     holds('it says what it takes', options.headers.get('accept-post') === 'application/sdp');
   },
