@@ -27,7 +27,7 @@ const LINGER: Duration = Duration::from_millis(300);
 #[derive(Debug, clap::Args)]
 #[command(after_help = exit::HELP, after_long_help = LONG_HELP)]
 pub(crate) struct Args {
-    /// The server, or the link of a meeting: https://meet.example.org/r/ROOM.
+    /// The server, or the link of a meeting: `https://meet.example.org/r/ROOM`.
     url: String,
     /// The room, if the link does not name it.
     #[arg(long)]

@@ -17,7 +17,7 @@ use crate::media::{Recorder, broken, connected, negotiate};
 #[derive(Debug, clap::Args)]
 #[command(after_help = exit::HELP, after_long_help = LONG_HELP)]
 pub(crate) struct Args {
-    /// The endpoint, e.g. https://meet.example.org/whep/ROOM.
+    /// The endpoint, e.g. `https://meet.example.org/whep/ROOM`.
     url: String,
     /// Where to; made if need be.
     #[arg(long, short, value_name = "DIR", default_value = "recording")]

@@ -19,7 +19,7 @@ const LINGER: Duration = Duration::from_millis(300);
 #[derive(Debug, clap::Args)]
 #[command(after_help = exit::HELP, after_long_help = LONG_HELP)]
 pub(crate) struct Args {
-    /// The endpoint, e.g. https://meet.example.org/whip/ROOM.
+    /// The endpoint, e.g. `https://meet.example.org/whip/ROOM`.
     url: String,
     /// Files to publish together; `-` is standard input (IVF or Ogg).
     #[arg(required = true)]
