@@ -157,7 +157,7 @@ pub(crate) async fn host(
     if opened.is_err() && !signalling.authenticated {
         return Err(WrongCode.into());
     }
-    opened??;
+    opened?;
     Ok(Paired {
         connection,
         channel,
@@ -196,9 +196,9 @@ pub(crate) async fn guest(
         .run(&connection, async {
             let channel: DataChannel = (&mut channels).await.map_err(|_| visavis::Error::Closed)?;
             channel.opened().await?;
-            Ok::<_, visavis::Error>(channel)
+            Ok(channel)
         })
-        .await??;
+        .await?;
     Ok(Paired {
         connection,
         channel,
@@ -274,7 +274,7 @@ impl Signalling {
     async fn run<T>(
         &mut self,
         connection: &PeerConnection,
-        until: impl Future<Output = T>,
+        until: impl Future<Output = Result<T, visavis::Error>>,
     ) -> Result<T, ConnectError> {
         tokio::pin!(until);
         let deadline = tokio::time::sleep(ANSWER + CONNECT);
@@ -282,7 +282,13 @@ impl Signalling {
         let mut reachable = true;
         loop {
             tokio::select! {
-                done = &mut until => return Ok(done),
+                done = &mut until => return done.map_err(|error| {
+                    // The channel may notice before the event is here.
+                    match connection.connection_state() {
+                        ConnectionState::Failed => ConnectError::NoPath(explain(connection)),
+                        _ => error.into(),
+                    }
+                }),
                 event = connection.next_event() => match event {
                     Some(Event::IceCandidate(candidate)) => {
                         self.send(&Signal::Candidate(candidate.map(Into::into))).await;
