@@ -29,11 +29,17 @@ struct Client {
 const RANDOM_AT: usize = 13 + 12 + 2;
 const RANDOM_LEN: usize = 32;
 
-/// The random of a ClientHello whose beginning a datagram holds, in plaintext.
+/// Where the offset of a fragment stands in a handshake message.
+const FRAGMENT_OFFSET: std::ops::Range<usize> = 13 + 6..13 + 9;
+
+/// The random of a ClientHello whose beginning a datagram holds, in plaintext. Its later fragments have none.
 fn hello_random(datagram: &[u8]) -> Option<[u8; RANDOM_LEN]> {
     let is_hello = matches!(datagram, [22, _, _, 0, 0, _, _, _, _, _, _, _, _, 1, ..]);
+    let is_beginning = datagram.get(FRAGMENT_OFFSET)? == [0; 3];
     let random = datagram.get(RANDOM_AT..RANDOM_AT + RANDOM_LEN)?;
-    is_hello.then(|| random.try_into().ok()).flatten()
+    (is_hello && is_beginning)
+        .then(|| random.try_into().ok())
+        .flatten()
 }
 
 /// What came of a datagram.
@@ -287,5 +293,21 @@ impl Dtls {
 
     pub(super) fn indices(&self) -> Vec<usize> {
         self.clients.iter().map(|(index, _)| index).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A hello with a post-quantum key share comes in two fragments; the second belongs to the client that the first made.
+    #[test]
+    fn only_the_first_fragment_of_a_hello_tells_its_random() {
+        let mut datagram = vec![0; 200];
+        (datagram[0], datagram[13]) = (22, 1);
+        datagram[RANDOM_AT..RANDOM_AT + RANDOM_LEN].fill(7);
+        assert_eq!(hello_random(&datagram), Some([7; RANDOM_LEN]));
+        datagram[FRAGMENT_OFFSET].copy_from_slice(&[0, 4, 0]);
+        assert_eq!(hello_random(&datagram), None);
     }
 }
