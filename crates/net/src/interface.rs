@@ -6,10 +6,12 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-/// What an interface is made of, as far as its name tells, in the order in which addresses are listed.
+/// What an interface is made of, as far as its name tells. Order is cost: the cheapest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum InterfaceKind {
+    /// The host itself.
+    Loopback,
     /// A wire.
     Ethernet,
     /// Wireless LAN.
@@ -22,8 +24,6 @@ pub enum InterfaceKind {
     Vpn,
     /// A bridge or a pair that leads to containers or virtual machines on this host.
     Virtual,
-    /// The host itself.
-    Loopback,
 }
 
 impl InterfaceKind {
@@ -67,16 +67,14 @@ impl InterfaceKind {
             .map_or(Self::Unknown, |&(kind, _)| kind)
     }
 
-    /// The network cost that ICE compares, 0 (free) to 999, in the steps that browsers use. Loopback is
-    /// the last resort: a browser answers checks that come from it and never uses the pair.
+    /// The network cost that ICE compares, 0 (free) to 999, in the steps that browsers use.
     pub const fn cost(self) -> u16 {
         match self {
-            Self::Ethernet => 0,
+            Self::Loopback | Self::Ethernet => 0,
             Self::Wifi => 10,
             Self::Unknown | Self::Virtual => 50,
             Self::Vpn => 60,
             Self::Cellular => 900,
-            Self::Loopback => 999,
         }
     }
 }
@@ -391,7 +389,6 @@ mod tests {
         }
         assert!(InterfaceKind::Ethernet.cost() < InterfaceKind::Wifi.cost());
         assert!(InterfaceKind::Wifi.cost() < InterfaceKind::Cellular.cost());
-        assert!(InterfaceKind::Cellular.cost() < InterfaceKind::Loopback.cost());
     }
 
     #[test]
