@@ -65,9 +65,6 @@ const BETA_LEAST: f64 = 0.7;
 const QUEUE_SHORT: f64 = 35.0;
 /// A decrease goes so far below the capacity that a longer queue drains in this time (milliseconds).
 const DRAIN: f64 = 1800.0;
-/// A queue beyond this (milliseconds) drains faster still.
-const QUEUE_LONG: f64 = 200.0;
-const DRAIN_LONG: f64 = 900.0;
 /// The factor of a decrease that marks ask for.
 const BETA_MARKED: f64 = 0.94;
 /// How long after a raise the window's mean throughput lags behind.
@@ -231,9 +228,8 @@ impl GoogCc {
         if self.aimd.competing {
             return BETA_SHORT;
         }
-        let excess = (queue - QUEUE_SHORT).max(0.0) / DRAIN;
-        let beyond = (queue - QUEUE_LONG).max(0.0) / DRAIN_LONG;
-        (BETA_SHORT - excess - beyond).max(BETA_LEAST)
+        let excess = (queue - QUEUE_SHORT).max(0.0);
+        (BETA_SHORT - excess / DRAIN).max(BETA_LEAST)
     }
 
     fn take_rtt(&mut self, now: Duration, sample: Duration) {
