@@ -45,7 +45,7 @@ pub(super) struct Check {
 }
 
 /// See [`Pair::rank`].
-pub(super) type Rank = (u32, u8, std::cmp::Reverse<u64>);
+pub(super) type Rank = (bool, u32, u8, std::cmp::Reverse<u64>);
 
 #[derive(Debug)]
 pub(super) struct Pair {
@@ -118,9 +118,16 @@ impl Pair {
         self.misses >= SUSPECT_MISSES
     }
 
-    /// Cheaper networks first, then fewer relays, then priority: smaller is better.
+    /// Cheaper networks first, then fewer relays, then priority: smaller is better. Last comes what mixes loopback
+    /// with another address: a browser answers checks on such a pair and never uses it.
     pub(super) fn rank(&self) -> Rank {
-        (self.cost, self.relays, std::cmp::Reverse(self.priority))
+        let mixes = mixes_loopback(&self.path);
+        (
+            mixes,
+            self.cost,
+            self.relays,
+            std::cmp::Reverse(self.priority),
+        )
     }
 
     /// The retransmission timeout: measured, or `initial` while nothing was measured.
@@ -161,4 +168,9 @@ impl Pair {
         self.last_response = Some(now);
         self.last_heard = Some(now);
     }
+}
+
+/// Whether one end alone is a loopback address.
+fn mixes_loopback(path: &Path) -> bool {
+    path.local.ip().is_loopback() != path.remote.ip().is_loopback()
 }
