@@ -32,3 +32,13 @@ pub(crate) fn block_on(command: impl Future<Output = Exit>) -> ExitCode {
         }
     }
 }
+
+/// Runs a subcommand that ends with a code, or with a code and the words for it.
+pub(crate) fn report(command: impl Future<Output = Result<Exit, (Exit, String)>>) -> ExitCode {
+    block_on(async {
+        command.await.unwrap_or_else(|(exit, text)| {
+            eprintln!("{text}");
+            exit
+        })
+    })
+}

@@ -4,8 +4,7 @@
 //! ```no_run
 //! use visavis::{ChannelOptions, Configuration, Description, PeerConnection};
 //!
-//! # async fn signal(_: Description) -> Description { unimplemented!() }
-//! # async fn run() -> Result<(), visavis::Error> {
+//! # async fn run(signal: impl AsyncFn(Description) -> Description) -> Result<(), visavis::Error> {
 //! let connection = PeerConnection::new(Configuration::default())?;
 //! let mut channel = connection.create_data_channel("chat", ChannelOptions::default())?;
 //! connection.set_local_description(None).await?;

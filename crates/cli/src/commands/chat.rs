@@ -36,17 +36,10 @@ Examples:
 Ctrl-C or the end of standard input ends it.";
 
 pub(crate) fn run(args: Args) -> ExitCode {
-    crate::runtime::block_on(async move {
-        let result = tokio::select! {
-            result = chat(&args) => result,
-            _ = tokio::signal::ctrl_c() => return Exit::Success,
-        };
-        match result {
-            Ok(()) => Exit::Success,
-            Err((exit, text)) => {
-                eprintln!("{text}");
-                exit
-            }
+    crate::runtime::report(async {
+        tokio::select! {
+            result = chat(&args) => result.map(|()| Exit::Success),
+            _ = tokio::signal::ctrl_c() => Ok(Exit::Success),
         }
     })
 }

@@ -8,8 +8,7 @@ use std::time::Duration;
 use livekit_protocol as proto;
 use proto::{signal_request, signal_response};
 use visavis::{
-    Configuration, ConnectionState, Description, Endpoint, Event, IceServer, PeerConnection,
-    RtpTransceiver,
+    Configuration, ConnectionState, Description, Event, IceServer, PeerConnection, RtpTransceiver,
 };
 use visavis_server::Recorded;
 
@@ -68,15 +67,7 @@ Examples:
   ffmpeg -re -i rtsp://camera -an -c:v libvpx -g 60 -deadline realtime -f ivf - | visavis join URL --publish -";
 
 pub(crate) fn run(args: Args) -> ExitCode {
-    crate::runtime::block_on(async move {
-        match join(&args).await {
-            Ok(exit) => exit,
-            Err((exit, text)) => {
-                eprintln!("{text}");
-                exit
-            }
-        }
-    })
+    crate::runtime::report(join(&args))
 }
 
 fn failed(error: visavis::Error) -> (Exit, String) {
@@ -108,11 +99,10 @@ async fn join(args: &Args) -> Result<Exit, (Exit, String)> {
             return Err((Exit::Failure, text.to_owned()));
         }
     };
-    let endpoint = crate::runtime::endpoint().map_err(failed)?;
     let (signal, welcome) = Signal::join(&server, &token, args.insecure)
         .await
         .map_err(of_signal)?;
-    let mut meeting = Meeting::new(&endpoint, args, signal, &welcome)?;
+    let mut meeting = Meeting::new(args, signal, &welcome)?;
     let time = async {
         match args
             .seconds
@@ -165,17 +155,19 @@ struct Meeting<'a> {
 
 impl<'a> Meeting<'a> {
     fn new(
-        endpoint: &Endpoint,
         args: &'a Args,
         signal: Signal,
         welcome: &proto::JoinResponse,
     ) -> Result<Self, (Exit, String)> {
-        let configuration = || Configuration {
-            ice_servers: welcome.ice_servers.iter().map(ice_server).collect(),
-            ..Configuration::default()
+        // Both lead to one port of the server, and a 5-tuple belongs to one connection: each has sockets of its own.
+        let connection = || {
+            crate::runtime::endpoint()?.peer_connection(Configuration {
+                ice_servers: welcome.ice_servers.iter().map(ice_server).collect(),
+                ..Configuration::default()
+            })
         };
-        let publisher = endpoint.peer_connection(configuration()).map_err(failed)?;
-        let subscriber = endpoint.peer_connection(configuration()).map_err(failed)?;
+        let publisher = connection().map_err(failed)?;
+        let subscriber = connection().map_err(failed)?;
         let sources = prepare(&publisher, &args.publish)?;
         let recorder = match &args.record {
             Some(directory) => Some(

@@ -54,15 +54,7 @@ Examples:
   ffplay recording/001-*.webm";
 
 pub(crate) fn run(args: Args) -> ExitCode {
-    crate::runtime::block_on(async move {
-        match record(&args).await {
-            Ok(exit) => exit,
-            Err((exit, text)) => {
-                eprintln!("{text}");
-                exit
-            }
-        }
-    })
+    crate::runtime::report(record(&args))
 }
 
 async fn record(args: &Args) -> Result<Exit, (Exit, String)> {

@@ -49,15 +49,7 @@ Examples:
 Tokens for `visavis serve` are LiveKit's: signed with an API key, for one room, with the grant to publish.";
 
 pub(crate) fn run(args: Args) -> ExitCode {
-    crate::runtime::block_on(async move {
-        match publish(&args).await {
-            Ok(exit) => exit,
-            Err((exit, text)) => {
-                eprintln!("{text}");
-                exit
-            }
-        }
-    })
+    crate::runtime::report(publish(&args))
 }
 
 async fn publish(args: &Args) -> Result<Exit, (Exit, String)> {
