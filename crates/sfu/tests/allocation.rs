@@ -2,20 +2,8 @@
 
 mod common;
 
-use common::{Lab, Member, Wants, wide};
+use common::{Lab, Member, PUBLISHER, VIEWER, wide};
 use visavis_datagram::{Ecn, Path, TransmitBuf};
-
-const PUBLISHER: Wants = Wants {
-    microphone: true,
-    camera: 3,
-    sections: (0, 0),
-};
-
-const VIEWER: Wants = Wants {
-    microphone: false,
-    camera: 0,
-    sections: (1, 1),
-};
 
 /// What a client has to send, as the server gets it.
 fn datagrams(lab: &mut Lab, member: Member, out: &mut TransmitBuf) -> Vec<(Path, Vec<u8>)> {

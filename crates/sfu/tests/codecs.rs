@@ -7,7 +7,7 @@ mod recordings;
 
 use std::time::Duration;
 
-use common::{Lab, Member, Replayed, Wants, wide};
+use common::{Lab, Member, Replayed, VIEWER, Wants, wide};
 use recordings::Recording;
 use visavis_media::forward::inspect;
 use visavis_peer::{Kind, TransceiverId};
@@ -21,12 +21,6 @@ const PUBLISHER: Wants = Wants {
     microphone: false,
     camera: 1,
     sections: (0, 0),
-};
-
-const VIEWER: Wants = Wants {
-    microphone: false,
-    camera: 0,
-    sections: (1, 1),
 };
 
 /// A call in which the publisher's camera rests, for a recording to be sent in its place.

@@ -2,21 +2,9 @@
 
 mod common;
 
-use common::{Lab, Member, Wants, wide};
+use common::{Lab, Member, PUBLISHER, VIEWER, wide};
 use visavis_peer::Kind;
 use visavis_sfu::{Event, Wish};
-
-const PUBLISHER: Wants = Wants {
-    microphone: true,
-    camera: 3,
-    sections: (0, 0),
-};
-
-const VIEWER: Wants = Wants {
-    microphone: false,
-    camera: 0,
-    sections: (1, 1),
-};
 
 fn viewer_transceiver(lab: &mut Lab, viewer: Member, kind: Kind) -> visavis_peer::TransceiverId {
     let pc = &lab.client(viewer).pc;

@@ -3,20 +3,8 @@
 
 mod common;
 
-use common::{Busy, Lab, Member, Wants, wide};
+use common::{Busy, Lab, Member, PUBLISHER, VIEWER, wide};
 use visavis_sfu::Event;
-
-const PUBLISHER: Wants = Wants {
-    microphone: true,
-    camera: 3,
-    sections: (0, 0),
-};
-
-const VIEWER: Wants = Wants {
-    microphone: false,
-    camera: 0,
-    sections: (1, 1),
-};
 
 /// A publisher, and a viewer that is subscribed to its pictures, and perhaps to its sound.
 fn call(seed: u64, sound: bool) -> (Lab, Member, Member) {

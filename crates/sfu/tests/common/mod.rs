@@ -476,6 +476,20 @@ pub(crate) struct Wants {
     pub(crate) sections: (usize, usize),
 }
 
+/// Sound, and pictures in three layers.
+pub(crate) const PUBLISHER: Wants = Wants {
+    microphone: true,
+    camera: 3,
+    sections: (0, 0),
+};
+
+/// Takes sound and pictures of others.
+pub(crate) const VIEWER: Wants = Wants {
+    microphone: false,
+    camera: 0,
+    sections: (1, 1),
+};
+
 pub(crate) fn wide(delay: u64) -> LinkConfig {
     LinkConfig::new().delay(Duration::from_millis(delay))
 }
