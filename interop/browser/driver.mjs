@@ -4,8 +4,14 @@
 // "page":0,"screenshot":"file.png"} takes a picture; {"page":0,"close":true} closes it. Ends when
 // stdin ends.
 //
-//   node driver.mjs chromium [FLAG|!FLAG…]        node driver.mjs firefox [PREF=VALUE…]
+//   node driver.mjs chromium [FLAG|!FLAG…]        node driver.mjs firefox [PREF=VALUE…] [authority=FILE]
+//
+// `authority`: a certificate authority that Firefox believes, in PEM (needs certutil, Debian package libnss3-tools).
+import { execFileSync } from 'node:child_process';
+import fs from 'node:fs';
 import http from 'node:http';
+import os from 'node:os';
+import path from 'node:path';
 import readline from 'node:readline';
 
 const [kind, ...extra] = process.argv.slice(2);
@@ -37,6 +43,16 @@ function value(text) {
   return /^-?\d+$/.test(text) ? Number(text) : text;
 }
 
+// A profile that believes an authority. Firefox has no switch that would believe anybody for TURN.
+function profileOf(authority) {
+  const profile = fs.mkdtempSync(path.join(os.tmpdir(), 'interop-firefox-'));
+  const certutil = (...words) => execFileSync('certutil', [...words, '-d', `sql:${profile}`]);
+  certutil('-N', '--empty-password');
+  certutil('-A', '-n', 'interop', '-t', 'C,,', '-i', authority);
+  process.on('exit', () => fs.rmSync(profile, { recursive: true, force: true }));
+  return profile;
+}
+
 async function launch() {
   if (kind === 'chromium') {
     const { chromium } = await import('playwright-core');
@@ -54,8 +70,13 @@ async function launch() {
   if (kind === 'firefox') {
     const { default: puppeteer } = await import('puppeteer-core');
     const prefs = { ...FIREFOX_PREFS };
+    let userDataDir;
     for (const pair of extra) {
       const at = pair.indexOf('=');
+      if (pair.startsWith('authority=')) {
+        userDataDir = profileOf(pair.slice(at + 1));
+        continue;
+      }
       prefs[pair.slice(0, at)] = value(pair.slice(at + 1));
     }
     const browser = await puppeteer.launch({
@@ -64,6 +85,7 @@ async function launch() {
       headless: true,
       protocol: 'webDriverBiDi',
       extraPrefsFirefox: prefs,
+      userDataDir,
       timeout: 120000,
       protocolTimeout: 600000,
     });

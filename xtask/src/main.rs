@@ -93,9 +93,10 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Load the TURN service beside coturn and bare relay loops, on two cores.
+    /// Load the TURN service beside other servers and bare relay loops, on two cores: the system's coturn, each `--coturn PATH`,
+    /// and the crate turn-server from `--turn-server PATH`.
     TurnBench {
-        /// Passed on: --check, --json, --quick and parts of rows' names.
+        /// Passed on: --check, --json, --quick, --runs N, the paths, and parts of rows' names.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },

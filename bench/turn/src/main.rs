@@ -1,421 +1,292 @@
-//! `cargo xtask turn-bench`: what a relayed packet of 1200 bytes costs here, in coturn, and in two bare loops, in one run with one
-//! load generator. Servers have one thread and one core, the generator the other. The figure that survives a noisy machine is the
-//! server's CPU time per delivered packet.
+//! `cargo xtask turn-bench`: what a relayed packet of 1200 bytes costs here, in other servers, and in two bare loops, in one run with
+//! one load generator. Servers have one thread and one core, the generator the other. The figure that survives a noisy machine is
+//! the server's CPU time per delivered packet.
 //!
-//! `visavis` is taken from `$VISAVIS_BINARY`, or from the target folder's `release`; coturn is Debian's `turnserver`, or
-//! `$COTURN`.
+//! `visavis` is `$VISAVIS_BINARY`, or the target folder's. coturn is the system's `turnserver`, and each `--coturn PATH`;
+//! the crate `turn-server` (`cargo install turn-server`) is `--turn-server PATH`. `--runs N`: each cell is the best of so many.
 
+mod allocations;
 mod client;
 mod floor;
 mod load;
+mod servers;
 
-use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::path::PathBuf;
-use std::process::{Child, Command, ExitCode, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::ExitCode;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use visavis_report::{Options, Table};
 
-use client::{Client, USER};
-use load::{Load, Way, cpu_of, resident};
+use load::{Load, Way};
+use servers::{Kind, Server};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Server {
-    Visavis,
-    Coturn,
-    /// GRO and GSO.
-    Offload,
-    /// recvmmsg and sendmmsg.
-    Batches,
-}
-
-impl Server {
-    const ALL: [Self; 4] = [Self::Visavis, Self::Coturn, Self::Offload, Self::Batches];
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Visavis => "visavis",
-            Self::Coturn => "coturn",
-            Self::Offload => "bare GRO+GSO",
-            Self::Batches => "bare mmsg",
-        }
-    }
-
-    fn start(self, port: u16) -> Option<Running> {
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let mut command = Command::new("taskset");
-        command.args(["-c", "0"]);
-        match self {
-            Self::Visavis => {
-                command
-                    .arg(visavis()?)
-                    .args(["turn", "--listen", &address.to_string()])
-                    .args(["--tls-listen", "none", "--relay-ip", "127.0.0.1"])
-                    .args(["--allow-peer", "127.0.0.0/8", "--workers", "1"])
-                    .args(["--user", &format!("{}:{}", USER.0, USER.1)])
-                    .args([
-                        "--user-allocations",
-                        "100000",
-                        "--address-allocations",
-                        "100000",
-                    ])
-                    .args([
-                        "--address-connections",
-                        "10000",
-                        "--admin",
-                        "none",
-                        "--log",
-                        "error",
-                    ]);
-            }
-            Self::Coturn => {
-                let program = std::env::var_os("COTURN").unwrap_or_else(|| "turnserver".into());
-                command
-                    .arg(program)
-                    .args([
-                        "-n",
-                        "--listening-ip",
-                        "127.0.0.1",
-                        "--relay-ip",
-                        "127.0.0.1",
-                    ])
-                    .args([
-                        "--listening-port",
-                        &port.to_string(),
-                        "--allow-loopback-peers",
-                    ])
-                    .args([
-                        "--no-tls",
-                        "--no-dtls",
-                        "--no-cli",
-                        "--lt-cred-mech",
-                        "-m",
-                        "1",
-                    ])
-                    .args([
-                        "--user",
-                        &format!("{}:{}", USER.0, USER.1),
-                        "--realm",
-                        "bench",
-                    ])
-                    .args([
-                        "--log-file",
-                        "/dev/null",
-                        "--simple-log",
-                        "--pidfile",
-                        "/dev/null",
-                    ]);
-            }
-            Self::Offload | Self::Batches => {
-                let kind = if self == Self::Offload {
-                    "offload"
-                } else {
-                    "batches"
-                };
-                command.arg(std::env::current_exe().ok()?).args([
-                    "floor",
-                    kind,
-                    &address.to_string(),
-                ]);
-            }
-        }
-        let child = command
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .ok()?;
-        let mut running = Running { child, address };
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while Instant::now() < deadline {
-            if let Ok(mut client) = Client::allocate(address, false) {
-                client.free();
-                return Some(running);
-            }
-            if running.child.try_wait().is_ok_and(|ended| ended.is_some()) {
-                return None;
-            }
-            thread::sleep(Duration::from_millis(50));
-        }
-        None
-    }
-}
-
-struct Running {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn visavis() -> Option<PathBuf> {
-    if let Some(path) = std::env::var_os("VISAVIS_BINARY") {
-        return Some(path.into());
-    }
-    // Beside this one: they share a target folder.
-    let own = std::env::current_exe().ok()?;
-    let path = own.parent()?.join("visavis");
-    path.exists().then_some(path)
-}
-
-fn free_port() -> u16 {
-    loop {
-        let tcp = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = tcp.local_addr().expect("its address").port();
-        // Below the relays' range, where no relay socket takes it.
-        if UdpSocket::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-}
-
-struct Column {
+/// A row of the table.
+struct Row {
     name: &'static str,
-    load: Load,
-    /// How many times the better bare loop it may cost, or the share of coturn's cost.
+    way: Way,
+    allocations: usize,
+    /// Packets of one flow that leave together.
+    burst: usize,
+    /// Packets per second, offered.
+    rate: u64,
+    tcp: bool,
     goal: Option<Goal>,
 }
 
 #[derive(Clone, Copy)]
 enum Goal {
+    /// How many times the better bare loop it may cost.
     OfFloor(f64),
+    /// The share of the cheapest coturn's cost.
     OfCoturn(f64),
 }
 
-fn columns(quick: bool) -> Vec<Column> {
-    let duration = Duration::from_millis(if quick { 500 } else { 2000 });
-    let load = |way, allocations, burst, rate, tcp| Load {
+const fn row(name: &'static str, way: Way, allocations: usize, burst: usize, rate: u64) -> Row {
+    Row {
+        name,
         way,
         allocations,
         burst,
         rate,
-        tcp,
-        duration,
-    };
-    let floor = Some(Goal::OfFloor(1.25));
-    let column = |name, load, goal| Column { name, load, goal };
-    let mut all = vec![
-        column(
-            "bursts up, 1 allocation",
-            load(Way::Up, 1, 32, 400_000, false),
-            floor,
-        ),
-        column(
-            "bursts down, 1 allocation",
-            load(Way::Down, 1, 32, 400_000, false),
-            floor,
-        ),
-        column(
-            "bursts up, 100 allocations",
-            load(Way::Up, 100, 32, 400_000, false),
-            floor,
-        ),
-        column(
-            "bursts down, 100 allocations",
-            load(Way::Down, 100, 32, 400_000, false),
-            floor,
-        ),
-        column(
-            "mixed one by one, 100 allocations",
-            load(Way::Both, 100, 1, 150_000, false),
-            floor,
-        ),
-        column(
-            "client to client, 100 allocations",
-            load(Way::Across, 100, 32, 400_000, false),
-            floor,
-        ),
-        column(
-            "50 calls of 150 packets each way",
-            load(Way::Both, 50, 1, 15_000, false),
-            Some(Goal::OfCoturn(0.7)),
-        ),
-        column(
-            "TCP clients up, 100 allocations",
-            load(Way::Up, 100, 16, 200_000, true),
-            None,
-        ),
-        column(
-            "TCP clients down, 100 allocations",
-            load(Way::Down, 100, 16, 200_000, true),
-            None,
-        ),
-    ];
-    if !quick {
-        all.push(column(
-            "bursts up, 1000 allocations",
-            load(Way::Up, 1000, 32, 400_000, false),
-            floor,
-        ));
-        all.push(column(
-            "bursts down, 1000 allocations",
-            load(Way::Down, 1000, 32, 400_000, false),
-            floor,
-        ));
-        all.push(column(
-            "mixed one by one, 1000 allocations",
-            load(Way::Both, 1000, 1, 150_000, false),
-            floor,
-        ));
+        tcp: false,
+        goal: Some(Goal::OfFloor(1.25)),
     }
-    all
 }
 
+const fn tcp(name: &'static str, way: Way, allocations: usize) -> Row {
+    let mut row = row(name, way, allocations, 16, 200_000);
+    row.tcp = true;
+    // Bare loops speak no TCP.
+    row.goal = None;
+    row
+}
+
+const fn calls(mut row: Row) -> Row {
+    row.goal = Some(Goal::OfCoturn(0.7));
+    row
+}
+
+const ROWS: [Row; 19] = [
+    row("bursts up, 1 allocation", Way::Up, 1, 32, 400_000),
+    row("bursts down, 1 allocation", Way::Down, 1, 32, 400_000),
+    row("mixed one by one, 1 allocation", Way::Both, 1, 1, 150_000),
+    row("bursts up, 100 allocations", Way::Up, 100, 32, 400_000),
+    row("bursts down, 100 allocations", Way::Down, 100, 32, 400_000),
+    row(
+        "mixed one by one, 100 allocations",
+        Way::Both,
+        100,
+        1,
+        150_000,
+    ),
+    row("bursts up, 1000 allocations", Way::Up, 1000, 32, 400_000),
+    row(
+        "bursts down, 1000 allocations",
+        Way::Down,
+        1000,
+        32,
+        400_000,
+    ),
+    row(
+        "mixed one by one, 1000 allocations",
+        Way::Both,
+        1000,
+        1,
+        150_000,
+    ),
+    row("client to client, 1 pair", Way::Across, 1, 32, 400_000),
+    row("client to client, 100 pairs", Way::Across, 100, 32, 400_000),
+    row(
+        "client to client, 1000 pairs",
+        Way::Across,
+        1000,
+        32,
+        400_000,
+    ),
+    calls(row(
+        "50 calls of 150 packets each way",
+        Way::Both,
+        50,
+        1,
+        15_000,
+    )),
+    tcp("TCP clients up, 1 allocation", Way::Up, 1),
+    tcp("TCP clients down, 1 allocation", Way::Down, 1),
+    tcp("TCP clients up, 100 allocations", Way::Up, 100),
+    tcp("TCP clients down, 100 allocations", Way::Down, 100),
+    tcp("TCP clients up, 1000 allocations", Way::Up, 1000),
+    tcp("TCP clients down, 1000 allocations", Way::Down, 1000),
+];
+
+/// A cell: CPU µs per delivered packet, and packets per second.
+type Cell = Option<(f64, f64)>;
+
 fn main() -> ExitCode {
-    let (options, rest) = Options::from_arguments();
+    let (options, mut rest) = Options::from_arguments();
     if let [word, kind, address] = &rest[..]
         && word == "floor"
     {
         floor::run(address.parse().expect("an address"), kind == "offload");
     }
+    let coturns = take_all(&mut rest, "--coturn");
+    let turn_server = take_all(&mut rest, "--turn-server").pop();
+    let runs = take_all(&mut rest, "--runs").pop();
+    let runs = runs.map_or(1, |runs| runs.parse().expect("a number of runs"));
     pin_to(1);
     raise_descriptors();
+    let servers = servers::all(&coturns, turn_server.as_ref());
+    let wanted = |name: &str| rest.is_empty() || rest.iter().any(|part| name.contains(part));
+    let mut columns = vec!["load"];
+    for server in &servers {
+        columns.push(&server.name);
+        if !matches!(server.kind, Kind::Offload | Kind::Batches) {
+            columns.push("pps");
+        }
+    }
+    columns.extend(["of the better coturn", "of the better loop"]);
     let mut table = Table::new(
         "Relaying 1200 bytes: the server's CPU time per delivered packet in µs, and packets per second",
-        &[
-            "load",
-            "visavis",
-            "pps",
-            "coturn",
-            "pps",
-            "bare GRO+GSO",
-            "bare mmsg",
-            "of coturn",
-            "of the better loop",
-        ],
+        &columns,
     );
-    for column in columns(options.quick) {
-        if !rest.is_empty() && !rest.iter().any(|part| column.name.contains(part.as_str())) {
+    for row in ROWS.iter().filter(|row| wanted(row.name)) {
+        if options.quick && row.allocations > 100 {
             continue;
         }
-        let outcomes = Server::ALL.map(|server| measure(server, column.load));
-        let cost = |at: usize| outcomes[at].map(|(cost, _)| cost);
-        let floor = match (cost(2), cost(3)) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
-        let ratio = |of: Option<f64>| Some(cost(0)? / of?);
-        let number = |value: Option<f64>, digits: i32| -> Value {
-            let scale = 10f64.powi(digits);
-            value.map_or(Value::Null, |value| json!((value * scale).round() / scale))
-        };
-        let pps = |at: usize| number(outcomes[at].map(|(_, pps)| pps), 0);
-        table.row(vec![
-            json!(column.name),
-            number(cost(0), 2),
-            pps(0),
-            number(cost(1), 2),
-            pps(1),
-            number(cost(2), 2),
-            number(cost(3), 2),
-            number(ratio(cost(1)), 2),
-            number(ratio(floor), 2),
-        ]);
-        match column.goal {
-            Some(Goal::OfFloor(goal)) => {
-                if let Some(ratio) = ratio(floor) {
-                    table.at_most(
-                        &format!("{}, of the better bare loop", column.name),
-                        ratio,
-                        goal,
-                    );
-                }
-            }
-            Some(Goal::OfCoturn(goal)) => {
-                if let Some(ratio) = ratio(cost(1)) {
-                    table.at_most(&format!("{}, of coturn", column.name), ratio, goal);
-                }
-            }
-            None => {}
-        }
+        let cells: Vec<Cell> = servers
+            .iter()
+            .map(|server| best(runs, || measure(server, row, options.quick)))
+            .collect();
+        fill(&mut table, row, &servers, &cells);
     }
-    if rest.is_empty() || rest.iter().any(|part| part == "allocations") {
-        let count = if options.quick { 400 } else { 4000 };
-        let ours = allocations(Server::Visavis, count);
-        let theirs = allocations(Server::Coturn, count);
-        let tell = |name: &str, figures: Option<(f64, f64, f64)>| match figures {
-            Some((per_second, micros, bytes)) => format!(
-                "{name}: {per_second:.0} allocations a second of its CPU, {micros:.1} µs and {bytes:.0} bytes each"
-            ),
-            None => format!("{name}: did not start"),
-        };
-        table.note(tell("visavis", ours));
-        table.note(tell("coturn", theirs));
-        if let (Some(ours), Some(theirs)) = (ours, theirs) {
-            table.at_least(
-                "allocations a second, times coturn's",
-                ours.0 / theirs.0,
-                4.0,
-            );
-            table.at_most("bytes of an allocation", ours.2, 4096.0);
-        }
+    if wanted("allocations a second") {
+        tell_allocations(&mut table, &servers, runs, options.quick);
     }
-    table.note(format!("coturn {}, Linux {}", coturn_version(), kernel()));
+    table.note(format!("Linux {}, best of {runs}", kernel()));
     table.finish(options)
 }
 
-/// CPU µs per packet and packets per second; `None` where the server cannot do it.
-fn measure(server: Server, load: Load) -> Option<(f64, f64)> {
-    if load.tcp && matches!(server, Server::Offload | Server::Batches) {
+/// Takes a flag's values out of the arguments.
+fn take_all(arguments: &mut Vec<String>, flag: &str) -> Vec<String> {
+    let mut values = Vec::new();
+    while let Some(at) = arguments.iter().position(|argument| argument == flag) {
+        values.extend(arguments.drain(at..(at + 2).min(arguments.len())).nth(1));
+    }
+    values
+}
+
+fn best(runs: usize, measure: impl Fn() -> Cell) -> Cell {
+    let cells = (0..runs).filter_map(|_| measure());
+    cells.min_by(|(one, _), (other, _)| one.total_cmp(other))
+}
+
+fn measure(server: &Server, row: &Row, quick: bool) -> Cell {
+    let possible = match server.kind {
+        Kind::Offload | Kind::Batches => !row.tcp,
+        Kind::TurnServer => row.way == Way::Across,
+        Kind::Visavis | Kind::Coturn => true,
+    };
+    if !possible {
         return None;
     }
-    let running = server.start(free_port())?;
-    match load::run(running.address, running.child.id(), load) {
+    let load = Load {
+        way: row.way,
+        allocations: row.allocations,
+        burst: row.burst,
+        rate: row.rate,
+        tcp: row.tcp,
+        duration: Duration::from_millis(if quick { 500 } else { 2000 }),
+    };
+    let running = server.start()?;
+    match load::run(running.address, running.pid(), load) {
         Ok(outcome) if outcome.delivered > 0 => {
-            eprintln!(
-                "{}: {:?} x{}: {:.2} µs, {:.0} pps of {} offered, {} sent",
-                server.name(),
-                load.way,
-                load.allocations,
-                outcome.per_packet() / 1000.0,
-                outcome.packets_per_second(),
-                load.rate,
-                outcome.sent,
-            );
-            Some((outcome.per_packet() / 1000.0, outcome.packets_per_second()))
+            let micros = outcome.per_packet() / 1000.0;
+            let per_second = outcome.packets_per_second();
+            let (name, way, sent) = (&server.name, row.name, outcome.sent);
+            eprintln!("{name}: {way}: {micros:.2} µs, {per_second:.0} pps, {sent} sent");
+            Some((micros, per_second))
         }
         Ok(_) => None,
         Err(error) => {
-            eprintln!("{}: {error}", server.name());
+            eprintln!("{}: {}: {error}", server.name, row.name);
             None
         }
     }
 }
 
-/// Allocations per second of CPU, µs and bytes of each.
-fn allocations(server: Server, count: usize) -> Option<(f64, f64, f64)> {
-    let running = server.start(free_port())?;
-    let pid = running.child.id();
-    // The first ones fill caches and pools.
-    let mut kept: Vec<Client> = (0..100)
-        .filter_map(|_| Client::allocate(running.address, false).ok())
-        .collect();
-    let (cpu, memory) = (cpu_of(pid), resident(pid));
-    let before = kept.len();
-    for _ in 0..count {
-        kept.push(Client::allocate(running.address, false).ok()?);
+fn fill(table: &mut Table, row: &Row, servers: &[Server], cells: &[Cell]) {
+    let cheapest = |kinds: &[Kind]| {
+        let of_kinds = servers.iter().zip(cells);
+        of_kinds
+            .filter(|(server, _)| kinds.contains(&server.kind))
+            .filter_map(|(_, cell)| cell.map(|(micros, _)| micros))
+            .min_by(f64::total_cmp)
+    };
+    let ours = cheapest(&[Kind::Visavis]);
+    let of_coturn = ours.zip(cheapest(&[Kind::Coturn])).map(|(a, b)| a / b);
+    let of_floor = ours.zip(cheapest(&[Kind::Offload, Kind::Batches]));
+    let of_floor = of_floor.map(|(a, b)| a / b);
+    let mut values = vec![json!(row.name)];
+    for (server, cell) in servers.iter().zip(cells) {
+        values.push(rounded(cell.map(|(micros, _)| micros), 2));
+        if !matches!(server.kind, Kind::Offload | Kind::Batches) {
+            values.push(rounded(cell.map(|(_, per_second)| per_second), 0));
+        }
     }
-    let made = (kept.len() - before) as f64;
-    let micros = (cpu_of(pid) - cpu) as f64 / 1000.0 / made;
-    let bytes = resident(pid).saturating_sub(memory) as f64 / made;
-    Some((1e6 / micros, micros, bytes))
+    values.extend([rounded(of_coturn, 2), rounded(of_floor, 2)]);
+    table.row(values);
+    match (row.goal, of_floor, of_coturn) {
+        (Some(Goal::OfFloor(goal)), Some(ratio), _) => {
+            table.at_most(
+                &format!("{}, of the better bare loop", row.name),
+                ratio,
+                goal,
+            );
+        }
+        (Some(Goal::OfCoturn(goal)), _, Some(ratio)) => {
+            table.at_most(&format!("{}, of the better coturn", row.name), ratio, goal);
+        }
+        _ => {}
+    }
 }
 
-fn coturn_version() -> String {
-    let output = Command::new("dpkg-query")
-        .args(["-W", "-f", "${Version}", "coturn"])
-        .output();
-    match (std::env::var("COTURN"), output) {
-        (Ok(path), _) => path,
-        (_, Ok(output)) => String::from_utf8_lossy(&output.stdout).into_owned(),
-        _ => "unknown".to_owned(),
+fn tell_allocations(table: &mut Table, servers: &[Server], runs: usize, quick: bool) {
+    let count = if quick { 400 } else { 4000 };
+    let mut costs = Vec::new();
+    for server in servers {
+        if matches!(server.kind, Kind::Offload | Kind::Batches) {
+            continue;
+        }
+        let cost = (0..runs)
+            .filter_map(|_| allocations::measure(server, count))
+            .min_by(|one, other| one.micros.total_cmp(&other.micros));
+        let Some(cost) = cost else { continue };
+        table.note(format!(
+            "{}: {:.1} µs of CPU and {:.0} bytes for an allocation, {:.0} a second",
+            server.name, cost.micros, cost.bytes, cost.per_second
+        ));
+        costs.push((server.kind, cost));
     }
+    let of = |kind| {
+        let of_kind = costs.iter().filter(move |(of, _)| *of == kind);
+        let cost = of_kind.map(|(_, cost)| cost);
+        cost.min_by(|one, other| one.micros.total_cmp(&other.micros))
+    };
+    if let Some(ours) = of(Kind::Visavis) {
+        table.at_most("bytes of an allocation", ours.bytes, 4096.0);
+        if let Some(theirs) = of(Kind::Coturn) {
+            let ratio = theirs.micros / ours.micros;
+            table.at_least(
+                "allocations a second of CPU, times the better coturn's",
+                ratio,
+                4.0,
+            );
+        }
+    }
+}
+
+fn rounded(value: Option<f64>, digits: i32) -> Value {
+    let scale = 10f64.powi(digits);
+    value.map_or(Value::Null, |value| json!((value * scale).round() / scale))
 }
 
 fn kernel() -> String {

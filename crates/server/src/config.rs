@@ -35,6 +35,8 @@ pub enum Tls {
         email: Option<String>,
         /// The authority's directory; Let's Encrypt's if `None`.
         directory: Option<String>,
+        /// Who vouches for the authority itself, beside the web's authorities: a PEM file.
+        root: Option<PathBuf>,
     },
     /// Not at all: a proxy in front does.
     Off,

@@ -3,6 +3,7 @@
 //! [`Server::start`] runs all of it. A room is a machine without I/O ([`room::Room`]), owned by one task;
 //! media is forwarded by `visavis-sfu`, whose workers that task commands.
 
+mod acme;
 mod bucket;
 pub mod config;
 mod embedded_turn;

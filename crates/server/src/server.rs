@@ -266,7 +266,11 @@ impl Server {
         let ice = IceSettings {
             secret: config.turn_secret.clone(),
             host: config.domain.clone(),
-            udp_port: turn.as_ref().map(|_| config.turn_port),
+            // The port that was bound: 0 is anyone's.
+            udp_port: turn
+                .as_ref()
+                .and_then(|turn| turn.udp_addresses().first())
+                .map(SocketAddr::port),
             tcp_port: front,
             // Browsers check the certificate, and give up on one that a server made for itself.
             tls_port: front.filter(|_| {

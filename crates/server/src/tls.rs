@@ -1,13 +1,18 @@
 //! Certificates of the front listener: from files, from an ACME authority, or made by the server.
 
-use std::{io, net::IpAddr, path::Path, pin::Pin, sync::Arc, time::SystemTime};
+use std::{
+    convert::Infallible, io, net::IpAddr, path::Path, pin::Pin, sync::Arc, time::SystemTime,
+};
 
 use futures_core::Stream as _;
 use rustls::{ServerConfig, crypto::aws_lc_rs};
 use rustls_acme::{AcmeConfig, caches::DirCache};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 
-use crate::config::{Config, Tls};
+use crate::{
+    acme,
+    config::{Config, Tls},
+};
 
 /// The protocols that are spoken over TLS: web, TURN (RFC 7443), and an ACME authority's check (RFC 8737).
 const ALPN: [&[u8]; 3] = [b"http/1.1", b"stun.turn", b"acme-tls/1"];
@@ -39,7 +44,16 @@ pub(crate) fn start(config: &Config, machine: &[IpAddr]) -> io::Result<Option<Ar
             domains,
             email,
             directory,
-        } => acme(config, domains, email.as_deref(), directory.as_deref())?,
+            root,
+        } => {
+            let authority = acme::config(
+                domains,
+                email.iter().cloned(),
+                directory.as_deref(),
+                root.as_deref(),
+            )?;
+            by_acme(config, authority)?
+        }
     };
     tls.alpn_protocols = ALPN.iter().map(|name| name.to_vec()).collect();
     Ok(Some(Arc::new(tls)))
@@ -136,24 +150,12 @@ fn write_private(path: &Path, text: &str) -> io::Result<()> {
 }
 
 /// Certificates of an ACME authority, got and renewed by a task of their own.
-fn acme(
-    config: &Config,
-    domains: &[String],
-    email: Option<&str>,
-    directory: Option<&str>,
-) -> io::Result<ServerConfig> {
+fn by_acme(config: &Config, authority: AcmeConfig<Infallible>) -> io::Result<ServerConfig> {
     let cache = config
         .state_dir
         .as_ref()
         .map(|directory| DirCache::new(directory.join("acme")));
-    let mut acme = AcmeConfig::new_with_provider(domains, Arc::new(aws_lc_rs::default_provider()))
-        .contact(email.map(|email| format!("mailto:{email}")))
-        .cache_option(cache);
-    acme = match directory {
-        Some(directory) => acme.directory(directory),
-        None => acme.directory_lets_encrypt(true),
-    };
-    let mut state = acme.state();
+    let mut state = authority.cache_option(cache).state();
     let resolver = state.resolver();
     tokio::spawn(async move {
         loop {

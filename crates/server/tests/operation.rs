@@ -253,3 +253,29 @@ async fn who_comes_first_by_the_page_rules_the_room_and_nobody_else() {
     }
     assert!(ask("Alan").await.2);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_are_told_the_port_that_turn_was_given() {
+    let server = Server::start(Config {
+        turn: true,
+        turn_port: 0,
+        ..config()
+    })
+    .await
+    .unwrap();
+    let (_ada, join) = Client::join(&server, &token("a", "ada")).await;
+    let stun = &join.ice_servers[0].urls[0];
+    let (_, port) = stun.rsplit_once(':').expect("a port");
+    let port: u16 = port.parse().expect("a number");
+    assert_ne!(port, 0, "{stun}");
+    // It answers there: a Binding request, without attributes.
+    let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let mut request = [0; 20];
+    request[..8].copy_from_slice(&[0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42]);
+    let asked = socket.send_to(&request, ("127.0.0.1", port)).await;
+    assert_eq!(asked.unwrap(), request.len());
+    let mut answer = [0; 100];
+    let answered = tokio::time::timeout(Duration::from_secs(10), socket.recv(&mut answer)).await;
+    assert!(answered.expect("an answer").is_ok());
+    assert_eq!(answer[..2], [1, 1]);
+}

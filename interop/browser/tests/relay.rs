@@ -1,6 +1,9 @@
 //! Browsers that may use relayed addresses alone, through `visavis turn`, over each transport.
 
+use std::path::Path;
+
 use interop_browser::{Browser, Kind, in_namespace, tests};
+use interop_turn::authority::Authority;
 use interop_turn::service::{Service, USER};
 use serde_json::json;
 
@@ -32,6 +35,39 @@ const PAGE: &str = r"
 ";
 
 async fn relays(kind: Kind, flags: &[&str], scheme: &str, transport: &str, protocol: &str) {
+    relays_with(kind, flags, scheme, transport, protocol, &[]).await;
+}
+
+/// Firefox verifies a TURN server's certificate, and nothing switches that off: one of an authority that it believes.
+async fn relays_over_tls_with_a_certificate(kind: Kind) {
+    if !in_namespace() {
+        return;
+    }
+    if interop_turn::installed("certutil").is_none() {
+        eprintln!("skipped: certutil is not installed (Debian package libnss3-tools)");
+        return;
+    }
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("relay-authority");
+    let authority = Authority::new(&folder);
+    let (certificate, key) = authority.issue(&["198.51.100.1"]);
+    let believes = format!("authority={}", authority.root().display());
+    let arguments = [
+        "--certificate",
+        certificate.to_str().expect("a path"),
+        "--private-key",
+        key.to_str().expect("a path"),
+    ];
+    relays_with(kind, &[&believes], "turns", "tcp", "tls", &arguments).await;
+}
+
+async fn relays_with(
+    kind: Kind,
+    flags: &[&str],
+    scheme: &str,
+    transport: &str,
+    protocol: &str,
+    arguments: &[&str],
+) {
     if !in_namespace() {
         return;
     }
@@ -40,7 +76,7 @@ async fn relays(kind: Kind, flags: &[&str], scheme: &str, transport: &str, proto
     };
     interop_common::meets(&browser.name());
     // The namespace's address: browsers use no loopback for this.
-    let service = Service::start([198, 51, 100, 1].into(), &[]);
+    let service = Service::start([198, 51, 100, 1].into(), arguments);
     let address = if scheme == "turns" {
         service.secure
     } else {
@@ -67,4 +103,5 @@ tests! {
     chromium_relays_by_our_server_over_tls: relays(Kind::Chromium, ANY, "turns", "tcp", "tls");
     firefox_relays_by_our_server_over_udp: relays(Kind::Firefox, &[], "turn", "udp", "udp");
     firefox_relays_by_our_server_over_tcp: relays(Kind::Firefox, &[], "turn", "tcp", "tcp");
+    firefox_relays_by_our_server_over_tls: relays_over_tls_with_a_certificate(Kind::Firefox);
 }

@@ -2,22 +2,29 @@
 //!
 //! Threads block on sockets and hand what arrives to one channel; a test owns the state machines and waits on it.
 
+pub mod authority;
 pub mod client;
 pub mod coturn;
 pub mod driver;
 pub mod link;
+pub mod pebble;
 pub mod service;
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 
-/// A program of the Debian package `coturn`; `None`, and a word on it, where it is not installed.
-pub fn program(name: &str) -> Option<PathBuf> {
-    let found = std::env::var_os("PATH")
+/// A program of this host.
+pub fn installed(name: &str) -> Option<PathBuf> {
+    std::env::var_os("PATH")
         .into_iter()
         .flat_map(|path| std::env::split_paths(&path).collect::<Vec<_>>())
         .map(|folder| folder.join(name))
-        .find(|path| path.is_file());
+        .find(|path| path.is_file())
+}
+
+/// A program of the Debian package `coturn`; `None`, and a word on it, where it is not installed.
+pub fn program(name: &str) -> Option<PathBuf> {
+    let found = installed(name);
     if found.is_none() {
         eprintln!("skipped: {name} is not installed (Debian package coturn)");
     }

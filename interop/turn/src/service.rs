@@ -1,8 +1,9 @@
 //! `visavis turn` as a process, as an operator runs it.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
@@ -33,15 +34,32 @@ impl Service {
 
     /// Starts a server where the caller wants it.
     pub fn start_at(plain: SocketAddr, secure: SocketAddr, arguments: &[&str]) -> Self {
+        let mut command = command(plain, secure, arguments);
+        command.args(["--admin-token", "token"]);
+        Self::spawn(command, plain, secure)
+    }
+
+    /// Starts a server whose operator chose no token.
+    pub fn start_without_token(ip: IpAddr) -> Self {
+        let (plain, secure) = (free_port(), free_port());
+        let (plain, secure) = (SocketAddr::new(ip, plain), SocketAddr::new(ip, secure));
+        Self::spawn(command(plain, secure, &[]), plain, secure)
+    }
+
+    /// Starts a server that writes its log to a file.
+    pub fn start_with_log(ip: IpAddr, arguments: &[&str], log: &Path) -> Self {
+        let (plain, secure) = (free_port(), free_port());
+        let (plain, secure) = (SocketAddr::new(ip, plain), SocketAddr::new(ip, secure));
+        let mut command = command(plain, secure, arguments);
+        command.args(["--admin-token", "token"]);
+        command.stderr(File::create(log).expect("a file"));
+        Self::spawn(command, plain, secure)
+    }
+
+    fn spawn(mut command: Command, plain: SocketAddr, secure: SocketAddr) -> Self {
         let admin = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let mut child = Command::new(binary())
-            .arg("turn")
-            .args(["--listen", &plain.to_string()])
-            .args(["--tls-listen", &secure.to_string()])
-            .args(["--relay-ip", &plain.ip().to_string()])
-            .args(["--user", &format!("{}:{}", USER.0, USER.1)])
-            .args(["--admin", &admin.to_string(), "--admin-token", "token"])
-            .args(arguments)
+        let mut child = command
+            .args(["--admin", &admin.to_string()])
             .stdout(Stdio::piped())
             .spawn()
             .expect("visavis starts");
@@ -117,6 +135,18 @@ impl Drop for Service {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn command(plain: SocketAddr, secure: SocketAddr, arguments: &[&str]) -> Command {
+    let mut command = Command::new(binary());
+    command
+        .arg("turn")
+        .args(["--listen", &plain.to_string()])
+        .args(["--tls-listen", &secure.to_string()])
+        .args(["--relay-ip", &plain.ip().to_string()])
+        .args(["--user", &format!("{}:{}", USER.0, USER.1)])
+        .args(arguments);
+    command
 }
 
 /// The binary, built once.

@@ -185,6 +185,71 @@ fn attack_17_no_tls_at_all() {
     );
 }
 
+#[test]
+fn attack_17_connections_of_one_address_are_capped() {
+    let service = Service::start(
+        [127, 0, 0, 1].into(),
+        &["--address-connections", "20", "--workers", "1"],
+    );
+    let mut streams: Vec<_> = (0..MANY).map(|_| connect(service.plain)).collect();
+    let refused = streams
+        .iter_mut()
+        .filter(|stream| {
+            let stream = &mut stream.try_clone().expect("a clone");
+            is_cut_off(stream, Duration::from_millis(100))
+        })
+        .count();
+    assert_eq!(refused, MANY - 20);
+    // Who leaves makes room.
+    drop(streams);
+    let mut request = header(1, 0);
+    request[4..8].copy_from_slice(&[0x21, 0x12, 0xa4, 0x42]);
+    let answered = within(Duration::from_secs(10), || {
+        let mut stream = connect(service.plain);
+        stream
+            .set_read_timeout(Some(Duration::from_secs(1)))
+            .expect("a time limit");
+        stream.write_all(&request).is_ok() && stream.read_exact(&mut [0; 20]).is_ok()
+    });
+    assert!(answered, "others are let in");
+}
+
+/// Workers count allocations together: a user who comes to all of them at once gets no more.
+#[test]
+fn attack_18_a_quota_is_not_outrun_by_coming_to_all_workers_at_once() {
+    let service = Service::start(
+        [127, 0, 0, 1].into(),
+        &["--workers", "4", "--user-allocations", "7"],
+    );
+    let plain = service.plain;
+    let threads: Vec<_> = (0..8)
+        .map(|_| {
+            std::thread::spawn(move || {
+                let mut clients = Vec::new();
+                for _ in 0..10 {
+                    let mut client = Client::new(plain, USER.0, Secret::Password(USER.1));
+                    let code = client.allocate().err();
+                    clients.push((client, code));
+                }
+                clients
+            })
+        })
+        .collect();
+    // All of them live until everybody has asked.
+    let clients: Vec<_> = threads
+        .into_iter()
+        .flat_map(|thread| thread.join().expect("a client"))
+        .collect();
+    let made = clients.iter().filter(|(_, code)| code.is_none()).count();
+    assert_eq!(made, 7);
+    assert!(
+        clients
+            .iter()
+            .all(|(_, code)| matches!(code, None | Some(486)))
+    );
+    assert_eq!(service.metric("visavis_turn_allocations"), 7);
+}
+
 /// ClientHellos whose senders never come back with the cookie cost nothing (RFC 9147 section 5.1).
 #[test]
 fn attack_17_half_open_dtls() {

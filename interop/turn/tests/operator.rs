@@ -108,6 +108,69 @@ fn the_admin_interface_lists_and_ends_allocations() {
     assert!(later.allocate().is_ok());
 }
 
+/// CVE-2018-4059: coturn's operator interface had no password by default.
+#[test]
+fn cve_2018_4059_the_admin_interface_is_closed_without_a_token() {
+    let service = Service::start_without_token([127, 0, 0, 1].into());
+    for (method, path) in [
+        ("GET", "/api/allocations"),
+        ("GET", "/api/stats"),
+        ("POST", "/api/drain"),
+        ("GET", "/api/credentials?username=x"),
+    ] {
+        for token in ["", "token"] {
+            let response = service.request(method, path, token);
+            assert!(response.starts_with("HTTP/1.1 403"), "{response}");
+        }
+    }
+    assert!(service.get("/health").contains("ok"));
+}
+
+/// GHSA-4g7c-p5wg-j4hp (names reach a format string), attack 22 (logs of many lines, names as labels of metrics).
+#[test]
+fn attack_22_names_of_strangers_stay_names_in_logs_and_metrics() {
+    let mut log = std::env::temp_dir();
+    log.push(format!("visavis-names-{}.log", std::process::id()));
+    let service = Service::start_with_log([127, 0, 0, 1].into(), &["--secret", "shared"], &log);
+    let name = "%n%s%p\n{evil=\"1\"}\u{1b}[31m";
+    let minted =
+        service.get("/api/credentials?username=%25n%25s%25p%0A%7Bevil%3D%221%22%7D%1B%5B31m");
+    let of = |field: &str, end: char| {
+        let (_, rest) = minted.split_once(field).expect("a field");
+        rest.split(end).next().expect("its value").to_owned()
+    };
+    let user = format!("{}:{name}", of("\"username\":\"", ':'));
+    let allocate = |password: &str| {
+        let mut client = Client::new(service.plain, &user, Secret::Password(password));
+        client.allocate().map(|_| client)
+    };
+    assert_eq!(allocate("wrong").err(), Some(401));
+    let Ok(_client) = allocate(&of("\"password\":\"", '"')) else {
+        panic!("refused: {minted}");
+    };
+    let metrics = service.get("/metrics");
+    assert!(!metrics.contains("evil"), "{metrics}");
+    let list = service.get("/api/allocations");
+    let (_, body) = list.split_once("\r\n\r\n").expect("a body");
+    assert!(!body.contains(['\n', '\u{1b}']), "{body:?}");
+    // The line on the allocation is told a moment later.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    let line = loop {
+        let text = std::fs::read_to_string(&log).expect("a log");
+        if let Some(line) = text.lines().find(|line| line.contains("evil")) {
+            break line.to_owned();
+        }
+        assert!(std::time::Instant::now() < deadline, "no line: {text}");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    };
+    assert!(line.contains("allocated"), "one line: {line}");
+    assert!(line.contains("%n%s%p\\n"), "escaped: {line}");
+    let of_name = line.split_once("evil").expect("the name").1;
+    assert!(!of_name.starts_with('\u{1b}'), "{line:?}");
+    assert!(!line.contains("\u{1b}[31m"), "{line:?}");
+    let _ = std::fs::remove_file(log);
+}
+
 /// Tokens are made by coturn's `turnutils_oauth`.
 #[test]
 fn access_tokens_of_an_authorization_server() {

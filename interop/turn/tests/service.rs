@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
+use interop_turn::authority::Authority;
 use interop_turn::program;
 use interop_turn::service::{Service, USER};
 
@@ -190,14 +191,9 @@ fn aioice() -> Option<PathBuf> {
 #[test]
 fn aioice_over_udp_tcp_and_tls() {
     let Some(python) = aioice() else { return };
-    // A certificate that Python can verify.
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let (certificate, key) = (folder.join("aioice.pem"), folder.join("aioice.key"));
-    let params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("a name");
-    let pair = rcgen::KeyPair::generate().expect("a key");
-    let pem = params.self_signed(&pair).expect("a certificate").pem();
-    std::fs::write(&certificate, pem).expect("written");
-    std::fs::write(&key, pair.serialize_pem()).expect("written");
+    let authority =
+        Authority::new(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("aioice-authority"));
+    let (certificate, key) = authority.issue(&["127.0.0.1"]);
     let text = |path: &Path| path.to_str().expect("a path").to_owned();
     let service = Service::start(
         [127, 0, 0, 1].into(),
@@ -223,7 +219,7 @@ fn aioice_over_udp_tcp_and_tls() {
                 USER.1,
                 transport,
             ])
-            .env("SSL_CERT_FILE", &certificate)
+            .env("SSL_CERT_FILE", authority.root())
             .output()
             .expect("python starts");
         let error = String::from_utf8_lossy(&output.stderr);

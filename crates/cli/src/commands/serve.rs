@@ -80,6 +80,8 @@ settings! {
     "VISAVIS_ACME_EMAIL" acme_email: String,
     /// Another ACME authority's directory.
     "VISAVIS_ACME_DIRECTORY" acme_directory: String,
+    /// Who vouches for that authority itself, in PEM.
+    "VISAVIS_ACME_ROOT" acme_root: PathBuf,
     /// The certificate chain, in PEM.
     "VISAVIS_TLS_CERT" tls_cert: PathBuf,
     /// Its key, in PEM.
@@ -153,6 +155,7 @@ impl Settings {
                     .collect(),
                 email: self.acme_email,
                 directory: self.acme_directory,
+                root: self.acme_root,
             },
             (None, None) if self.no_tls.unwrap_or(false) => Tls::Off,
             (None, None) => Tls::SelfSigned,

@@ -10,8 +10,8 @@ use futures_core::Stream;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::server::ResolvesServerCert;
+use rustls_acme::AcmeState;
 use rustls_acme::caches::DirCache;
-use rustls_acme::{AcmeConfig, AcmeState};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use visavis_crypto::Certificate;
@@ -20,6 +20,7 @@ use visavis_datagram::Random;
 use visavis_dtls::PeerVerification;
 
 use super::config::TurnError;
+use crate::acme;
 
 /// RFC 7443's names, and ACME's (RFC 8737).
 const ALPN: [&[u8]; 2] = [b"stun.turn", b"stun.nat-discovery"];
@@ -47,6 +48,8 @@ pub enum Certificates {
         contacts: Vec<String>,
         /// The service's directory; Let's Encrypt's if there is none.
         directory: Option<String>,
+        /// Who vouches for the service itself, beside the web's authorities: a PEM file.
+        root: Option<PathBuf>,
         /// Where account and certificates are kept.
         cache: PathBuf,
     },
@@ -75,27 +78,13 @@ impl Certificates {
                 domains,
                 contacts,
                 directory,
+                root,
                 cache,
             } => {
-                let mut roots = rustls::RootCertStore::empty();
-                roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-                let client = rustls::ClientConfig::builder_with_provider(Arc::new(
-                    aws_lc_rs::default_provider(),
-                ))
-                .with_safe_default_protocol_versions()
-                .map_err(|error| TurnError::Certificate(error.to_string()))?
-                .with_root_certificates(roots)
-                .with_no_client_auth();
-                let mut config = AcmeConfig::<std::convert::Infallible>::new_with_client_config(
-                    domains,
-                    Arc::new(client),
-                )
-                .contact(contacts.iter().map(|mail| format!("mailto:{mail}")))
-                .cache(DirCache::new(cache.clone()))
-                .directory_lets_encrypt(true);
-                if let Some(directory) = directory {
-                    config = config.directory(directory);
-                }
+                let contacts = contacts.iter().cloned();
+                let config = acme::config(domains, contacts, directory.as_deref(), root.as_deref())
+                    .map_err(|error| TurnError::Certificate(error.to_string()))?
+                    .cache(DirCache::new(cache.clone()));
                 let state = config.state();
                 let resolver: Arc<dyn ResolvesServerCert> = state.resolver();
                 let mut tls = builder()?.with_cert_resolver(resolver);

@@ -10,6 +10,7 @@ use visavis_datagram::{Path, Random, TransmitBuf};
 use visavis_dtls::{Config, Connection, Event, Front, FrontAnswer, FrontLimits};
 
 use super::deadlines::Deadlines;
+use super::network_of;
 
 /// How long a client may stay without an allocation.
 const IDLE_PATIENCE: Duration = Duration::from_secs(60);
@@ -147,7 +148,7 @@ impl Dtls {
                 }
                 let of_address = self
                     .per_address
-                    .get(&path.remote.ip())
+                    .get(&network_of(path.remote.ip()))
                     .copied()
                     .unwrap_or(0);
                 if self.clients.len() >= self.limit || of_address >= self.limit_per_address {
@@ -155,7 +156,10 @@ impl Dtls {
                     return Opened::Nothing;
                 }
                 self.accepted += 1;
-                *self.per_address.entry(path.remote.ip()).or_default() += 1;
+                *self
+                    .per_address
+                    .entry(network_of(path.remote.ip()))
+                    .or_default() += 1;
                 self.generation = self.generation.wrapping_add(1);
                 let index = self.clients.insert(Client {
                     connection,
@@ -258,7 +262,7 @@ impl Dtls {
     pub(super) fn remove(&mut self, index: usize) -> Option<Path> {
         let client = self.clients.try_remove(index)?;
         self.by_path.remove(&client.path);
-        let ip = client.path.remote.ip();
+        let ip = network_of(client.path.remote.ip());
         if let Some(count) = self.per_address.get_mut(&ip) {
             *count -= 1;
             if *count == 0 {

@@ -28,3 +28,11 @@ pub use config::{TurnConfig, TurnError};
 pub use metrics::Metrics;
 pub use service::{Credential, TurnService};
 pub use settings::{Generated, Settings};
+
+/// The address that a client's connections are counted for: IPv6 clients have a /64.
+fn network_of(ip: std::net::IpAddr) -> std::net::IpAddr {
+    match ip {
+        std::net::IpAddr::V4(_) => ip,
+        std::net::IpAddr::V6(ip) => std::net::Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
+    }
+}

@@ -83,6 +83,8 @@ settings! {
     acme_email: Vec<String>, "ACME_EMAIL", value_delimiter = ',';
     /// The ACME service's directory [default: Let's Encrypt's]
     acme_directory: Option<String>, "ACME_DIRECTORY";
+    /// Who vouches for the ACME service itself, beside the web's authorities: a PEM file
+    acme_root: Option<PathBuf>, "ACME_ROOT";
     /// Where ACME's account and certificates are kept [default: acme]
     acme_cache: Option<PathBuf>, "ACME_CACHE";
     /// Worker threads [default: one per core]
@@ -368,6 +370,13 @@ impl Settings {
         set(&mut config.offload, self.offload);
         set(&mut config.redact, self.redact);
         set(&mut config.drain, self.drain.map(Duration::from_secs));
+        if self.admin_token.as_deref() == Some("") {
+            return Err(wrong(
+                "admin-token",
+                "",
+                "a token: leave it out, or choose one",
+            ));
+        }
         config.admin_token = self.admin_token.clone();
         let core = &mut config.core;
         set(&mut core.strict_expiry, self.strict_expiry);
@@ -537,6 +546,7 @@ impl Settings {
                 domains: self.acme_domain.clone(),
                 contacts: self.acme_email.clone(),
                 directory: self.acme_directory.clone(),
+                root: self.acme_root.clone(),
                 cache: self.acme_cache.clone().unwrap_or_else(|| "acme".into()),
             }),
         }
@@ -576,9 +586,16 @@ fn credentials(users: &[String], secrets: &[String]) -> Result<Credentials, Turn
         let (name, password) = user.split_once(':').ok_or_else(|| {
             TurnError::Setting("`user`: what stands there is not NAME:PASSWORD".to_owned())
         })?;
+        if password.is_empty() {
+            return Err(wrong("user", user, "NAME:PASSWORD with a password"));
+        }
         credentials = credentials.user(name, password);
     }
     for secret in secrets {
+        // An environment variable that was left empty would let everybody in.
+        if secret.is_empty() {
+            return Err(wrong("secret", "", "a secret: leave it out, or choose one"));
+        }
         credentials = credentials.secret(secret.as_bytes());
     }
     Ok(credentials)
@@ -668,6 +685,10 @@ mod tests {
             ("webhook = \"nowhere\"", "URL"),
             ("workers = 0", "1 to 64"),
             ("other-address = \"192.0.2.9:3479\"", "RFC 5780"),
+            ("secret = [\"\"]", "leave it out"),
+            ("user = [\"alice:\"]", "with a password"),
+            ("admin-token = \"\"", "leave it out"),
+            ("tenant = [\"a;secret=\"]", "leave it out"),
         ] {
             let mut settings = Settings::from_toml(toml).unwrap();
             if settings.relay_ip.is_empty() {

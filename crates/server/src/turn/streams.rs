@@ -13,6 +13,7 @@ use visavis_datagram::{Path, Protocol};
 use visavis_stun::turn_frame_len;
 
 use super::deadlines::Deadlines;
+use super::network_of;
 
 /// How long a client has for the TLS handshake.
 const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
@@ -135,7 +136,7 @@ impl Streams {
 
     /// Whether one stream more from an address may come.
     pub(super) fn has_room(&mut self, ip: IpAddr) -> bool {
-        let key = network(ip);
+        let key = network_of(ip);
         let of_address = self.per_address.get(&key).copied().unwrap_or(0);
         let room = self.slots.len() < self.limits.streams && of_address < self.limits.per_address;
         self.stats.refused += u64::from(!room);
@@ -153,7 +154,7 @@ impl Streams {
         self.stats.accepted += 1;
         *self
             .per_address
-            .entry(network(path.remote.ip()))
+            .entry(network_of(path.remote.ip()))
             .or_default() += 1;
         let patience = match &tls {
             Some(tls) if tls.is_handshaking() => HANDSHAKE_PATIENCE,
@@ -245,7 +246,7 @@ impl Streams {
         let stream = self.slots.try_remove(index)?;
         if self.by_path.get(&stream.path) == Some(&index) {
             self.by_path.remove(&stream.path);
-            let key = network(stream.path.remote.ip());
+            let key = network_of(stream.path.remote.ip());
             if let Some(count) = self.per_address.get_mut(&key) {
                 *count -= 1;
                 if *count == 0 {
@@ -556,14 +557,6 @@ fn tls_chunk(role: Role, bytes: &[u8]) -> usize {
         _ => TLS_CHUNK,
     };
     whole.min(bytes.len())
-}
-
-/// The address that a stream is counted for: IPv6 clients have a /64.
-fn network(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V4(_) => ip,
-        IpAddr::V6(ip) => std::net::Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
-    }
 }
 
 /// The protocol of a path over TCP.
