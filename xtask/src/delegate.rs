@@ -24,6 +24,10 @@ fn run_example(package: &str, example: &str, profile: &[&str], arguments: &[Stri
 
 /// Runs a binary of the `bench` workspace, in release.
 pub(crate) fn bench(binary: &str, arguments: &[String]) -> ExitCode {
+    run(bench_command(binary).args(arguments))
+}
+
+fn bench_command(binary: &str) -> Command {
     let mut command = cargo();
     command.args([
         "run",
@@ -32,11 +36,12 @@ pub(crate) fn bench(binary: &str, arguments: &[String]) -> ExitCode {
         "--manifest-path",
         "bench/Cargo.toml",
     ]);
-    run(command.args(["--bin", binary, "--"]).args(arguments))
+    command.args(["--bin", binary, "--"]);
+    command
 }
 
-/// Builds the `visavis` binary in release, which the benchmark runs as a process, then runs that.
-pub(crate) fn turn_bench(arguments: &[String]) -> ExitCode {
+/// As [`bench`], after building the `visavis` binary in release, which the benchmark runs as a process.
+pub(crate) fn bench_of_binary(binary: &str, arguments: &[String]) -> ExitCode {
     let mut build = cargo();
     build.args(["build", "--quiet", "--release", "--package", "visavis-cli"]);
     if run(&mut build) != ExitCode::SUCCESS {
@@ -44,16 +49,9 @@ pub(crate) fn turn_bench(arguments: &[String]) -> ExitCode {
     }
     let target = std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| crate::root().join("target"), std::path::PathBuf::from);
-    let mut command = cargo();
+    let mut command = bench_command(binary);
     command.env("VISAVIS_BINARY", target.join("release/visavis"));
-    command.args([
-        "run",
-        "--quiet",
-        "--release",
-        "--manifest-path",
-        "bench/Cargo.toml",
-    ]);
-    run(command.args(["--bin", "turn", "--"]).args(arguments))
+    run(command.args(arguments))
 }
 
 /// A cargo command that starts in the repository's root.

@@ -100,6 +100,12 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Move files over an emulated link and kernel NATs, through interruptions, beside scp and rsync (needs root).
+    TransferTable {
+        /// Passed on: --check, --json, --quick and parts of rows' names.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Compare speed with other implementations: crypto, srtp, dtls, sctp, rtp, stun, ice, ...
     Bench {
         /// Which benchmark.
@@ -130,7 +136,10 @@ fn main() -> ExitCode {
         }
         // Its peers have no idle agents to compare with: a table of its own.
         Command::SfuBench { arguments } => delegate::bench("sfu-bench", &arguments),
-        Command::TurnBench { arguments } => delegate::turn_bench(&arguments),
+        Command::TurnBench { arguments } => delegate::bench_of_binary("turn", &arguments),
+        Command::TransferTable { arguments } => {
+            delegate::bench_of_binary("transfer-table", &arguments)
+        }
         Command::Bench { name, arguments } if name == "ice" => {
             delegate::example("visavis-ice", "agent_cost", &arguments)
         }
