@@ -319,9 +319,11 @@ impl GoogCc {
         self.aimd.queue_is_short = self.queue.current() < QUEUE_GROW;
         // Who sends a small part of what was borne has not filled the path, nor has who sends to a receiver that is kept
         // from reading: what looks like a queue has to stand.
-        let lossless = self.loss.average_loss() < NO_LOSS;
-        let unproven = in_alr && lossless;
-        let uneven = (unproven || (lossless && self.stalls.is_recent(now)))
+        // Loss that the path has of itself says nothing about that.
+        let explained =
+            self.loss.state() == LossState::DelayBased || self.loss.average_loss() < NO_LOSS;
+        let unproven = in_alr && explained;
+        let uneven = (unproven || (explained && self.stalls.is_recent(now)))
             && self.queue.least_recent() < QUEUE_CUT;
         if usage == BandwidthUsage::Overusing && (self.queue.current() < QUEUE_CUT || uneven) {
             // Growing, and hardly there yet: wait and see. Noise is no reason to give way.
@@ -370,6 +372,12 @@ impl GoogCc {
             let situation = self.situation(now);
             self.probes.result(situation, found);
         }
+    }
+
+    fn loss_based(&mut self, packets: &[PacketResult]) {
+        let (delay, throughput) = (self.aimd.estimate(), self.throughput.bitrate());
+        let limited = self.alr.since().is_some();
+        self.loss.update(packets, delay, throughput, limited);
     }
 
     /// What a probe has shown.
@@ -449,8 +457,7 @@ impl Controller for GoogCc {
         let newest = feedback.packets.iter().rev();
         let Some(newest) = newest.clone().find(|packet| packet.received_at.is_some()) else {
             if !feedback.packets.is_empty() {
-                let (delay, throughput) = (self.aimd.estimate(), self.throughput.bitrate());
-                self.loss.update(feedback.packets, delay, throughput);
+                self.loss_based(feedback.packets);
                 self.settle(at);
             }
             return;
@@ -459,8 +466,7 @@ impl Controller for GoogCc {
         self.take_rtt(at, rtt);
         self.delay_based(at, feedback.packets);
         self.marked(at, feedback.packets);
-        let (delay, throughput) = (self.aimd.estimate(), self.throughput.bitrate());
-        self.loss.update(feedback.packets, delay, throughput);
+        self.loss_based(feedback.packets);
         self.last_feedback = Some(at);
         self.silent_from = (feedback.in_flight > 0).then(|| at + self.config.silence);
         self.settle(at);

@@ -60,6 +60,8 @@ const NEWTON_STEPS: usize = 3;
 /// Observations that are the latest, and the loss of theirs below which that of before is over.
 const LATEST: usize = 4;
 const OVER: f64 = 0.025;
+/// By how many standard errors loss has to stand out.
+const STANDARD_ERRORS: f64 = 2.0;
 /// How long the bound on the growth holds, in seconds.
 const INCREASE_WINDOW: f64 = 0.3;
 /// Growth over what is acknowledged while loss limits the rate.
@@ -158,6 +160,23 @@ impl LossBased {
         if packets > 0.0 { lost / packets } else { 0.0 }
     }
 
+    /// The least loss that the observations prove: their mean, less two standard errors of it. A few packets prove
+    /// little, and who sends a few must not be taken down by chance.
+    fn proven_loss(&self) -> f64 {
+        let (mut lost, mut packets, mut squares) = (0.0, 0.0, 0.0);
+        for (weight, observation) in self.weighted() {
+            lost += weight * observation.lost;
+            packets += weight * observation.packets;
+            squares += weight * weight * observation.packets;
+        }
+        if packets <= 0.0 {
+            return 0.0;
+        }
+        let mean = lost / packets;
+        let variance = mean * (1.0 - mean) * squares / (packets * packets);
+        (mean - STANDARD_ERRORS * variance.max(0.0).sqrt()).max(0.0)
+    }
+
     /// The loss of the last second or so, 0.0 to 1.0: what was before is over.
     pub(crate) fn latest_loss(&self) -> f64 {
         let latest = self.weighted().take(LATEST);
@@ -184,11 +203,14 @@ impl LossBased {
         }
     }
 
+    /// Takes results. `acknowledged` is what arrives, what was lost on the way included; `limited` says that the sender
+    /// has less to send than it may.
     pub(crate) fn update(
         &mut self,
         results: &[PacketResult],
         delay_based: f64,
         acknowledged: Option<f64>,
+        limited: bool,
     ) {
         if !self.observe(results) {
             return;
@@ -198,7 +220,7 @@ impl LossBased {
             bandwidth: delay_based,
         });
         let former = best;
-        let loss = self.average_loss();
+        let (loss, proven) = (self.average_loss(), self.proven_loss());
         let upper = if self.state == LossState::DelayBased {
             self.max
         } else {
@@ -206,7 +228,8 @@ impl LossBased {
         };
         let factors = CANDIDATES.map(|factor| Some(former.bandwidth * factor));
         let more = [
-            acknowledged,
+            // What an application sends says nothing of the bandwidth where it could send more.
+            acknowledged.filter(|_| !limited),
             (delay_based > former.bandwidth).then_some(delay_based),
         ];
         let mut most = f64::NEG_INFINITY;
@@ -215,7 +238,7 @@ impl LossBased {
                 inherent_loss: former.inherent_loss,
                 bandwidth: bandwidth.min(upper.max(former.bandwidth)).max(self.min),
             });
-            let objective = self.objective(candidate, loss);
+            let objective = self.objective(candidate, proven);
             if objective > most {
                 most = objective;
                 best = candidate;
@@ -235,16 +258,22 @@ impl LossBased {
                 .max(former.bandwidth);
         }
         self.best = Some(best);
-        self.settle(best, delay_based, loss);
+        // What arrives is borne.
+        let borne = acknowledged.map_or(0.0, |acknowledged| acknowledged * (1.0 - loss));
+        self.settle(best, delay_based, proven, borne);
     }
 
-    fn settle(&mut self, best: Channel, delay_based: f64, loss: f64) {
+    fn settle(&mut self, best: Channel, delay_based: f64, loss: f64, borne: f64) {
         let mut bound = best.bandwidth;
         let beyond = loss - self.config.instant_loss_offset;
         if beyond > 0.0 {
             bound = bound.min(self.config.instant_loss_balance / beyond);
         }
-        let bounded = bound.max(self.min).min(delay_based).min(self.max);
+        let bounded = bound
+            .max(borne)
+            .max(self.min)
+            .min(delay_based)
+            .min(self.max);
         self.state = if bounded >= delay_based.min(self.max) {
             LossState::DelayBased
         } else if (bounded > self.estimate && self.state != LossState::DelayBased)
@@ -393,7 +422,7 @@ mod tests {
                     probe: None,
                 })
                 .collect();
-            estimator.update(&results, 1.2e6, Some(1e6));
+            estimator.update(&results, 1.2e6, Some(1e6), false);
         }
     }
 

@@ -13,6 +13,9 @@ pub struct PacerConfig {
     pub max_packets: usize,
     /// The longest that a packet should wait: the rate is raised so that the queue drains in time. Default 2 s.
     pub max_wait: Duration,
+    /// Bits per second at which retransmissions leave however low the rate is, and however much of it audio takes. A
+    /// target that loss has brought down must not keep back what mends the loss. Default 50,000.
+    pub least_retransmission: u64,
     /// How much may leave at once when time has passed, as time at the pacing rate. Default 5 ms.
     pub burst: Duration,
     /// The size of padding packets in bytes. Default 1200.
@@ -26,6 +29,7 @@ impl Default for PacerConfig {
         Self {
             max_packets: 4096,
             max_wait: Duration::from_secs(2),
+            least_retransmission: 50_000,
             burst: Duration::from_millis(5),
             padding_size: 1200,
             reserve: 256,
@@ -82,7 +86,7 @@ pub struct PacerStats {
 struct Given {
     size: usize,
     probe: Option<ProbeId>,
-    is_padding: bool,
+    kind: PacketKind,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -128,6 +132,8 @@ pub struct Pacer<T> {
     in_flight: usize,
     /// Bytes that were sent ahead of the rate.
     debt: f64,
+    /// Bytes of retransmissions that were sent ahead of their least rate.
+    repair_debt: f64,
     updated: Option<Instant>,
     probes: VecDeque<Probing>,
     /// What was given to be sent last, until it is told how much left.
@@ -151,6 +157,7 @@ impl<T: Copy> Pacer<T> {
             window: None,
             in_flight: 0,
             debt: 0.0,
+            repair_debt: 0.0,
             updated: None,
             probes: VecDeque::with_capacity(MAX_PROBES),
             given: None,
@@ -191,7 +198,7 @@ impl<T: Copy> Pacer<T> {
             let entry = *entry;
             return Some(self.release(now, entry, None));
         }
-        if self.debt > DEBT_ROUNDING {
+        if self.debt > DEBT_ROUNDING && !self.is_repair_due() {
             return None;
         }
         let entry = self.first()?;
@@ -224,8 +231,11 @@ impl<T: Copy> Pacer<T> {
         if self.debt <= DEBT_ROUNDING {
             return Some(updated);
         }
-        let wait = (self.debt * 8.0 / self.drain_rate(updated)).clamp(0.0, 1.0);
-        Some(updated + Duration::from_secs_f64(wait) + LEAST_WAIT)
+        let mut wait = self.debt * 8.0 / self.drain_rate(updated);
+        if self.waits_repair() {
+            wait = wait.min(self.repair_debt * 8.0 / self.repair_rate());
+        }
+        Some(updated + Duration::from_secs_f64(wait.clamp(0.0, 1.0)) + LEAST_WAIT)
     }
 
     /// Follows a controller's target.
@@ -266,13 +276,19 @@ impl<T: Copy> Pacer<T> {
             return;
         };
         self.correct(given, 0);
-        if given.is_padding && self.probes.front().map(|probe| probe.cluster.id) == given.probe {
+        if given.kind == PacketKind::Padding
+            && self.probes.front().map(|probe| probe.cluster.id) == given.probe
+        {
             self.probes.pop_front();
         }
     }
 
     fn correct(&mut self, given: Given, size: usize) {
-        self.debt += size as f64 - given.size as f64;
+        let change = size as f64 - given.size as f64;
+        self.debt += change;
+        if given.kind == PacketKind::Retransmission {
+            self.repair_debt = (self.repair_debt + change).max(0.0);
+        }
         if let Some(probe) = self.probes.front_mut()
             && Some(probe.cluster.id) == given.probe
         {
@@ -330,11 +346,14 @@ impl<T: Copy> Pacer<T> {
         self.bytes -= packet.size;
         self.packets -= 1;
         self.debt += packet.size as f64;
+        if packet.kind == PacketKind::Retransmission {
+            self.repair_debt += packet.size as f64;
+        }
         self.in_flight += packet.size;
         self.given = Some(Given {
             size: packet.size,
             probe,
-            is_padding: false,
+            kind: packet.kind,
         });
         self.started = true;
         self.stats.released += 1;
@@ -384,7 +403,7 @@ impl<T: Copy> Pacer<T> {
                     self.given = Some(Given {
                         size,
                         probe: Some(id),
-                        is_padding: true,
+                        kind: PacketKind::Padding,
                     });
                     Release::Padding {
                         size,
@@ -408,8 +427,22 @@ impl<T: Copy> Pacer<T> {
         let elapsed = now.duration_since(updated).as_secs_f64();
         let credit = -self.config.burst.as_secs_f64() * rate / 8.0;
         self.debt = (self.debt - elapsed * rate / 8.0).max(credit.min(0.0));
+        self.repair_debt = (self.repair_debt - elapsed * self.repair_rate() / 8.0).max(0.0);
         // What a probe sent beyond the rate is made good, within reason.
         self.debt = self.debt.min(rate / 8.0 * 0.5);
+    }
+
+    fn waits_repair(&self) -> bool {
+        !self.queues[PacketKind::Retransmission as usize].is_empty()
+    }
+
+    /// Whether a retransmission may leave although the rate is used up.
+    fn is_repair_due(&self) -> bool {
+        self.waits_repair() && self.repair_debt <= DEBT_ROUNDING
+    }
+
+    fn repair_rate(&self) -> f64 {
+        self.config.least_retransmission.max(1) as f64
     }
 
     /// The rate, raised where the queue would not drain in time.
@@ -523,6 +556,40 @@ mod tests {
         assert_eq!(tokens, [3, 2, 1, 0]);
         let gap = left[3].0 - left[2].0;
         assert!((9..=11).contains(&gap.as_millis()), "{left:?}");
+    }
+
+    #[test]
+    fn retransmissions_leave_at_their_least_rate_where_audio_takes_all() {
+        // 40 kbit/s, and audio of 100.
+        let (mut pacer, start) = (pacer(40_000, None), Instant::now());
+        let mut again = Vec::new();
+        for tick in 0..50 {
+            let now = start + Duration::from_millis(100 * tick);
+            pacer.push(now, packet(0, PacketKind::Audio)).unwrap();
+            pacer.push(now, packet(1, PacketKind::Video)).unwrap();
+            if tick % 5 == 0 {
+                // 25 kbit/s are missed.
+                pacer
+                    .push(now, packet(2, PacketKind::Retransmission))
+                    .unwrap();
+            }
+            let left = run(&mut pacer, now, Duration::from_millis(99));
+            let of_them = left.iter().filter(|(_, token)| *token == Some(2));
+            again.extend(of_them.map(|(after, _)| now + *after - start));
+        }
+        assert_eq!(again.len(), 10);
+        for (nth, left) in (0u32..).zip(again) {
+            let waited = left - Duration::from_millis(500) * nth;
+            assert!(waited < Duration::from_millis(20), "{nth}: {waited:?}");
+        }
+        // And no faster than that, however many are asked for.
+        let (mut pacer, now) = (self::pacer(1_000, None), Instant::now());
+        for token in 0..100 {
+            let kind = PacketKind::Retransmission;
+            pacer.push(now, packet(token, kind)).unwrap();
+        }
+        let left = run(&mut pacer, now, Duration::from_secs(1));
+        assert!(left.len() <= 100, "{left:?}");
     }
 
     #[test]

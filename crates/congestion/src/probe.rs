@@ -203,6 +203,8 @@ impl ProbeController {
         if self.waiting.take().is_some() {
             return;
         }
+        // Also where it would show nothing new: the next one is not due at once.
+        self.last_probe = Some(now);
         if let Some((rate, wait)) = self.wanted_beyond(&situation) {
             let longer = wait.mul_f64(WANTED_BACKOFF).min(WANTED_LEAST);
             self.wanted = Some((rate, longer));
@@ -425,7 +427,9 @@ impl ProbeEstimator {
 
 #[cfg(test)]
 mod tests {
-    use super::{ProbeEstimator, Shown};
+    use std::time::Duration;
+
+    use super::{ProbeConfig, ProbeController, ProbeEstimator, Shown, Situation};
     use crate::packet::{ProbeCluster, ProbeId};
 
     fn run(spacing: i64) -> Option<Shown> {
@@ -442,6 +446,32 @@ mod tests {
             found = estimator.packet(ProbeId(1), sent, arrival, 1250);
         }
         found
+    }
+
+    #[test]
+    fn where_a_probe_would_show_nothing_new_the_next_one_is_not_due_at_once() {
+        // The application would send more than it ever may.
+        let mut situation = Situation {
+            now: Duration::ZERO,
+            estimate: 1e6,
+            demand: 2e6,
+            max: 1e6,
+            alr_since: None,
+            idle_from: Duration::ZERO,
+            calm: true,
+        };
+        let mut probes = ProbeController::new(ProbeConfig::default());
+        probes.start(situation);
+        for seconds in 1..10 {
+            situation.now = Duration::from_secs(seconds);
+            probes.process(situation);
+            assert!(
+                probes
+                    .due(&situation)
+                    .is_some_and(|due| due > situation.now)
+            );
+        }
+        assert_eq!(probes.poll(), None);
     }
 
     #[test]

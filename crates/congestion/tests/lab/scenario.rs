@@ -253,6 +253,28 @@ pub fn sound_choked() -> Scenario {
     scenario
 }
 
+/// A small video over a wide path that loses packets of itself, both ways.
+pub fn small_lossy(loss: f64, stalls: Option<Stalls>) -> Scenario {
+    let mut scenario = busy("small video, loss", 120, stalls, |flow| {
+        flow.max = 50_000;
+        flow.start_rate = 300_000;
+    });
+    scenario.forward = scenario.forward.delay(ms(10)).random_loss(loss);
+    scenario.backward = scenario.backward.delay(ms(10)).random_loss(loss);
+    scenario
+}
+
+/// The same, and the path no longer bears even that.
+pub fn small_choked() -> Scenario {
+    let mut scenario = small_lossy(0.05, None);
+    scenario.name = "small video, loss, choked";
+    scenario.duration = s(60);
+    scenario.flows[0].end = s(60);
+    let trace = RateTrace::new([(s(0), 20_000_000), (s(20), 50_000)]);
+    scenario.forward = scenario.forward.rate_trace(trace);
+    scenario
+}
+
 /// A capacity that wanders as a cellular one does: a random walk of its logarithm, with outages.
 fn cellular(seed: u64, mean: f64, seconds: u64) -> RateTrace {
     let mut random = Random::from_u64(seed);

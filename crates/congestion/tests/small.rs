@@ -1,0 +1,51 @@
+//! A small video over a path that loses packets of itself: what is acknowledged is next to nothing, and nothing that is
+//! sent can show how much the path bears. The estimate must not fall for the loss alone.
+
+mod lab;
+
+use lab::scenario::{self, Scenario};
+use lab::{FlowContext, Outcome, describe, flow, run};
+
+fn goog_cc(context: FlowContext) -> Box<dyn lab::Flow> {
+    flow::goog_cc(context, |config| config.limits.min = 30_000)
+}
+
+/// How many histories each test sees.
+const SEEDS: u64 = 16;
+
+fn outcomes(scenario: &Scenario) -> impl Iterator<Item = (String, Outcome)> {
+    (1..=SEEDS).map(|seed| {
+        let outcome = run(scenario, seed, &goog_cc);
+        let words = format!("{}, seed {seed}: {}", scenario.name, describe(&outcome));
+        (words, outcome)
+    })
+}
+
+/// The estimates from a time on (seconds), in bits per second.
+fn estimates(outcome: &Outcome, from: f64) -> &[u64] {
+    &outcome.flows[0].estimates[(from * 10.0) as usize..]
+}
+
+#[test]
+fn a_small_video_over_a_lossy_path_keeps_its_estimate() {
+    for loss in [0.02, 0.05, 0.10, 0.15] {
+        for stalls in [None, Some(scenario::LUMPS), Some(scenario::DRIPS)] {
+            for (words, outcome) in outcomes(&scenario::small_lossy(loss, stalls)) {
+                // Sound and video take 100 kbit/s with their headers.
+                let least = estimates(&outcome, 15.0).iter().min().unwrap();
+                assert!(*least > 130_000, "{least}: {words}");
+                // While little has been sent, chance weighs more, but it does not pause the video.
+                let least = estimates(&outcome, 0.0).iter().min().unwrap();
+                assert!(*least > 50_000, "{least}: {words}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_path_that_no_longer_bears_the_small_video_is_noticed() {
+    for (words, outcome) in outcomes(&scenario::small_choked()) {
+        let last = *estimates(&outcome, 50.0).last().unwrap();
+        assert!(last < 100_000, "{last}: {words}");
+    }
+}
