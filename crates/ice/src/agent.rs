@@ -573,6 +573,11 @@ impl Agent {
         self.describe_pair(self.selected?)
     }
 
+    /// Whether data has a pair to take. While a restart looks for a new one, that is the old session's.
+    pub fn has_path(&self) -> bool {
+        self.selected.is_some()
+    }
+
     /// The latest round-trip time on the selected pair, once a check or a consent request was answered.
     pub fn round_trip_time(&self) -> Option<Duration> {
         self.pair(self.selected?)?.counters.current_round_trip_time

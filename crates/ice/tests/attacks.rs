@@ -670,3 +670,38 @@ fn an_authentic_answer_without_a_mapped_address_counts() {
     give(&mut agent, now, path, &bare_answer(&request, PEER_PWD));
     assert_eq!(agent.connection_state(), ConnectionState::Connected);
 }
+
+/// Whoever spoofs the peer's address can send data that looks like its own: no request per packet.
+#[test]
+fn data_before_the_answer_hastens_the_check_once_per_timeout() {
+    let now = Instant::now();
+    let mut agent = agent(Role::Controlled, now);
+    // The peer's check is heard, ours is not answered.
+    let check = Check::to(agent.local_credentials(), "peer");
+    give(&mut agent, now, from(PEER), &check.bytes());
+    let second = Duration::from_secs(1);
+    let requests = |sent: Vec<(Instant, Path, Vec<u8>)>| {
+        let times = sent.into_iter().filter(|(_, _, bytes)| is_request(bytes));
+        times.map(|(at, ..)| at).collect::<Vec<_>>()
+    };
+    let quiet = pass(&mut agent, now, now + 4 * second);
+    assert!(requests(quiet).len() <= 5);
+    // Then ClientHellos come, a hundred a second.
+    let mut at = now + 4 * second;
+    let mut sent = Vec::new();
+    for _ in 0..400 {
+        give(&mut agent, at, from(PEER), &[22, 254, 253, 0]);
+        let next = at + second / 100;
+        sent.extend(requests(pass(&mut agent, at, next)));
+        at = next;
+    }
+    assert!((8..=9).contains(&sent.len()), "{}", sent.len());
+    let soon = sent[0] - (now + 4 * second);
+    assert!(soon < second / 2, "{soon:?}");
+    let gaps = sent.windows(2).map(|pair| pair[1] - pair[0]);
+    assert!(
+        gaps.clone().min().unwrap() >= second / 2,
+        "{:?}",
+        gaps.min()
+    );
+}

@@ -102,6 +102,15 @@ impl Srtp {
 pub(crate) struct Remote {
     pub(crate) role: dtls::Role,
     pub(crate) fingerprints: Vec<visavis_crypto::Fingerprint>,
+    /// The peer's name for the association, if it gives one.
+    pub(crate) tls_id: Option<String>,
+}
+
+impl Remote {
+    /// Whether two descriptions speak of two associations by name (RFC 8842 section 4).
+    fn is_renamed(&self, tls_id: Option<&str>) -> bool {
+        matches!((self.tls_id.as_deref(), tls_id), (Some(old), Some(new)) if old != new)
+    }
 }
 
 /// ICE, DTLS, SRTP and SCTP.
@@ -174,21 +183,31 @@ impl Transport {
             .get_or_insert_with(|| DataChannels::new(Arc::clone(config), random.fork()))
     }
 
+    pub(crate) fn random(&mut self) -> &mut Random {
+        &mut self.random
+    }
+
     /// The DTLS role of this end, once it is known.
     pub(crate) fn role(&self) -> Option<dtls::Role> {
         self.remote.as_ref().map(|remote| remote.role)
     }
 
-    /// What an answer says of the peer's DTLS. Another certificate or role than before starts a new
+    /// Whether a description of the peer with this name wants another association than there is.
+    pub(crate) fn is_renamed(&self, tls_id: Option<&str>) -> bool {
+        let remote = self.remote.as_ref();
+        remote.is_some_and(|remote| remote.is_renamed(tls_id))
+    }
+
+    /// What an answer says of the peer's DTLS. Another name, certificate or role than before starts a new
     /// association (RFC 8842 section 4).
     pub(crate) fn set_remote(&mut self, now: Instant, remote: Remote) {
         if self.remote.as_ref() == Some(&remote) {
             return;
         }
-        let restart = self
-            .remote
-            .as_ref()
-            .is_some_and(|old| old.role != remote.role || old.fingerprints != remote.fingerprints);
+        let renamed = self.is_renamed(remote.tls_id.as_deref());
+        let restart = self.remote.as_ref().is_some_and(|old| {
+            renamed || old.role != remote.role || old.fingerprints != remote.fingerprints
+        });
         if restart && self.dtls.is_some() {
             let known = self
                 .dtls
@@ -196,7 +215,7 @@ impl Transport {
                 .and_then(dtls::Connection::remote_certificate_der)
                 .is_some_and(|der| remote.fingerprints.iter().any(|print| print.matches(der)));
             let same_role = self.role() == Some(remote.role);
-            if !(known && same_role) {
+            if renamed || !(known && same_role) {
                 self.dtls = None;
                 self.srtp = None;
                 self.dtls_state = DtlsState::New;
@@ -211,12 +230,7 @@ impl Transport {
 
     /// Whether datagrams have a way to the peer, as far as ICE knows.
     pub(crate) fn has_path(&self) -> bool {
-        matches!(
-            self.ice.connection_state(),
-            ice::ConnectionState::Connected
-                | ice::ConnectionState::Completed
-                | ice::ConnectionState::Disconnected
-        )
+        self.ice.has_path()
     }
 
     /// Starts what can be started: DTLS when there is a path and a role, SCTP over it.

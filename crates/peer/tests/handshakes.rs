@@ -8,8 +8,8 @@ use bytes::Bytes;
 use common::{ALICE, BOB, Call, End};
 use visavis_netsim::LinkConfig;
 use visavis_peer::{
-    ChannelOptions, Configuration, ConnectionState, Event, Kind, MessageKind, OfferOptions,
-    PeerConnection, StatsKind,
+    ChannelOptions, Configuration, ConnectionState, Description, DtlsState, Event, Kind,
+    MessageKind, OfferOptions, PeerConnection, StatsKind,
 };
 
 fn open(end: &End) -> bool {
@@ -131,6 +131,17 @@ fn ice_restarts_while_messages_flow() {
         call.negotiate(by);
         assert_ne!(ufrag(&mut call, ALICE), before[0]);
         assert_ne!(ufrag(&mut call, BOB), before[1]);
+        // The old path carries on until the new session has one (RFC 8445 section 9).
+        let now = call.now();
+        call.pc(ALICE)
+            .send(now, id, MessageKind::Text, Bytes::from_static(b"amid"))
+            .unwrap();
+        assert!(call.run(0.045, |_, bob| {
+            bob.saw(|e| matches!(e, Event::Message { .. }))
+        }));
+        call.end(BOB)
+            .events
+            .retain(|e| !matches!(e, Event::Message { .. }));
         assert!(call.run(10.0, |alice, bob| pairs(alice) + pairs(bob)
             >= selected[0] + selected[1]));
         let now = call.now();
@@ -164,6 +175,62 @@ fn an_offer_with_ice_restart_has_new_credentials() {
         .create_offer(now, OfferOptions { ice_restart: true })
         .unwrap();
     assert!(!restart.sdp.contains(&format!("a=ice-ufrag:{before}\r")));
+}
+
+/// RFC 8842 section 5: the name of the association stays while it does, and a new one of the peer is answered
+/// with a new one.
+#[test]
+fn associations_have_names() {
+    let tls_id = |sdp: &str| {
+        let lines: Vec<_> = sdp
+            .lines()
+            .filter_map(|line| line.strip_prefix("a=tls-id:"))
+            .collect();
+        assert!(lines.windows(2).all(|pair| pair[0] == pair[1]), "{sdp}");
+        lines.first().map(|id| (*id).to_owned())
+    };
+    let mut call = Call::plain(14, 0.0);
+    let now = call.now();
+    call.pc(ALICE)
+        .create_data_channel(now, ChannelOptions::default())
+        .unwrap();
+    let (offer, answer) = call.negotiate(ALICE);
+    let (alice, bob) = (tls_id(&offer.sdp).unwrap(), tls_id(&answer.sdp).unwrap());
+    assert!(alice != bob && (20..=255).contains(&alice.len()));
+    assert!(call.run(10.0, |alice, bob| open(alice) && open(bob)));
+    let (offer, answer) = call.negotiate(BOB);
+    assert_eq!(
+        (tls_id(&offer.sdp), tls_id(&answer.sdp)),
+        (Some(bob.clone()), Some(alice.clone()))
+    );
+    assert_eq!(call.pc(BOB).dtls_state(), DtlsState::Connected);
+
+    // A peer that does not name it gets no name.
+    let now = call.now();
+    call.pc(ALICE).set_local_description(now, None).unwrap();
+    let offer = call.pc(ALICE).local_description().unwrap();
+    let named = format!("a=tls-id:{alice}\r\n");
+    let mut silent = offer.clone();
+    silent.sdp = silent.sdp.replace(&named, "");
+    call.pc(BOB).set_remote_description(now, &silent).unwrap();
+    let answer = call.pc(BOB).create_answer(now).unwrap();
+    assert_eq!(tls_id(&answer.sdp), None);
+    let rollback = Description::from_parts("rollback", "").unwrap();
+    call.pc(BOB).set_remote_description(now, &rollback).unwrap();
+
+    // Another name is another association.
+    let mut renamed = offer;
+    renamed.sdp = renamed.sdp.replace(&alice, "another-name-of-alice");
+    call.pc(BOB).set_remote_description(now, &renamed).unwrap();
+    let answer = call.pc(BOB).create_answer(now).unwrap();
+    let next = tls_id(&answer.sdp).unwrap();
+    assert_ne!(next, bob);
+    call.pc(BOB).set_local_description(now, None).unwrap();
+    assert_eq!(
+        tls_id(&call.pc(BOB).local_description().unwrap().sdp),
+        Some(next)
+    );
+    assert_ne!(call.pc(BOB).dtls_state(), DtlsState::Connected);
 }
 
 #[test]

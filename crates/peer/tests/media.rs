@@ -8,8 +8,8 @@ use std::time::Duration;
 use common::{ALICE, BOB, Call, End};
 use visavis_netsim::LinkConfig;
 use visavis_peer::{
-    CodecTable, Configuration, ConnectionState, Encoding, Event, Kind, OutgoingRtp, Received,
-    TransceiverId, TransceiverInit,
+    CodecTable, Configuration, ConnectionState, Encoding, Event, Kind, LocalAddress, OutgoingRtp,
+    Received, TransceiverId, TransceiverInit,
 };
 use visavis_rtp::extension::ExtensionKind;
 
@@ -375,4 +375,29 @@ fn key_presses_are_played_between_packets() {
         visavis_rtp::Packet::parse(bytes).unwrap().sequence().0,
         next
     );
+}
+
+/// The network is gone for eight seconds: whoever sends does not hear of it by errors, and what is sent
+/// once it is back is what was said last.
+#[test]
+fn without_a_path_the_newest_packets_wait() {
+    let mut call = call(31, 0.0);
+    let audio = call.pc(ALICE).add_track(Kind::Audio, "a", &[]).unwrap();
+    call.negotiate(ALICE);
+    assert!(call.run(10.0, |a, b| connected(a) && connected(b)));
+    let local = LocalAddress::udp("203.0.113.1:5000".parse().unwrap());
+    let now = call.now();
+    call.pc(ALICE)
+        .remove_local_address(now, local.address, local.protocol);
+    send(&mut call, audio, 0, 0, 400);
+    assert!(call.end(BOB).rtp.is_empty());
+    let now = call.now();
+    call.pc(ALICE).add_local_address(now, local).unwrap();
+    let heard = |end: &End| !end.rtp.is_empty();
+    assert!(call.run(10.0, |_, bob| heard(bob)));
+    call.run(2.0, |_, _| false);
+    let received = received(call.end(BOB));
+    assert!(received[0] >= 400 - 128, "{}", received[0]);
+    let expected: Vec<u16> = (received[0]..400).collect();
+    assert_eq!(received, expected);
 }

@@ -37,6 +37,8 @@ pub(super) struct Sent {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Check {
     pub(super) transaction: TransactionId,
+    /// When it was last sent.
+    pub(super) at: Instant,
     /// When it is sent again, or given up.
     pub(super) next: Instant,
     pub(super) sends: u32,

@@ -93,8 +93,11 @@ impl Agent {
             pair.counters.bytes_received += datagram.len() as u64;
             pair.counters.last_packet_received = Some(now);
             pair.last_heard = Some(now);
-            let id = pair.id;
+            let (id, unanswered) = (pair.id, pair.state == PairState::InProgress);
             self.heard_data(now);
+            if unanswered {
+                self.hasten(now, id);
+            }
             return Received::Data {
                 pair: id,
                 payload: 0..datagram.len(),
@@ -228,8 +231,11 @@ impl Agent {
         pair.counters.bytes_received += len as u64;
         pair.counters.last_packet_received = Some(now);
         pair.last_heard = Some(now);
-        let id = pair.id;
+        let (id, unanswered) = (pair.id, pair.state == PairState::InProgress);
         self.heard_data(now);
+        if unanswered {
+            self.hasten(now, id);
+        }
         Received::Data {
             pair: id,
             payload: start..start + len,

@@ -84,6 +84,13 @@ impl PeerConnection {
                 _ => Setup::Passive,
             }),
         };
+        let named = local.media[section].attributes.tls_id();
+        if let Some(next) = self
+            .next_tls_id
+            .take_if(|next| named == Some(next.as_str()))
+        {
+            self.tls_id = next;
+        }
         let role = match setup {
             Some(Setup::Active) => dtls::Role::Client,
             // RFC 4145 section 4: without the attribute the answerer is active.
@@ -94,6 +101,7 @@ impl PeerConnection {
             Remote {
                 role,
                 fingerprints: fingerprints(&transport),
+                tls_id: transport.tls_id,
             },
         );
         self.apply_data(&local, &remote.sdp);

@@ -129,6 +129,7 @@ impl PeerConnection {
             Remote {
                 role: remote.dtls_role,
                 fingerprints: remote.fingerprints,
+                tls_id: None,
             },
         );
         if let Some(data) = remote.data {

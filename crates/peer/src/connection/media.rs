@@ -313,10 +313,14 @@ impl PeerConnection {
 
     /// Sends an RTP packet of a transceiver's encoding.
     ///
+    /// While there is no path, packets wait: of sound 128, of pictures
+    /// [`history_packets`](crate::MediaSettings::history_packets) (512 where none are sent again). One more,
+    /// and all of its stream that wait are dropped but this one: the newest is worth most.
+    ///
     /// # Errors
-    /// `InvalidStateError` while the encoding is not being sent, `InvalidAccessError` for a payload type
-    /// that was not negotiated, `RangeError` for a packet that is too large, `OperationError` if too much
-    /// waits.
+    /// `InvalidStateError` before DTLS is up and while the encoding is not being sent, `InvalidAccessError`
+    /// for a payload type that was not negotiated, `RangeError` for a packet that is too large,
+    /// `OperationError` if too much waits on a path.
     pub fn send_rtp(
         &mut self,
         now: Instant,
@@ -329,7 +333,8 @@ impl PeerConnection {
         if !self.transport.has_media_keys() {
             return Err(Error::state("media cannot flow yet"));
         }
-        self.media.send_rtp(now, id, encoding, packet)
+        let has_path = self.transport.has_path();
+        self.media.send_rtp(now, id, encoding, packet, has_path)
     }
 
     /// Sends an RTCP compound packet as it is. False if it cannot be sent now.
@@ -342,9 +347,10 @@ impl PeerConnection {
     /// format, paced, kept for retransmission. A [`FrameTransform`] sees it before.
     ///
     /// # Errors
-    /// `InvalidStateError` while the encoding is not being sent, `InvalidAccessError` for a payload type
-    /// that was not negotiated, `RangeError` for a frame that the payload format or the history cannot
-    /// carry, `OperationError` if too much waits or the transform refuses.
+    /// `InvalidStateError` before DTLS is up and while the encoding is not being sent, `InvalidAccessError`
+    /// for a payload type that was not negotiated, `RangeError` for a frame that the payload format or the
+    /// history cannot carry, `OperationError` if too much waits or the transform refuses. What waits
+    /// without a path gives way as in [`send_rtp`](Self::send_rtp).
     pub fn send_frame(
         &mut self,
         now: Instant,
@@ -357,7 +363,8 @@ impl PeerConnection {
         if !self.transport.has_media_keys() {
             return Err(Error::state("media cannot flow yet"));
         }
-        self.media.send_frame(now, id, encoding, frame)
+        let has_path = self.transport.has_path();
+        self.media.send_frame(now, id, encoding, frame, has_path)
     }
 
     /// Whether what a transceiver receives is handed out as packets (with

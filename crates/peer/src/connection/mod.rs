@@ -26,7 +26,9 @@ pub use self::doors::{Received, ReceivedRtp};
 use crate::config::Configuration;
 use crate::error::Error;
 use crate::events::{ConnectionState, DtlsState, Event, SctpState};
-use crate::jsep::{Description, Jsep, LocalParameters, SdpType, Settings, SignalingState};
+use crate::jsep::{
+    Description, Jsep, LocalParameters, SdpType, Settings, SignalingState, TransportDescription,
+};
 use crate::log::{Decision, Log};
 use crate::media::Media;
 use crate::transport::{Transport, TransportStats};
@@ -87,6 +89,9 @@ pub struct PeerConnection {
     dtls_state: DtlsState,
     sctp_state: Option<SctpState>,
     connection_state: ConnectionState,
+    /// This end's name for the DTLS association, and that of the one that an answer may start.
+    tls_id: String,
+    next_tls_id: Option<String>,
     /// The local user fragment that a restart replaces.
     replaced_ufrag: Option<String>,
     /// The negotiation-needed flag is to be updated when the events so far are told.
@@ -176,6 +181,7 @@ impl PeerConnection {
             random.fork(),
             now,
         );
+        let tls_id = new_tls_id(&mut random);
         let mut transport =
             Transport::new(configuration.ice, dtls, configuration.limits, random, now);
         if configuration.sped {
@@ -199,6 +205,8 @@ impl PeerConnection {
             dtls_state: DtlsState::New,
             sctp_state: None,
             connection_state: ConnectionState::New,
+            tls_id,
+            next_tls_id: None,
             replaced_ufrag: None,
             update_negotiation_needed: false,
             closed: false,
@@ -524,6 +532,7 @@ impl PeerConnection {
         } else {
             None
         };
+        let tls_id = self.local_tls_id();
         let credentials = self.transport.ice.local_credentials();
         let fingerprint = self.certificates[0].fingerprint(HashAlgorithm::Sha256);
         let setup = self.transport.role().map(|role| match role {
@@ -531,6 +540,7 @@ impl PeerConnection {
             visavis_dtls::Role::Server => visavis_sdp::Setup::Passive,
         });
         LocalParameters {
+            tls_id,
             ufrag: credentials.ufrag.to_string(),
             pwd: credentials.pwd.to_string(),
             lite: self.lite,
@@ -544,6 +554,21 @@ impl PeerConnection {
             max_message_size: self.max_message_size,
             sctp_init,
         }
+    }
+
+    /// This end's name for the DTLS association: a new one in the answer to an offer that wants a new
+    /// association (RFC 8842 section 5.3).
+    fn local_tls_id(&mut self) -> String {
+        let offer = self.jsep.pending_remote.as_ref();
+        let offered = offer
+            .and_then(|offer| TransportDescription::of(&offer.sdp).ok().flatten())
+            .and_then(|transport| transport.tls_id);
+        if !self.transport.is_renamed(offered.as_deref()) {
+            return self.tls_id.clone();
+        }
+        let random = self.transport.random();
+        let next = self.next_tls_id.get_or_insert_with(|| new_tls_id(random));
+        next.clone()
     }
 
     fn ice_options(&self) -> Vec<String> {
@@ -563,6 +588,11 @@ impl PeerConnection {
             SignalingState::HaveLocalOffer | SignalingState::HaveRemotePrAnswer
         )
     }
+}
+
+/// 128 random bits (RFC 8842 section 4).
+fn new_tls_id(random: &mut Random) -> String {
+    format!("{:016x}{:016x}", random.u64(), random.u64())
 }
 
 impl Description {

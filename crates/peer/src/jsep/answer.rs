@@ -71,6 +71,8 @@ impl Jsep {
         local: &LocalParameters,
     ) -> Option<Media> {
         let section = self.sections[index].clone();
+        let names_association = super::TransportDescription::of(offer)
+            .is_ok_and(|transport| transport.is_some_and(|it| it.tls_id.is_some()));
         let offered_setup = offered.attributes.setup().or(offer.attributes.setup());
         let setup = self.answer_setup(offered_setup, local);
         let mut media = match section.owner {
@@ -94,6 +96,11 @@ impl Jsep {
                 self.answer_rtp(&transceiver, &section.mid, offered, setup, local)?
             }
         };
+        if !names_association {
+            // RFC 8842 section 5.3.
+            let attributes = &mut media.attributes;
+            attributes.retain(|attribute| !matches!(attribute, Attribute::TlsId(_)));
+        }
         // RFC 9429 section 5.3.1: the protocol of the offer.
         media.protocol.clone_from(&offered.protocol);
         Some(media)

@@ -153,6 +153,8 @@ pub(crate) struct LocalParameters {
     pub(crate) lite: bool,
     pub(crate) ice_options: Vec<String>,
     pub(crate) fingerprints: Vec<visavis_sdp::Fingerprint>,
+    /// This end's name for the DTLS association.
+    pub(crate) tls_id: String,
     /// The role of the DTLS association that is there.
     pub(crate) setup: Option<Setup>,
     pub(crate) sctp_port: u16,
@@ -383,6 +385,7 @@ pub(crate) struct TransportDescription {
     pub(crate) lite: bool,
     pub(crate) ice_options: Vec<String>,
     pub(crate) fingerprints: Vec<visavis_sdp::Fingerprint>,
+    pub(crate) tls_id: Option<String>,
     pub(crate) setup: Option<Setup>,
 }
 
@@ -434,6 +437,7 @@ impl TransportDescription {
                 .flatten()
                 .collect(),
             fingerprints,
+            tls_id: media.tls_id().or(session.tls_id()).map(Into::into),
             setup: media.setup().or(session.setup()),
         }))
     }

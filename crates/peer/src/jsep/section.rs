@@ -37,6 +37,7 @@ fn write_transport(media: &mut Media, local: &LocalParameters, setup: Setup) {
             .map(Attribute::Fingerprint),
     );
     attributes.push(Attribute::Setup(setup));
+    attributes.push(Attribute::TlsId(local.tls_id.clone()));
 }
 
 /// What a section with RTP is made of.

@@ -410,8 +410,9 @@ impl Media {
         id: TransceiverId,
         encoding: usize,
         packet: &OutgoingRtp<'_>,
+        has_path: bool,
     ) -> Result<(), Error> {
-        self.outbound.send(now, id, encoding, packet)
+        self.outbound.send(now, id, encoding, packet, has_path)
     }
 
     /// Cuts a frame of an encoding into packets and queues them.
@@ -421,6 +422,7 @@ impl Media {
         id: TransceiverId,
         encoding: usize,
         frame: &OutgoingFrame<'_>,
+        has_path: bool,
     ) -> Result<(), Error> {
         let transforms = &mut self.transforms;
         let transform = transforms.outgoing.iter_mut().find(|(of, _)| *of == id);
@@ -435,7 +437,8 @@ impl Media {
             }
             None => frame.data,
         };
-        self.outbound.send_frame(now, id, encoding, frame, data)
+        self.outbound
+            .send_frame(now, id, encoding, frame, data, has_path)
     }
 
     /// Queues a compound packet.

@@ -55,6 +55,7 @@ impl End {
                     algorithm: visavis_sdp::HashAlgorithm::Sha256,
                     digest: vec![seed as u8; 32],
                 }],
+                tls_id: format!("{seed:020}"),
                 setup: None,
                 sctp_port: 5000,
                 max_message_size: 262_144,

@@ -248,12 +248,21 @@ impl Outbound {
         if let Some(stream) = self.streams[index].take() {
             self.by_ssrc.remove(&stream.ssrc().0);
         }
+        self.forget_waiting(index);
+    }
+
+    /// Nothing of a stream waits any more.
+    fn forget_waiting(&mut self, index: usize) {
         self.unpaced.retain(|token| token.stream != index);
         self.control.retain(|token| token.stream != index);
         if let Some(Release::Packet { packet, .. }) = &self.held
             && packet.token.stream == index
         {
             self.held = None;
+        }
+        if let Some(stream) = &mut self.streams[index] {
+            self.dropped += stream.waiting as u64;
+            stream.waiting = 0;
         }
     }
 
@@ -282,9 +291,10 @@ impl Outbound {
         id: TransceiverId,
         encoding: usize,
         packet: &OutgoingRtp<'_>,
+        has_path: bool,
     ) -> Result<(), Error> {
         let index = self.sending(id, encoding)?;
-        self.check_room(index, 1)?;
+        self.check_room(index, 1, has_path)?;
         let Some(stream) = &mut self.streams[index] else {
             return Ok(());
         };
@@ -319,9 +329,11 @@ impl Outbound {
         encoding: usize,
         frame: &OutgoingFrame<'_>,
         data: &[u8],
+        has_path: bool,
     ) -> Result<(), Error> {
         let index = self.sending(id, encoding)?;
-        self.check_room(index, data.len() / (self.settings.max_packet / 2) + 1)?;
+        let packets = data.len() / (self.settings.max_packet / 2) + 1;
+        self.check_room(index, packets, has_path)?;
         let Some(stream) = &mut self.streams[index] else {
             return Ok(());
         };
@@ -347,16 +359,25 @@ impl Outbound {
         Ok(())
     }
 
-    fn check_room(&mut self, stream: usize, packets: usize) -> Result<(), Error> {
+    /// Whether so many packets more may wait. Without a path nothing of a stream leaves, and what waited
+    /// longest is worth least: it gives way as a whole.
+    fn check_room(&mut self, index: usize, packets: usize, has_path: bool) -> Result<(), Error> {
+        if !self.has_room(index, packets) && !has_path {
+            self.forget_waiting(index);
+        }
+        if self.has_room(index, packets) {
+            return Ok(());
+        }
+        self.dropped += packets as u64;
+        Err(Error::Operation("too many packets wait to be sent".into()))
+    }
+
+    fn has_room(&self, index: usize, packets: usize) -> bool {
         let waiting = self.unpaced.len() + self.control.queued();
-        let outruns = self.streams[stream].as_ref().is_some_and(|stream| {
+        let outruns = self.streams[index].as_ref().is_some_and(|stream| {
             stream.waiting > 0 && stream.waiting + packets > stream.packets.config().history
         });
-        if outruns || waiting + packets > self.max_packets {
-            self.dropped += packets as u64;
-            return Err(Error::Operation("too many packets wait to be sent".into()));
-        }
-        Ok(())
+        !outruns && waiting + packets <= self.max_packets
     }
 
     /// Lets a packet of the history wait in the pacer, or in the plain queue where nobody tells
