@@ -154,8 +154,48 @@ fn ivf_clip(name: &str, codec: Codec, encoder: &[&str]) {
         }
         writer.finish().unwrap();
         assert_eq!(decoded_frames(&result), decoded_frames(&clip));
+        if codec == Codec::Av1 {
+            mp4_decodes(&folder, codec, &arrived);
+        }
     }
 }
+
+/// Writes frames of 30 a second into an MP4 file, which ffmpeg has to decode and to know the size and length of.
+#[cfg(feature = "mp4")]
+fn mp4_decodes(folder: &Folder, codec: Codec, frames: &[Vec<u8>]) {
+    use visavis_rtp::file::mp4::{Mp4Codec, Mp4Writer};
+
+    let result = folder.join("result.mp4");
+    let codec = match codec {
+        Codec::H264 => Mp4Codec::H264,
+        Codec::H265 => Mp4Codec::H265,
+        _ => Mp4Codec::Av1,
+    };
+    let file = BufWriter::new(File::create(&result).unwrap());
+    let mut writer = Mp4Writer::new(file, codec).unwrap();
+    // One and a half fragments, so that there are several; what cannot be decoded yet is left out.
+    writer
+        .write_frame(0, false, frames.last().unwrap())
+        .unwrap();
+    for (index, frame) in frames.iter().enumerate() {
+        let nanos = index as u64 * 50_000_000;
+        writer.write_frame(nanos, index == 0, frame).unwrap();
+    }
+    drop(writer.finish().unwrap());
+    assert_eq!(decoded_frames(&result), frames.len() as u32);
+    let arguments = [
+        "-show_entries",
+        "stream=width,height:format=duration",
+        "-of",
+        "csv=p=0",
+    ];
+    let path = result.to_str().unwrap();
+    let told = run("ffprobe", &[&arguments[..], &[path]].concat()).unwrap();
+    assert!(told.starts_with("480,272\n1.48"), "{told}");
+}
+
+#[cfg(not(feature = "mp4"))]
+fn mp4_decodes(_: &Folder, _: Codec, _: &[Vec<u8>]) {}
 
 fn annexb_clip(name: &str, codec: Codec, kind: AnnexBCodec, encoder: &[&str]) {
     let folder = Folder::new(name);
@@ -173,12 +213,14 @@ fn annexb_clip(name: &str, codec: Codec, kind: AnnexBCodec, encoder: &[&str]) {
     for max_payload in [200, 1200] {
         let result = folder.join(&format!("result-{name}"));
         let mut file = BufWriter::new(File::create(&result).unwrap());
-        for frame in through_packets(codec, &frames, max_payload) {
-            file.write_all(&frame).unwrap();
+        let arrived = through_packets(codec, &frames, max_payload);
+        for frame in &arrived {
+            file.write_all(frame).unwrap();
         }
         file.flush().unwrap();
         drop(file);
         assert_eq!(decoded_frames(&result), 30);
+        mp4_decodes(&folder, codec, &arrived);
     }
 }
 
@@ -248,7 +290,7 @@ fn h265_clip_decodes_after_its_way_through_packets() {
         "-g",
         "100",
         "-x265-params",
-        "log-level=none:slices=2",
+        "log-level=none:slices=2:bframes=0",
         "-pix_fmt",
         "yuv420p",
     ];

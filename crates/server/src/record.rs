@@ -1,6 +1,6 @@
 //! Recording: each track of a room into a file of its own, as it was sent, without transcoding. Opus, VP8
-//! and VP9 go into WebM, AV1 into IVF, H.264 and H.265 into Annex B streams. `recording.jsonl` says which
-//! file is what, and when it began.
+//! and VP9 go into WebM, H.264, H.265 and AV1 into MP4, G.711 into WAV. `recording.jsonl` says which file is
+//! what, and when it began.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -14,7 +14,8 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use visavis_rtp::{
     file::{
-        ivf::{IvfHeader, IvfWriter},
+        mp4::{Mp4Codec, Mp4Writer},
+        wav::{WavFormat, WavHeader, WavWriter},
         webm::{WebmFrame, WebmMedia, WebmTrack, WebmWriter},
     },
     payload::{Codec, Depacketizer, Received},
@@ -287,8 +288,10 @@ impl Layers {
 
 enum Writer {
     Webm(WebmWriter<BufWriter<File>>),
-    Ivf(IvfWriter<BufWriter<File>>),
-    Stream(BufWriter<File>),
+    Mp4(Box<Mp4Writer<BufWriter<File>>>),
+    Wav(WavWriter<BufWriter<File>>),
+    /// Nothing but the frames.
+    Plain(BufWriter<File>),
 }
 
 /// A track's file, which is made when the first frame shows what it holds.
@@ -386,19 +389,21 @@ impl TrackFile {
                 };
                 webm.write_frame(&head, frame.data).map_err(failed)
             }
-            Writer::Ivf(ivf) => ivf
-                .write_frame(nanos / 1_000_000, frame.data)
+            Writer::Mp4(mp4) => mp4
+                .write_frame(nanos, frame.keyframe, frame.data)
                 .map_err(failed),
-            Writer::Stream(stream) => stream.write_all(frame.data),
+            Writer::Wav(wav) => wav.write(frame.data).map_err(failed),
+            Writer::Plain(stream) => stream.write_all(frame.data),
         }
     }
 
     fn begin(&mut self, frame: &RecordedFrame<'_>) -> io::Result<(Writer, Clock)> {
         let end = match frame.codec {
-            Codec::Av1 => "ivf",
-            Codec::H264 => "h264",
-            Codec::H265 => "h265",
-            _ => "webm",
+            Codec::Opus | Codec::Vp8 | Codec::Vp9 => "webm",
+            Codec::H264 | Codec::H265 | Codec::Av1 => "mp4",
+            Codec::Pcmu | Codec::Pcma => "wav",
+            Codec::G722 => "g722",
+            _ => "bin",
         };
         self.recorded.file.push('.');
         self.recorded.file.push_str(end);
@@ -409,7 +414,6 @@ impl TrackFile {
             .open(self.directory.join("recording.jsonl"))?;
         writeln!(list, "{}", serde_json::to_string(&self.recorded)?)?;
         let stream = BufWriter::new(File::create(self.directory.join(&self.recorded.file))?);
-        let (width, height) = self.size(frame);
         let webm = |stream, codec: &str, private, media| {
             let track = WebmTrack {
                 number: 1,
@@ -421,33 +425,40 @@ impl TrackFile {
                 .map(Writer::Webm)
                 .map_err(failed)
         };
+        let mp4 = |stream, codec| {
+            Mp4Writer::new(stream, codec)
+                .map(|mp4| Writer::Mp4(Box::new(mp4)))
+                .map_err(failed)
+        };
+        let wav = |stream, format| {
+            let header = WavHeader {
+                format,
+                channels: 1,
+                rate: 8000,
+            };
+            WavWriter::new(stream, header)
+                .map(Writer::Wav)
+                .map_err(failed)
+        };
+        let (width, height) = self.size(frame);
         let video = WebmMedia::Video {
             width: width.into(),
             height: height.into(),
         };
+        let audio = WebmMedia::Audio {
+            rate: 48000.0,
+            channels: 2,
+        };
         let writer = match frame.codec {
             Codec::Vp8 => webm(stream, "V_VP8", Vec::new(), video)?,
             Codec::Vp9 => webm(stream, "V_VP9", Vec::new(), video)?,
-            Codec::Opus => webm(
-                stream,
-                "A_OPUS",
-                opus_head(),
-                WebmMedia::Audio {
-                    rate: 48000.0,
-                    channels: 2,
-                },
-            )?,
-            Codec::Av1 => {
-                let header = IvfHeader {
-                    codec: *b"AV01",
-                    width,
-                    height,
-                    timebase: (1000, 1),
-                    frames: 0,
-                };
-                Writer::Ivf(IvfWriter::new(stream, header).map_err(failed)?)
-            }
-            _ => Writer::Stream(stream),
+            Codec::Opus => webm(stream, "A_OPUS", opus_head(), audio)?,
+            Codec::H264 => mp4(stream, Mp4Codec::H264)?,
+            Codec::H265 => mp4(stream, Mp4Codec::H265)?,
+            Codec::Av1 => mp4(stream, Mp4Codec::Av1)?,
+            Codec::Pcmu => wav(stream, WavFormat::Ulaw)?,
+            Codec::Pcma => wav(stream, WavFormat::Alaw)?,
+            _ => Writer::Plain(stream),
         };
         let rate = match frame.codec {
             codec if codec.is_video() => 90_000,
@@ -481,8 +492,9 @@ impl TrackFile {
     pub fn finish(self) -> io::Result<()> {
         match self.writer.map(|(writer, _)| writer) {
             Some(Writer::Webm(webm)) => webm.finish().map(drop).map_err(failed),
-            Some(Writer::Ivf(ivf)) => ivf.finish().map(drop).map_err(failed),
-            Some(Writer::Stream(mut stream)) => stream.flush(),
+            Some(Writer::Mp4(mp4)) => mp4.finish().map(drop).map_err(failed),
+            Some(Writer::Wav(wav)) => wav.finish().map(drop).map_err(failed),
+            Some(Writer::Plain(mut stream)) => stream.flush(),
             None => Ok(()),
         }
     }

@@ -115,8 +115,8 @@ settings! {
     "VISAVIS_STATE_DIR" state_dir: PathBuf,
     /// Relay messages between pages on any WebSocket path, and serve PeerJS.
     "VISAVIS_RELAY" relay: bool,
-    /// Where recordings go; no recording if not set. Each track is a file, as it was sent: WebM (Opus, VP8, VP9), IVF (AV1),
-    /// Annex B (H.264, H.265); no MP4. POST /api/record/ROOM begins, DELETE ends.
+    /// Where recordings go; no recording if not set. Each track is a file, as it was sent: WebM (Opus, VP8, VP9),
+    /// MP4 (H.264, H.265, AV1). POST /api/record/ROOM begins, DELETE ends.
     "VISAVIS_RECORD_DIR" record_dir: PathBuf,
     /// The bearer token of operators, for /metrics and /inspect; this machine only if not set.
     "VISAVIS_OPERATOR_TOKEN" operator_token: String,

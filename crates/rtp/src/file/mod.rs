@@ -3,6 +3,8 @@
 
 pub mod annexb;
 pub mod ivf;
+#[cfg(feature = "mp4")]
+pub mod mp4;
 pub mod ogg;
 pub mod rtpdump;
 pub mod wav;

@@ -39,6 +39,28 @@ fn leb128(reader: &mut Reader<'_>) -> Result<usize> {
     Err(Error::Malformed("LEB128 value"))
 }
 
+/// The first sequence header of a temporal unit whose OBUs have sizes: the whole OBU, and its content.
+pub(super) fn sequence_header(unit: &[u8]) -> Result<Option<(&[u8], &[u8])>> {
+    let mut reader = Reader::new(unit, "OBU");
+    while !reader.is_empty() {
+        let whole = reader.rest();
+        let header = reader.u8()?;
+        if header & HAS_EXTENSION != 0 {
+            reader.u8()?;
+        }
+        if header & HAS_SIZE == 0 {
+            return Err(Error::Malformed("OBU without size"));
+        }
+        let size = leb128(&mut reader)?;
+        let content = reader.take(size)?;
+        if type_of(header) == obu_type::SEQUENCE_HEADER {
+            let len = whole.len() - reader.len();
+            return Ok(Some((&whole[..len], content)));
+        }
+    }
+    Ok(None)
+}
+
 /// Writes LEB128 and returns its length, up to 5.
 fn write_leb128(mut value: usize, out: &mut [u8; 5]) -> usize {
     let mut len = 0;

@@ -19,6 +19,10 @@ pub struct Sps {
     pub level: u8,
     /// The set's id, 0 to 31.
     pub id: u8,
+    /// chroma_format_idc: 0 monochrome, 1 4:2:0, 2 4:2:2, 3 4:4:4.
+    pub chroma_format: u8,
+    /// Bits of a luma and of a chroma sample, 8 to 14.
+    pub bit_depth: (u8, u8),
     /// How many reference frames the decoder has to keep.
     pub max_reference_frames: u32,
     /// Width in pixels after cropping.
@@ -44,6 +48,7 @@ impl Sps {
         let id = bits.exp_golomb()?;
         let mut chroma_format = 1;
         let mut separate_planes = false;
+        let mut bit_depth = (8, 8);
         if matches!(
             profile,
             100 | 110 | 122 | 244 | 44 | 83 | 86 | 118 | 128 | 138 | 139 | 134 | 135
@@ -52,8 +57,10 @@ impl Sps {
             if chroma_format == 3 {
                 separate_planes = bits.bit()?;
             }
-            bits.exp_golomb()?;
-            bits.exp_golomb()?;
+            bit_depth = (
+                super::bit_depth(bits.exp_golomb()?)?,
+                super::bit_depth(bits.exp_golomb()?)?,
+            );
             bits.skip(1)?;
             if bits.bit()? {
                 for index in 0..if chroma_format == 3 { 12 } else { 8 } {
@@ -116,6 +123,11 @@ impl Sps {
                 .ok()
                 .filter(|&id| id < 32)
                 .ok_or(Error::Malformed("H.264 SPS id"))?,
+            chroma_format: u8::try_from(chroma_format)
+                .ok()
+                .filter(|&format| format < 4)
+                .ok_or(Error::Malformed("H.264 chroma format"))?,
+            bit_depth,
             max_reference_frames,
             width: size(width, 1, unit_x, crop[0] + crop[1])?,
             height: size(map_height, fields, unit_y, crop[2] + crop[3])?,

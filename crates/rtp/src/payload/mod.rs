@@ -8,6 +8,7 @@ mod assembly;
 mod split;
 
 pub mod av1;
+pub mod av1_sequence;
 pub mod comfort_noise;
 pub mod fec;
 pub mod flexfec;
@@ -16,6 +17,7 @@ pub mod g722;
 pub mod h264;
 pub mod h264_parameters;
 pub mod h265;
+pub mod h265_parameters;
 pub mod nal;
 mod nal_payload;
 pub mod opus;
@@ -29,6 +31,14 @@ pub mod vp9;
 pub use assembly::DEFAULT_MAX_FRAME;
 
 use crate::{Error, Result};
+
+/// Bits of a sample, from a bit_depth_luma_minus8 or bit_depth_chroma_minus8 of H.264 or H.265.
+fn bit_depth(minus8: u32) -> Result<u8> {
+    match minus8 {
+        0..=8 => Ok(minus8 as u8 + 8),
+        _ => Err(Error::Malformed("bit depth")),
+    }
+}
 
 /// What an encoder says about a frame that is to be packetized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
