@@ -61,6 +61,8 @@ fn receiver(codec: Codec) -> VideoReceiver {
     .unwrap()
 }
 
+const NO_ZEROS: u32 = 0x4040_4040;
+
 /// Bytes that tell what they are: a frame of an encoding.
 fn body(codec: Codec, encoding: u8, number: u32, keyframe: bool, len: usize) -> Vec<u8> {
     let mut frame = match codec {
@@ -70,18 +72,21 @@ fn body(codec: Codec, encoding: u8, number: u32, keyframe: bool, len: usize) -> 
             frame.extend([0x32, (len & 0x7f | 0x80) as u8, (len >> 7) as u8]);
             frame
         }
+        Codec::H264 if keyframe => vec![0, 0, 0, 1, 0x67, 1, 0, 0, 0, 1, 0x65],
+        Codec::H264 => vec![0, 0, 0, 1, 0x41],
         _ => vec![u8::from(!keyframe)],
     };
     frame.push(encoding);
-    frame.extend(number.to_be_bytes());
-    frame.extend((0..len).map(|index| (number as usize + index) as u8));
+    // No start code, whatever the number.
+    frame.extend((number ^ NO_ZEROS).to_be_bytes());
+    frame.extend((0..len).map(|index| (number as usize + index) as u8 | 1));
     frame
 }
 
 fn simulcast(codec: Codec, seed: u64, swaps: bool) {
     let mut random = Random::from_u64(seed);
     let start = Instant::now();
-    let descriptors = codec == Codec::Av1;
+    let descriptors = matches!(codec, Codec::Av1 | Codec::H264);
     let (source_map, _) = maps();
     let mode = ScalabilityMode::from_name("L1T3").unwrap();
     let mut streams: Vec<SendStream> = (0..3u8)
@@ -222,15 +227,16 @@ fn simulcast(codec: Codec, seed: u64, swaps: bool) {
         }
         // Beyond the jitter buffer.
         while let Some(frame) = receiver.take_frame(now) {
-            let at = frame.data.len() - frame.data.len();
             let head = match codec {
                 Codec::Av1 if frame.keyframe => 6,
                 Codec::Av1 => 3,
+                Codec::H264 if frame.keyframe => 11,
+                Codec::H264 => 5,
                 _ => 1,
             };
-            let encoding = frame.data[at + head];
+            let encoding = frame.data[head];
             let id = u32::from_be_bytes(frame.data[head + 1..head + 5].try_into().unwrap());
-            received.push((id, encoding, frame.timestamp));
+            received.push((id ^ NO_ZEROS, encoding, frame.timestamp));
         }
     }
     let stats = receiver.stats();
@@ -268,6 +274,8 @@ fn simulcast_switches_without_a_visible_break() {
         simulcast(Codec::Vp8, seed, false);
         simulcast(Codec::Vp9, seed, false);
         simulcast(Codec::Av1, seed, false);
+        // Its temporal layers stand in dependency descriptors.
+        simulcast(Codec::H264, seed, false);
     }
 }
 

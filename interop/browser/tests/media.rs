@@ -126,17 +126,24 @@ async fn retransmission(kind: Kind) {
     };
     let _echo = talk(&mut call, Side::Here).await;
     decoded(&call, 150, 50).await;
-    let (came_again, sent_again) = call.connection.with_core(|core| {
-        let came = core.inbound_stats();
+    let (came_again, sent_again, asked) = call.connection.with_core(|core| {
+        let came = core
+            .inbound_stats()
+            .map(|stream| stream.retransmitted_packets_received)
+            .sum::<u64>();
         let sent = core.outbound_stats();
-        (
-            came.map(|stream| stream.retransmitted_packets_received)
-                .sum::<u64>(),
-            sent.map(|stream| stream.retransmitted_packets_sent)
-                .sum::<u64>(),
-        )
+        let (sent_again, asked) = sent.fold((0, 0), |(again, asked), stream| {
+            let again = again + stream.retransmitted_packets_sent;
+            (again, asked + stream.nacks_received)
+        });
+        (came, sent_again, asked)
     });
     assert!(came_again > 0, "nothing came again");
+    // What the page does not take, it asks for again and again.
+    assert!(
+        asked <= 2 * sent_again + 10,
+        "asked {asked} times for {sent_again} that were sent again"
+    );
     assert!(sent_again > 0, "nothing was sent again");
 }
 
@@ -336,8 +343,6 @@ tests! {
     firefox_answers_what_we_only_receive: one_way(Kind::Firefox, Side::Here);
     firefox_offers_what_it_only_sends: one_way(Kind::Firefox, Side::Page);
     firefox_sends_three_layers: three_layers(Kind::Firefox);
-    // Fails in about every third run: our estimate falls to nothing at 5 % loss, and what is asked for again waits.
-    #[ignore = "long"]
     firefox_and_we_send_again: retransmission(Kind::Firefox);
     firefox_sends_parity: parity(Kind::Firefox);
     firefox_presses_keys: page_presses_keys(Kind::Firefox);

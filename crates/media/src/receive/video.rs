@@ -138,7 +138,7 @@ pub struct VideoStats {
     pub corrupt: u64,
     /// Frames that were dropped because nobody fetched them.
     pub overflow: u64,
-    /// Malformed packets.
+    /// Malformed packets and dependency descriptors.
     pub malformed: u64,
     /// Packets that came twice, by whatever way.
     pub duplicates: u64,

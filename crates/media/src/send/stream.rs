@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use visavis_rtp::extension::{
     AbsCaptureTime, AbsSendTime, AudioLevel, DependencyDescriptor, DependencyStructure, Extension,
-    MidExtension, PlayoutDelay, RidExtension, TransportSequence, VideoOrientation,
+    MidExtension, PlayoutDelay, RepairedRidExtension, RidExtension, TransportSequence,
+    VideoOrientation,
 };
 use visavis_rtp::payload::{Codec, FrameParams, Packetizer, rtx};
 use visavis_rtp::rtcp::SenderInfo;
@@ -264,7 +265,9 @@ impl SendStream {
         self.round_trip = round_trip;
     }
 
-    /// The receiver has seen the stream (a report names it): its names need not be sent any more.
+    /// The receiver has seen the stream (a report names it): its names need not be sent any more, unless it has
+    /// retransmissions: those are a source of their own, which no report names, and a receiver that has learned a
+    /// section's sources by their names (Firefox) drops one that it does not know.
     pub fn set_announced(&mut self) {
         self.announced = true;
     }
@@ -376,7 +379,7 @@ impl SendStream {
         // These two are filled in when the packet leaves.
         writer.typed(map, &TransportSequence(SequenceNumber(0)))?;
         writer.typed(map, &AbsSendTime(0))?;
-        if !self.announced {
+        if !self.announced || self.config.rtx.is_some() {
             if let Some(mid) = self.config.mid {
                 writer.typed(map, &MidExtension(mid))?;
             }
@@ -647,6 +650,12 @@ impl SendStream {
             .typed(map, &TransportSequence(SequenceNumber(0)))
             .ok()?;
         writer.typed(map, &AbsSendTime(0)).ok()?;
+        if let Some(mid) = self.config.mid {
+            writer.typed(map, &MidExtension(mid)).ok()?;
+        }
+        if let Some(rid) = self.config.rid {
+            writer.typed(map, &RepairedRidExtension(rid)).ok()?;
+        }
         let len = writer.finish_padded(&[], padding.max(1)).ok()?;
         self.next_rtx = self.next_rtx.next();
         Some(len)
@@ -722,4 +731,57 @@ pub fn stamp(
         time.write(slot);
     }
     numbered
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Firefox drops sources of a section that it has not seen by name, once it has seen one.
+    #[test]
+    fn retransmissions_and_padding_have_the_names_of_the_stream_however_long_it_runs() {
+        let map: ExtensionMap = [
+            (4, ExtensionKind::Mid),
+            (10, ExtensionKind::Rid),
+            (11, ExtensionKind::RepairedRid),
+        ]
+        .into_iter()
+        .collect();
+        let pt = |value| PayloadType::new(value).unwrap();
+        let mut config = SendStreamConfig {
+            rtx: Some(RtxConfig {
+                ssrc: Ssrc(2),
+                payload_type: pt(97),
+            }),
+            extensions: map,
+            mid: Mid::new("v"),
+            rid: Rid::new("hi"),
+            ..SendStreamConfig::new(Ssrc(1), Codec::Vp8, pt(96), 90_000)
+        };
+        let now = Instant::now();
+        let send = |config: &SendStreamConfig| {
+            let mut stream = SendStream::new(config.clone(), SequenceNumber(7), SequenceNumber(9));
+            stream.set_announced();
+            let params = FrameParams::plain(true);
+            let meta = FrameMeta::default();
+            let span = stream.send_frame(now, &[0, 1, 2], &params, &meta).unwrap();
+            (stream, span.sequences().next().unwrap())
+        };
+        let (mut stream, sequence) = send(&config);
+        let mut out = [0; 1500];
+        let len = stream.write_retransmission(sequence, &mut out).unwrap();
+        let padding = stream.write_padding(100, &mut out[len..]).unwrap() + len;
+        for packet in [&out[..len], &out[len..padding]] {
+            let packet = Packet::parse(packet).unwrap();
+            assert_eq!(packet.ssrc(), Ssrc(2));
+            assert_eq!(packet.extensions().get(4), Some(&b"v"[..]));
+            assert_eq!(packet.extensions().get(11), Some(&b"hi"[..]));
+            assert_eq!(packet.extensions().get(10), None);
+        }
+        // Without them, a report that names the stream is enough.
+        config.rtx = None;
+        let (stream, sequence) = send(&config);
+        let packet = Packet::parse(stream.packet(sequence).unwrap()).unwrap();
+        assert_eq!(packet.extensions().get(4), None);
+    }
 }

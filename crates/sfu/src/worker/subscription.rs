@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use visavis_media::forward::{Forwarder, ForwarderConfig, LayerTarget, Rewrite};
 use visavis_peer::{Codec as PeerCodec, Kind, Transceiver, TransceiverId};
+use visavis_rtp::extension::MidExtension;
 use visavis_rtp::payload::Codec;
 use visavis_rtp::payload::red::RedBlocks;
 use visavis_rtp::rtcp::SenderInfo;
@@ -361,6 +362,9 @@ impl Subscription {
                     writer.extension_slot(id, len).ok()?.fill(0);
                 }
             }
+            if let Some(mid) = self.mid.as_deref().and_then(Mid::new) {
+                writer.typed(&self.extensions, &MidExtension(mid)).ok()?;
+            }
             let padding = size.saturating_sub(writer.header_len()).clamp(1, 255) as u8;
             writer.finish_padded(&[], padding).ok()
         })();
@@ -422,7 +426,8 @@ impl Subscription {
         now: Instant,
         block: &visavis_rtp::rtcp::ReportBlock,
     ) -> Option<Duration> {
-        if let Some(forwarder) = &mut self.forwarder {
+        // Retransmissions are a source of their own, which no report names: their names come from the stream's packets.
+        if let Some(forwarder) = self.forwarder.as_mut().filter(|_| self.rtx.is_none()) {
             forwarder.set_announced();
         }
         let lost = f64::from(block.fraction_lost) / 256.0;

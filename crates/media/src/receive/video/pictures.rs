@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use visavis_rtp::extension::{DependencyDescriptor, DescriptorHead};
 use visavis_rtp::payload::{Codec, Received};
-use visavis_rtp::{ExtensionKind, Packet};
+use visavis_rtp::{Error, ExtensionKind, Packet};
 
 use super::super::references::Needs;
 use super::{Meta, VideoReceiver};
@@ -247,12 +247,17 @@ impl VideoReceiver {
                 }
                 continue;
             };
-            if let Ok(mut descriptor) = DependencyDescriptor::parse(data, self.structure.as_ref()) {
-                let number = self.references.extend(descriptor.head.frame_number);
-                needs.describe(number, &descriptor);
-                if let Some(structure) = descriptor.structure.take() {
-                    self.structure = Some(*structure);
+            match DependencyDescriptor::parse(data, self.structure.as_ref()) {
+                Ok(mut descriptor) => {
+                    let number = self.references.extend(descriptor.head.frame_number);
+                    needs.describe(number, &descriptor);
+                    if let Some(structure) = descriptor.structure.take() {
+                        self.structure = Some(*structure);
+                    }
                 }
+                // The structure that it counts on has not come, or was lost.
+                Err(Error::NoStructure) => {}
+                Err(_) => self.stats.malformed += 1,
             }
         }
         if needs.described {
