@@ -1,11 +1,12 @@
-//! Forwarding of rooms: what one forwarded packet costs, beside the bare loop (encrypt and send) and
-//! LiveKit's server, under one load generator. `cargo xtask sfu-bench`.
+//! Forwarding of rooms: what one forwarded packet costs, beside the bare loop (encrypt and send), a loop on
+//! str0m and LiveKit's server, under one load generator. `cargo xtask sfu-bench`.
 #![allow(clippy::print_stdout, reason = "it prints its table")]
 
 mod bare;
 mod client;
 mod livekit;
 mod server;
+mod str0m_loop;
 
 use std::io;
 use std::process::ExitCode;
@@ -50,6 +51,7 @@ struct Measured {
 async fn main() -> ExitCode {
     let served = match std::env::args().nth(1).as_deref() {
         Some("serve-visavis") => Some(server::serve_visavis().await),
+        Some("serve-str0m") => Some(str0m_loop::serve().await),
         Some("serve-sinks") => Some(server::serve_sinks().await),
         _ => None,
     };
@@ -150,13 +152,24 @@ async fn table(options: Options, names: &[String]) -> io::Result<ExitCode> {
             json!(null),
             json!(null),
         ]);
-        let ours = measure_visavis(&scenario, seconds).await?;
+        let ours = measure_served("serve-visavis", &scenario, seconds).await?;
         row(&mut table, &scenario, "visavis", &ours, bare);
         table.at_most(
             &format!("{}: x bare loop", scenario.name),
             ours.nanos / bare,
             1.5,
         );
+        match measure_served("serve-str0m", &scenario, seconds).await {
+            Ok(theirs) => {
+                row(&mut table, &scenario, "loop on str0m", &theirs, bare);
+                table.at_least(
+                    &format!("{}: x str0m's per core", scenario.name),
+                    theirs.nanos / ours.nanos,
+                    2.0,
+                );
+            }
+            Err(error) => table.note(format!("{}: str0m: {error}", scenario.name)),
+        }
         match measure_livekit(&scenario, seconds).await {
             Ok(theirs) => {
                 row(&mut table, &scenario, "livekit-server", &theirs, bare);
@@ -250,8 +263,8 @@ async fn offer(server: &mut Served, client: &(u64, u64, Asks), more: (usize, usi
     Ok(())
 }
 
-async fn measure_visavis(scenario: &Scenario, seconds: f64) -> io::Result<Measured> {
-    let mut server = Served::start("serve-visavis")?;
+async fn measure_served(what: &str, scenario: &Scenario, seconds: f64) -> io::Result<Measured> {
+    let mut server = Served::start(what)?;
     let (epoch, certificate) = (Instant::now(), certificate());
     let mut load = Load {
         publishers: Vec::new(),
