@@ -12,12 +12,7 @@ use axum::{
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use crate::{
-    engine::Command,
-    room::Now,
-    rooms::count,
-    server::{Shared, is_operator},
-};
+use crate::{engine::Command, room::Now, rooms::count, routes::is_operator, server::Shared};
 
 /// Events that the view shows.
 const SHOWN_EVENTS: usize = 500;

@@ -20,6 +20,7 @@ mod record;
 pub mod rendezvous;
 pub mod room;
 pub mod rooms;
+mod routes;
 mod server;
 mod signal;
 mod tls;
