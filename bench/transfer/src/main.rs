@@ -29,7 +29,7 @@ const RATE: u64 = 200_000_000;
 /// How often programs are looked at.
 const LOOK: Duration = Duration::from_millis(20);
 /// After which a transfer is given up.
-const PATIENCE: Duration = Duration::from_secs(1200);
+const PATIENCE: Duration = Duration::from_secs(400);
 /// How long the link is cut: longer than a connection may be without its peer (12 s).
 const CUT: Duration = Duration::from_secs(20);
 

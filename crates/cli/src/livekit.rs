@@ -2,7 +2,7 @@
 //! business of whoever holds it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
 use hyper::Method;
@@ -21,7 +21,9 @@ use crate::stream::{self, CONNECT, Stream, StreamError};
 /// The version of the protocol that is spoken.
 const PROTOCOL: u32 = 16;
 /// How often the server is pinged if it does not say.
-const PING: Duration = Duration::from_secs(10);
+const PING: Duration = Duration::from_secs(5);
+/// How long the server may be silent if it does not say; it answers pings.
+const SILENCE: Duration = Duration::from_secs(15);
 
 /// Why the room cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +38,8 @@ pub(crate) enum SignalError {
     NotOurs(String),
     #[error("the connection to the server was lost")]
     Lost,
+    #[error("the server does not know the session any more")]
+    Forgotten,
 }
 
 /// A server's address: `https://host`, `wss://host`, or just `host[:port]`.
@@ -50,6 +54,14 @@ pub(crate) fn parse_server(text: &str) -> Result<Url, SignalError> {
     let url = Url::parse(&full).map_err(|_| fault())?;
     let fits = matches!(url.scheme(), "http" | "https") && url.has_host();
     fits.then_some(url).ok_or_else(fault)
+}
+
+/// A room's name as it stands in a path.
+pub(crate) fn room_of_path(text: &str) -> String {
+    let pair = format!("room={}", text.replace('+', "%2B"));
+    url::form_urlencoded::parse(pair.as_bytes())
+        .next()
+        .map_or_else(String::new, |(_, room)| room.into_owned())
 }
 
 /// Asks a `visavis serve` for a token, as its page does.
@@ -96,6 +108,10 @@ pub(crate) async fn invitation(
 pub(crate) struct Signal {
     socket: WebSocketStream<Box<dyn Stream>>,
     ping: tokio::time::Interval,
+    /// When the server was last heard.
+    heard: Instant,
+    /// How long it may be silent.
+    silence: Duration,
 }
 
 impl Signal {
@@ -105,6 +121,46 @@ impl Signal {
         token: &str,
         insecure: bool,
     ) -> Result<(Self, proto::JoinResponse), SignalError> {
+        let (mut signal, first) = Self::open(server, token, None, insecure).await?;
+        match first {
+            signal_response::Message::Join(join) => {
+                if let Some(interval) = seconds(join.ping_interval) {
+                    signal.ping = tokio::time::interval(interval);
+                }
+                if let Some(silence) = seconds(join.ping_timeout) {
+                    signal.silence = silence;
+                }
+                Ok((signal, join))
+            }
+            signal_response::Message::Leave(_) => {
+                Err(SignalError::Refused("it ends the session at once".into()))
+            }
+            _ => Err(SignalError::NotOurs(
+                "its first message is no welcome".into(),
+            )),
+        }
+    }
+
+    /// Takes up the session of a participant whose signalling was lost. Its connections want an ICE restart.
+    pub(crate) async fn resume(
+        server: &Url,
+        token: &str,
+        sid: &str,
+        insecure: bool,
+    ) -> Result<Self, SignalError> {
+        match Self::open(server, token, Some(sid), insecure).await? {
+            (signal, signal_response::Message::Reconnect(_)) => Ok(signal),
+            _ => Err(SignalError::Forgotten),
+        }
+    }
+
+    /// Connects; what the server says first.
+    async fn open(
+        server: &Url,
+        token: &str,
+        session: Option<&str>,
+        insecure: bool,
+    ) -> Result<(Self, signal_response::Message), SignalError> {
         let host = server.host_str().unwrap_or_default();
         let secure = server.scheme() == "https";
         let port = server.port_or_known_default().unwrap_or(443);
@@ -126,6 +182,12 @@ impl Signal {
             .append_pair("sdk", "rust")
             .append_pair("version", env!("CARGO_PKG_VERSION"))
             .append_pair("auto_subscribe", "1");
+        if let Some(sid) = session {
+            request
+                .query_pairs_mut()
+                .append_pair("reconnect", "1")
+                .append_pair("sid", sid);
+        }
         let upgrade = tokio_tungstenite::client_async(request.as_str(), stream);
         let upgraded = tokio::time::timeout(CONNECT, upgrade)
             .await
@@ -144,22 +206,12 @@ impl Signal {
         let mut signal = Self {
             socket,
             ping: tokio::time::interval(PING),
+            heard: Instant::now(),
+            silence: SILENCE,
         };
-        match signal.next().await? {
-            signal_response::Message::Join(join) => {
-                let seconds = u64::try_from(join.ping_interval).unwrap_or_default();
-                if seconds > 0 {
-                    signal.ping = tokio::time::interval(Duration::from_secs(seconds));
-                }
-                Ok((signal, join))
-            }
-            signal_response::Message::Leave(_) => {
-                Err(SignalError::Refused("it ends the session at once".into()))
-            }
-            _ => Err(SignalError::NotOurs(
-                "its first message is no welcome".into(),
-            )),
-        }
+        let first = tokio::time::timeout(CONNECT, signal.next()).await;
+        let first = first.map_err(|_| SignalError::Unreachable("no answer within 10 s".into()))?;
+        Ok((signal, first?))
     }
 
     /// Sends a request.
@@ -200,6 +252,9 @@ impl Signal {
             let frame = tokio::select! {
                 frame = self.socket.next() => frame,
                 _ = self.ping.tick() => {
+                    if self.heard.elapsed() > self.silence {
+                        return Err(SignalError::Lost);
+                    }
                     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
                     let timestamp = now.map_or(0, |now| now.as_millis() as i64);
                     let ping = proto::Ping { timestamp, rtt: 0 };
@@ -207,6 +262,7 @@ impl Signal {
                     continue;
                 }
             };
+            self.heard = Instant::now();
             match frame {
                 Some(Ok(Message::Binary(bytes))) => {
                     let response = proto::SignalResponse::decode(bytes)
@@ -232,6 +288,11 @@ impl Signal {
     }
 }
 
+fn seconds(number: i32) -> Option<Duration> {
+    let number = u64::try_from(number).ok().filter(|number| *number > 0)?;
+    Some(Duration::from_secs(number))
+}
+
 /// A candidate as the server sends it.
 pub(crate) fn candidate(trickle: &proto::TrickleRequest) -> Option<IceCandidate> {
     #[derive(Deserialize)]
@@ -254,7 +315,13 @@ pub(crate) fn candidate(trickle: &proto::TrickleRequest) -> Option<IceCandidate>
 
 #[cfg(test)]
 mod tests {
-    use super::parse_server;
+    use super::{parse_server, room_of_path};
+
+    #[test]
+    fn rooms_of_links_are_read() {
+        assert_eq!(room_of_path("a%20b+c"), "a b+c");
+        assert_eq!(room_of_path("lobby"), "lobby");
+    }
 
     #[test]
     fn servers_are_written_in_many_ways() {

@@ -101,32 +101,62 @@ mod tests {
         commands
     }
 
+    /// Reads the command lines of ours in a line of shell: how many there are.
+    fn understand(place: &str, line: &str) -> usize {
+        // Explanations stand behind a `#` or a gap.
+        let line = line.split(" #").next().unwrap_or_default().trim();
+        let line = line.split("   ").next().unwrap_or_default();
+        let parts = line.split(['|', '>']).flat_map(|part| part.split("&&"));
+        let mut count = 0;
+        for part in parts.map(str::trim) {
+            let Some(arguments) = part.strip_prefix("visavis ") else {
+                continue;
+            };
+            // A substitution is one word, whatever is in it.
+            let whole = match arguments.split_once("\"$(") {
+                Some((before, after)) => {
+                    let after = after.split_once(")\"").map_or("", |(_, rest)| rest);
+                    format!("{before}X{after}")
+                }
+                None => arguments.to_owned(),
+            };
+            let words = std::iter::once("visavis").chain(whole.split_whitespace());
+            if let Err(error) = Cli::try_parse_from(words) {
+                let asks = error.kind() == clap::error::ErrorKind::DisplayHelp;
+                assert!(asks, "{place}: {line}\n{error}");
+            }
+            count += 1;
+        }
+        count
+    }
+
     #[test]
     fn every_command_in_the_documents_is_understood() {
-        let mut count = 0;
-        for (document, line) in commands() {
-            let line = line.replace("cargo run --release -- ", "visavis ");
-            let line = line.split('#').next().unwrap_or_default();
-            for part in line.split('|').map(str::trim) {
-                let Some(arguments) = part.strip_prefix("visavis ") else {
-                    continue;
-                };
-                // A substitution is one word, whatever is in it.
-                let whole = match arguments.split_once("\"$(") {
-                    Some((before, after)) => {
-                        let after = after.split_once(")\"").map_or("", |(_, rest)| rest);
-                        format!("{before}X{after}")
-                    }
-                    None => arguments.to_owned(),
-                };
-                let words = std::iter::once("visavis").chain(whole.split_whitespace());
-                if let Err(error) = Cli::try_parse_from(words) {
-                    panic!("{document}: {line}\n{error}");
-                }
-                count += 1;
-            }
-        }
+        let count: usize = commands()
+            .iter()
+            .map(|(document, line)| {
+                let line = line.replace("cargo run --release -- ", "visavis ");
+                understand(document, &line)
+            })
+            .sum();
         assert!(count >= 20, "{count} commands");
+    }
+
+    #[test]
+    fn every_subcommand_has_examples_and_they_are_understood() {
+        for command in <Cli as clap::CommandFactory>::command().get_subcommands() {
+            let name = command.get_name();
+            let help = command
+                .get_after_long_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            let count: usize = help
+                .lines()
+                .filter(|line| line.starts_with("  "))
+                .map(|line| understand(name, line))
+                .sum();
+            assert!(count > 0, "{name}: {help}");
+        }
     }
 
     #[test]

@@ -7,7 +7,8 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_t
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
-/// A configuration that trusts the Mozilla roots, or any certificate if `insecure`.
+/// A configuration that trusts the Mozilla roots and what this machine trusts besides (or `SSL_CERT_FILE` and `SSL_CERT_DIR`
+/// name), as companies have authorities of their own; or any certificate if `insecure`.
 pub(crate) fn client_config(insecure: bool) -> ClientConfig {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -19,7 +20,8 @@ pub(crate) fn client_config(insecure: bool) -> ClientConfig {
             .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
             .with_no_client_auth()
     } else {
-        let roots = RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        let mut roots = RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         builder.with_root_certificates(roots).with_no_client_auth()
     }
 }

@@ -3,6 +3,8 @@
 //!
 //! ```text
 //! home (192.168.1.10) -- router [198.51.100.1] -- server (198.51.100.10, .11: TURN; HTTP at port 80)
+//!                                                   |
+//!                       away (192.168.2.10) -- gate [198.51.101.2], where two doctors meet
 //! ```
 #![allow(clippy::print_stderr, reason = "a test says why it did nothing")]
 
@@ -21,12 +23,15 @@ struct Lab {
     servers: Vec<Child>,
 }
 
-const NAMES: [&str; 3] = ["home", "router", "server"];
+const NAMES: [&str; 5] = ["home", "router", "server", "gate", "away"];
+/// Outside addresses of the two NATs.
+const ROUTER: &str = "198.51.100.1";
+const GATE: &str = "198.51.101.2";
 
 /// What every NAT here does, unless told otherwise: one outside port per socket, open to whom it was used for.
-const PLAIN_NAT: &str = "oifname wan snat ip to 198.51.100.1";
-const SYMMETRIC_NAT: &str = "oifname wan meta l4proto udp snat ip to 198.51.100.1:jhash ip saddr . udp sport . ip daddr . udp dport mod 40000 seed 7 offset 20000
-    oifname wan snat ip to 198.51.100.1";
+const PLAIN_NAT: &str = "oifname wan snat ip to EXTERNAL";
+const SYMMETRIC_NAT: &str = "oifname wan meta l4proto udp snat ip to EXTERNAL:jhash ip saddr . udp sport . ip daddr . udp dport mod 40000 seed 7 offset 20000
+    oifname wan snat ip to EXTERNAL";
 
 fn missing() -> Option<&'static str> {
     let works = |arguments: &[&str]| {
@@ -75,9 +80,27 @@ impl Lab {
         run(lab
             .inside("router", "sysctl")
             .args(["-qw", "net.ipv4.ip_forward=1"]));
-        lab.nat(PLAIN_NAT);
+        lab.nat("router", ROUTER, PLAIN_NAT);
         lab.turn();
         lab
+    }
+
+    /// A second home behind a second NAT, reached by way of the server.
+    fn second_home(&self, nat: &str) {
+        self.wire("gate", "wan", "server", "eth1");
+        self.wire("away", "eth0", "gate", "lan");
+        self.ip("server", "addr add 198.51.101.1/24 dev eth1");
+        self.ip("gate", &format!("addr add {GATE}/24 dev wan"));
+        self.ip("gate", "route add default via 198.51.101.1");
+        self.ip("router", "route add default via 198.51.100.10");
+        self.ip("gate", "addr add 192.168.2.1/24 dev lan");
+        self.ip("away", "addr add 192.168.2.10/24 dev eth0");
+        self.ip("away", "route add default via 192.168.2.1");
+        for name in ["server", "gate"] {
+            let mut forward = self.inside(name, "sysctl");
+            run(forward.args(["-qw", "net.ipv4.ip_forward=1"]));
+        }
+        self.nat("gate", GATE, nat);
     }
 
     fn name(&self, name: &str) -> String {
@@ -118,9 +141,10 @@ impl Lab {
         assert!(nft.wait().expect("nft ends").success(), "{rules}");
     }
 
-    fn nat(&self, source: &str) {
+    fn nat(&self, name: &str, external: &str, source: &str) {
+        let source = source.replace("EXTERNAL", external);
         self.rules(
-            "router",
+            name,
             &format!(
                 "table ip nat4
                 delete table ip nat4
@@ -145,22 +169,57 @@ impl Lab {
     }
 
     fn turn(&mut self) {
-        let mut child = self
-            .inside("server", env!("CARGO_BIN_EXE_visavis"))
-            .args(["turn", "--listen", "198.51.100.10:3478"])
+        let mut turn = self.inside("server", env!("CARGO_BIN_EXE_visavis"));
+        turn.args(["turn", "--listen", "198.51.100.10:3478"])
             .args(["--tls-listen", "198.51.100.10:443"])
             .args(["--other-address", "198.51.100.11:3479"])
             .args(["--relay-ip", "198.51.100.10", "--user", "alice:secret"])
-            .args(["--allow-peer", "198.51.100.0/24", "--workers", "1"])
-            .args(["--ports", "50000-50999"])
+            .args(["--allow-peer", "198.51.100.0/23", "--workers", "1"])
+            .args(["--ports", "50000-50999"]);
+        self.serve(&mut turn, "health and metrics");
+    }
+
+    /// Keeps a server of ours, once it has said that it is ready.
+    fn serve(&mut self, server: &mut Command, ready: &str) {
+        let mut child = server
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .expect("visavis starts");
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
-        let ready = lines.any(|line| line.is_ok_and(|line| line.starts_with("health and metrics")));
-        assert!(ready, "visavis turn did not start");
+        let is_ready = lines.any(|line| line.is_ok_and(|line| line.starts_with(ready)));
         self.servers.push(child);
+        assert!(is_ready, "{server:?} did not start");
+    }
+
+    /// Where two doctors meet: `visavis serve` without a relay.
+    fn rendezvous(&mut self) {
+        let mut serve = self.inside("server", env!("CARGO_BIN_EXE_visavis"));
+        serve.args(["serve", "--listen", "198.51.100.10:80", "--no-tls"]);
+        serve.args(["--dev", "--turn", "false"]);
+        self.serve(&mut serve, "Visavis is ready");
+    }
+
+    /// The doctors of both homes against each other.
+    fn against(&self, arguments: &[&str]) -> [Report; 2] {
+        let doctor = |name: &str| {
+            let mut doctor = self.inside(name, env!("CARGO_BIN_EXE_visavis"));
+            doctor
+                .args(["doctor", "--json", "--no-port-mapping"])
+                .args(["--server", "http://198.51.100.10"])
+                .args(arguments)
+                .arg("--against")
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped());
+            doctor
+        };
+        let mut host = doctor("home").spawn().expect("visavis starts");
+        let mut code = String::new();
+        let errors = host.stderr.take().expect("piped");
+        BufReader::new(errors).read_line(&mut code).expect("a code");
+        let guest = doctor("away").arg(code.trim()).output();
+        let host = host.wait_with_output();
+        [host, guest].map(|output| Report::new(output.expect("it ran")))
     }
 
     /// As much of `visavis serve` as the doctor asks, with a clock that is `ahead` of this machine's by so many seconds.
@@ -295,7 +354,11 @@ fn lab() -> Option<Lab> {
 }
 
 macro_rules! staged {
-    ($($(#[$meta:meta])* $name:ident: |$lab:ident| $body:block)*) => {$(
+    ($($(#[$meta:meta])* $name:ident: |$lab:ident| $body:block)*) => {
+        /// Everything that is staged here, one after the other.
+        const STAGED: &[&str] = &[$(stringify!($name)),*];
+
+        $(
         $(#[$meta])*
         #[test]
         fn $name() {
@@ -304,6 +367,15 @@ macro_rules! staged {
             $body
         }
     )*};
+}
+
+#[test]
+fn fifteen_failures_or_more_are_staged() {
+    let failures = STAGED
+        .iter()
+        .filter(|name| !name.starts_with("two_doctors"));
+    let failures = failures.filter(|name| **name != "nothing_is_wrong");
+    assert!(failures.count() >= 15, "{STAGED:?}");
 }
 
 staged! {
@@ -348,7 +420,7 @@ staged! {
     }
 
     the_nat_is_symmetric: |lab| {
-        lab.nat(SYMMETRIC_NAT);
+        lab.nat("router", ROUTER, SYMMETRIC_NAT);
         let report = lab.doctor(&["--stun", "198.51.100.10"]);
         report.blames(&["nat-symmetric", "turn-missing"]);
     }
@@ -375,8 +447,8 @@ staged! {
     udp_is_throttled: |lab| {
         lab.router("meta l4proto udp limit rate over 8 kbytes/second burst 3 kbytes drop");
         let report = lab.everything(&[]);
-        let bad = report.ids("bad");
-        assert!(bad.contains(&"bandwidth") || bad.contains(&"loss"), "{:#}", report.json);
+        report.finds("bad", "bandwidth");
+        assert!(!report.ids("bad").contains(&"loss"), "{:#}", report.json);
     }
 
     ipv6_is_set_up_and_broken: |lab| {
@@ -418,5 +490,58 @@ staged! {
         let report = lab.everything(&[]);
         report.blames(&[]);
         report.finds("note", "mdns-off");
+    }
+
+    the_relay_is_on_this_machine_and_refuses_its_addresses: |lab| {
+        let mut turn = lab.inside("server", env!("CARGO_BIN_EXE_visavis"));
+        turn.args(["turn", "--listen", "127.0.0.1:3478", "--tls-listen", "none"])
+            .args(["--relay-ip", "198.51.100.11", "--user", "alice:secret", "--admin", "none"]);
+        lab.serve(&mut turn, "listening on 127.0.0.1:3478 over TCP");
+        let output = lab
+            .inside("server", env!("CARGO_BIN_EXE_visavis"))
+            .args(["doctor", "--json", "--turn", "turn:127.0.0.1", "--username", "alice"])
+            .args(["--credential", "secret"])
+            .output()
+            .expect("visavis starts");
+        let report = Report::new(output);
+        report.finds("good", "turn");
+        report.finds("note", "quality-unknown");
+    }
+
+    two_doctors_behind_symmetric_nats_say_why_they_do_not_meet: |lab| {
+        lab.nat("router", ROUTER, SYMMETRIC_NAT);
+        lab.second_home(SYMMETRIC_NAT);
+        lab.rendezvous();
+        for report in lab.against(&["--stun", "198.51.100.10"]) {
+            let meeting = &report.json["against"];
+            assert_eq!(meeting["connected"], false, "{:#}", report.json);
+            assert_eq!(meeting["cause"], "nat-symmetric-both", "{:#}", report.json);
+            let text = meeting["text"].as_str().expect("words");
+            assert!(text.contains("What helps is a relay"), "{text}");
+            assert!(!report.success);
+        }
+    }
+
+    two_doctors_behind_symmetric_nats_meet_at_a_relay: |lab| {
+        lab.nat("router", ROUTER, SYMMETRIC_NAT);
+        lab.second_home(SYMMETRIC_NAT);
+        lab.rendezvous();
+        let relay = ["--stun", "198.51.100.10", "--turn", "turn:198.51.100.10", "--username", "alice"];
+        for report in lab.against(&[&relay[..], &["--credential", "secret"]].concat()) {
+            let meeting = &report.json["against"];
+            assert_eq!(meeting["connected"], true, "{:#}", report.json);
+            let text = meeting["text"].as_str().expect("words");
+            assert!(text.contains("through a relay"), "{text}");
+        }
+    }
+
+    two_doctors_behind_plain_nats_meet_directly: |lab| {
+        lab.second_home(PLAIN_NAT);
+        lab.rendezvous();
+        for report in lab.against(&["--stun", "198.51.100.10"]) {
+            let meeting = &report.json["against"];
+            assert_eq!(meeting["connected"], true, "{:#}", report.json);
+            assert!(meeting["text"].as_str().expect("words").contains("through its NAT"));
+        }
     }
 }

@@ -16,17 +16,22 @@
 //! noticed that it went away.
 
 use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use axum::Router;
 use axum::extract::ws::{Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
 use axum::extract::{Query, State};
+use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::get;
+use axum::{Extension, Router};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
+
+/// Hosts that got no slot, by the limit that was reached.
+const REFUSED: &str = "visavis_rendezvous_refused_total";
 
 /// Bounds of a [`Rendezvous`].
 #[derive(Debug, Clone)]
@@ -34,6 +39,9 @@ use tokio::sync::mpsc;
 pub struct Limits {
     /// Slots at a time. Default 10,000.
     pub slots: usize,
+    /// Slots that hosts of one address hold at a time; an IPv6 address counts by its /64. Hosts whose address is not known
+    /// (see [`ClientAddress`]) are not counted. Default 64.
+    pub slots_per_address: usize,
     /// Guests of a slot at a time. Default 32.
     pub guests: usize,
     /// Guests that may join a slot in its lifetime, which bounds how often a code can be guessed.
@@ -54,6 +62,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             slots: 10_000,
+            slots_per_address: 64,
             guests: 32,
             joins: 1_000,
             message: 64 << 10,
@@ -77,8 +86,26 @@ pub struct IceServer {
     pub credential: String,
 }
 
-/// Gives the ICE servers for one client, with credentials that live as long as it needs them.
-pub type IceServers = Arc<dyn Fn() -> Vec<IceServer> + Send + Sync>;
+/// Gives the ICE servers for one client, with credentials that live as long as it needs them. The headers of its request
+/// say by which host it reached the server.
+pub type IceServers = Arc<dyn Fn(&HeaderMap) -> Vec<IceServer> + Send + Sync>;
+
+/// Where a request comes from: put it into the request's extensions, so that hosts are counted by address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientAddress(pub IpAddr);
+
+impl ClientAddress {
+    /// What one subscriber has of addresses: one of IPv4, a /64 of IPv6.
+    fn network(self) -> IpAddr {
+        match self.0.to_canonical() {
+            IpAddr::V6(ip) => {
+                let [a, b, c, d, ..] = ip.segments();
+                IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+            }
+            ip => ip,
+        }
+    }
+}
 
 /// The slots. Cheap to clone.
 #[derive(Clone)]
@@ -132,6 +159,8 @@ enum Out {
 
 struct Slot {
     key: String,
+    /// Whose it is, as far as that is known.
+    network: Option<IpAddr>,
     host: Option<Outbox>,
     /// When the host went away.
     since: Instant,
@@ -184,7 +213,13 @@ impl Rendezvous {
     }
 
     /// Takes a slot for a host.
-    fn take(&self, wanted: Option<String>, key: String, host: Outbox) -> Result<String, Out> {
+    fn take(
+        &self,
+        wanted: Option<String>,
+        key: String,
+        network: Option<IpAddr>,
+        host: Outbox,
+    ) -> Result<String, Out> {
         let limits = &self.shared.limits;
         let mut slots = self.slots();
         let now = Instant::now();
@@ -206,6 +241,7 @@ impl Rendezvous {
                         ));
                     }
                     slot.key = key;
+                    slot.network = network;
                     slot.host = Some(host);
                     return Ok(name);
                 }
@@ -213,7 +249,18 @@ impl Rendezvous {
             }
             None => None,
         };
+        if network.is_some() {
+            let same = slots.values().filter(|slot| slot.network == network);
+            if same.count() >= limits.slots_per_address {
+                metrics::counter!(REFUSED, "limit" => "address").increment(1);
+                return Err(error(
+                    "too-many-slots",
+                    "too many wait under codes from this address; end some of them, or try again in ten minutes",
+                ));
+            }
+        }
         if slots.len() >= limits.slots {
+            metrics::counter!(REFUSED, "limit" => "slots").increment(1);
             return Err(error(
                 "full",
                 "the server has no free slot; try again later",
@@ -227,6 +274,7 @@ impl Rendezvous {
         };
         let slot = Slot {
             key,
+            network,
             host: Some(host),
             since: now,
             guests: HashMap::new(),
@@ -338,11 +386,17 @@ impl Rendezvous {
             .is_some_and(|host| host.try_send(out).is_ok())
     }
 
-    async fn serve_host(&self, socket: WebSocket, wanted: Option<String>, key: String) {
+    async fn serve_host(
+        &self,
+        socket: WebSocket,
+        wanted: Option<String>,
+        key: String,
+        network: Option<IpAddr>,
+        ice_servers: Vec<IceServer>,
+    ) {
         let (outbox, inbox) = mpsc::channel(self.shared.limits.queue);
-        match self.take(wanted, key, outbox.clone()) {
+        match self.take(wanted, key, network, outbox.clone()) {
             Ok(slot) => {
-                let ice_servers = (self.shared.ice_servers)();
                 let welcome = Out::Slot {
                     slot: slot.clone(),
                     ice_servers,
@@ -356,9 +410,8 @@ impl Rendezvous {
         }
     }
 
-    async fn serve_guest(&self, socket: WebSocket, slot: String) {
+    async fn serve_guest(&self, socket: WebSocket, slot: String, ice_servers: Vec<IceServer>) {
         let (outbox, inbox) = mpsc::channel(self.shared.limits.queue);
-        let ice_servers = (self.shared.ice_servers)();
         let _ = outbox.try_send(Out::Joined { ice_servers });
         match self.join(&slot, outbox) {
             Ok(number) => {
@@ -395,8 +448,12 @@ fn free_slot(slots: &HashMap<String, Slot>) -> Option<String> {
 async fn upgrade(
     State(rendezvous): State<Rendezvous>,
     Query(parameters): Query<Parameters>,
+    from: Option<Extension<ClientAddress>>,
+    headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Response {
+    let network = from.map(|Extension(from)| from.network());
+    let ice_servers = (rendezvous.shared.ice_servers)(&headers);
     let upgrade = upgrade
         .max_message_size(rendezvous.shared.limits.message)
         .max_frame_size(rendezvous.shared.limits.message);
@@ -404,11 +461,15 @@ async fn upgrade(
         Parameters {
             host: Some(key),
             slot,
-        } if (16..=128).contains(&key.len()) => rendezvous.serve_host(socket, slot, key).await,
+        } if (16..=128).contains(&key.len()) => {
+            rendezvous
+                .serve_host(socket, slot, key, network, ice_servers)
+                .await;
+        }
         Parameters {
             host: None,
             slot: Some(slot),
-        } => rendezvous.serve_guest(socket, slot).await,
+        } => rendezvous.serve_guest(socket, slot, ice_servers).await,
         _ => {
             let refusal = error(
                 "bad-request",
@@ -469,4 +530,46 @@ async fn converse(
         }
     }
     let _ = socket.send(Message::Close(None)).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(rendezvous: &Rendezvous, address: &str) -> Result<(String, Outbox), Out> {
+        let (outbox, _) = mpsc::channel(1);
+        let network = ClientAddress(address.parse().unwrap()).network();
+        let key = "a key of some length".to_owned();
+        let slot = rendezvous.take(None, key, Some(network), outbox.clone())?;
+        Ok((slot, outbox))
+    }
+
+    #[test]
+    fn an_address_holds_so_many_slots_at_a_time() {
+        let limits = Limits {
+            slots_per_address: 2,
+            keep: Duration::ZERO,
+            ..Limits::default()
+        };
+        let rendezvous = Rendezvous::new(limits, Arc::new(|_| Vec::new()));
+        let (slot, outbox) = host(&rendezvous, "198.51.100.1").unwrap();
+        host(&rendezvous, "::ffff:198.51.100.1").unwrap();
+        let refused = host(&rendezvous, "198.51.100.1").unwrap_err();
+        assert!(matches!(
+            refused,
+            Out::Error {
+                code: "too-many-slots",
+                ..
+            }
+        ));
+        host(&rendezvous, "198.51.100.2").unwrap();
+        // Two addresses of one /64 are one subscriber's.
+        host(&rendezvous, "2001:db8:1:2::1").unwrap();
+        host(&rendezvous, "2001:db8:1:2:ffff::1").unwrap();
+        assert!(host(&rendezvous, "2001:db8:1:2::3").is_err());
+        host(&rendezvous, "2001:db8:1:3::1").unwrap();
+        // Who leaves makes room.
+        rendezvous.leave_host(&slot, &outbox);
+        host(&rendezvous, "198.51.100.1").unwrap();
+    }
 }

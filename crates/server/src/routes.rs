@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, PoisonError},
     time::Instant,
 };
@@ -75,15 +75,14 @@ pub(crate) fn all(shared: Arc<Shared>) -> Router {
         .layer(middleware::from_fn(accept_post))
 }
 
-/// Where two programs with a short code find each other. Who asks is not told by which host, so that only a
-/// configured name is of use in URLs.
+/// Where two programs with a short code find each other.
 fn rendezvous(shared: &Arc<Shared>) -> Router {
     let weak = Arc::downgrade(shared);
-    let servers = move || {
+    let servers = move |headers: &HeaderMap| {
         let Some(shared) = weak.upgrade() else {
             return Vec::new();
         };
-        let servers = shared.rtc_ice_servers(&HeaderMap::new(), &random_text(8));
+        let servers = shared.rtc_ice_servers(headers, &random_text(8));
         let as_theirs = |server: RtcIceServer| crate::rendezvous::IceServer {
             urls: server.urls,
             username: server.username,
@@ -93,6 +92,31 @@ fn rendezvous(shared: &Arc<Shared>) -> Router {
     };
     crate::rendezvous::Rendezvous::new(crate::rendezvous::Limits::default(), Arc::new(servers))
         .routes()
+        .layer(middleware::from_fn(
+            async |mut request: Request, next: Next| {
+                if let Some(ip) = client_address(request.headers(), request.extensions().get()) {
+                    request
+                        .extensions_mut()
+                        .insert(crate::rendezvous::ClientAddress(ip));
+                }
+                next.run(request).await
+            },
+        ))
+}
+
+/// Who asks. A proxy on this machine names whom it speaks for; what others say of themselves counts for nothing.
+fn client_address(headers: &HeaderMap, origin: Option<&Origin>) -> Option<IpAddr> {
+    let remote = origin?.remote.ip().to_canonical();
+    let named = headers
+        .get_all("x-forwarded-for")
+        .iter()
+        .next_back()
+        .filter(|_| remote.is_loopback())
+        .and_then(|value| value.to_str().ok());
+    match named {
+        Some(named) => named.rsplit(',').next()?.trim().parse().ok(),
+        None => Some(remote),
+    }
 }
 
 /// Says what WHIP and WHEP endpoints take (RFC 9725, section 4.2), also in answers to preflights.

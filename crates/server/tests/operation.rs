@@ -4,6 +4,7 @@ mod support;
 
 use std::{io::Write as _, path::Path, sync::Arc, time::Duration};
 
+use futures_util::StreamExt as _;
 use livekit_protocol as proto;
 use proto::{leave_request::Action, signal_response::Message};
 use rustls::{ClientConfig, RootCertStore};
@@ -278,4 +279,25 @@ async fn clients_are_told_the_port_that_turn_was_given() {
     let answered = tokio::time::timeout(Duration::from_secs(10), socket.recv(&mut answer)).await;
     assert!(answered.expect("an answer").is_ok());
     assert_eq!(answer[..2], [1, 1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_shares_a_code_is_told_the_relay_by_the_host_that_was_reached() {
+    let server = Server::start(Config {
+        turn: true,
+        turn_port: 0,
+        ..config()
+    })
+    .await
+    .unwrap();
+    let url = format!(
+        "ws://{}/api/rendezvous?host=0123456789abcdef",
+        server.addresses()[0]
+    );
+    let (mut socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();
+    let welcome = socket.next().await.unwrap().unwrap().into_text().unwrap();
+    let welcome: serde_json::Value = serde_json::from_str(&welcome).unwrap();
+    let relay = &welcome["ice_servers"][1]["urls"][0];
+    let relay = relay.as_str().unwrap_or_else(|| panic!("{welcome}"));
+    assert!(relay.starts_with("turn:127.0.0.1:"), "{relay}");
 }

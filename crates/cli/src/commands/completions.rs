@@ -35,16 +35,14 @@ pub(crate) fn run(args: Args) -> ExitCode {
 Example:
   visavis manual ~/.local/share/man/man1 && man visavis-send")]
 pub(crate) struct ManualArgs {
-    /// The directory, which must exist.
+    /// The directory; made if need be.
     #[arg(value_name = "DIR")]
     directory: PathBuf,
 }
 
 pub(crate) fn manual(args: ManualArgs) -> ExitCode {
-    finish(clap_mangen::generate_to(
-        crate::Cli::command(),
-        args.directory,
-    ))
+    let made = std::fs::create_dir_all(&args.directory);
+    finish(made.and_then(|()| clap_mangen::generate_to(crate::Cli::command(), args.directory)))
 }
 
 fn finish(result: std::io::Result<()>) -> ExitCode {

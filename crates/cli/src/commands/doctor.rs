@@ -8,12 +8,13 @@ use serde_json::json;
 use url::Url;
 use visavis_server::rendezvous::IceServer;
 
+use crate::doctor::against::{Meeting, about, explain};
 use crate::doctor::diagnose::{Verdict, diagnose};
 use crate::doctor::probe::{Targets, probe};
 use crate::doctor::report;
 use crate::exit::Exit;
 use crate::pairing::client;
-use crate::pairing::connect::{self, ConnectError, Paired};
+use crate::pairing::connect::{self, About, ConnectError, Own, Paired};
 use crate::pairing::host::{Hosting, ServerArgs};
 use crate::pairing::seal::Secret;
 use crate::pairing::{Code, CodeError};
@@ -108,25 +109,22 @@ async fn examine(args: &Args) -> Exit {
         );
     }
     let meeting = match &args.against {
-        Some(code) => Some(meet(args, code).await),
+        Some(code) => Some(meet(args, code, &targets, about(&facts)).await),
         None => None,
     };
     if args.json {
         let report = json!({
             "facts": facts, "findings": diagnosis.findings, "summary": diagnosis.summary,
-            "against": meeting.as_ref().map(|meeting| match meeting {
-                Ok(text) => json!({ "connected": true, "text": text }),
-                Err(text) => json!({ "connected": false, "text": text }),
-            }),
+            "against": meeting,
         });
         println!("{report:#}");
     } else if let Some(meeting) = &meeting {
-        let (Ok(text) | Err(text)) = meeting;
-        println!("\n{text}");
+        println!("\n{}", meeting.text);
     }
-    match (wrong, meeting) {
-        (false, None | Some(Ok(_))) => Exit::Success,
-        _ => Exit::Failure,
+    if wrong || meeting.is_some_and(|meeting| !meeting.connected) {
+        Exit::Failure
+    } else {
+        Exit::Success
     }
 }
 
@@ -161,31 +159,62 @@ fn targets(args: &Args) -> Result<Targets, String> {
     })
 }
 
-/// Connects to another doctor. Says by which path, or why not.
-async fn meet(args: &Args, code: &str) -> Result<String, String> {
+/// Connects to another doctor.
+async fn meet(args: &Args, code: &str, targets: &Targets, about: About) -> Meeting {
+    let failed = |text: String| Meeting {
+        connected: false,
+        cause: None,
+        text,
+    };
+    match pair(args, code, targets, about).await {
+        Ok(Ok(paired)) => Meeting {
+            connected: true,
+            cause: None,
+            text: describe(paired).await,
+        },
+        Ok(Err(ConnectError::NoPath(no))) => explain(about, no.theirs, &no.words),
+        Ok(Err(error)) => failed(format!("The two doctors did not get so far: {error}.")),
+        Err(text) => failed(text),
+    }
+}
+
+/// `Err` when the other doctor was not even met.
+async fn pair(
+    args: &Args,
+    code: &str,
+    targets: &Targets,
+    about: About,
+) -> Result<Result<Paired, ConnectError>, String> {
     let endpoint = crate::runtime::endpoint().map_err(|error| error.to_string())?;
-    let paired = if code.is_empty() {
+    let own = Own {
+        endpoint: &endpoint,
+        about: Some(about),
+    };
+    let named = targets.ice_servers.iter().cloned().map(client::ice_server);
+    if code.is_empty() {
         let started = Hosting::start(&args.server, None).await;
         let mut hosting = started.map_err(|error| error.to_string())?;
-        hosting.invite("doctor --against", false, false);
-        let guest = hosting
+        if args.json {
+            // Standard output is the report's.
+            eprintln!("{}", hosting.code());
+        } else {
+            hosting.invite("doctor --against", false, false);
+        }
+        let mut guest = hosting
             .next_guest()
             .await
             .map_err(|error| error.to_string())?;
-        connect::host(&endpoint, &hosting.secrets, "doctor", guest).await
+        guest.ice_servers.extend(named);
+        Ok(connect::host(own, &hosting.secrets, "doctor", guest).await)
     } else {
         let code: Code = code.parse().map_err(|error: CodeError| error.to_string())?;
         let server = client::find(&args.server, &code.slot).await;
         let server = server.map_err(|error| error.to_string())?;
         let joined = client::join(&server, &code.slot).await;
-        let (host, ice) = joined.map_err(|error| error.to_string())?;
+        let (host, mut ice) = joined.map_err(|error| error.to_string())?;
+        ice.extend(named);
         let secret = Secret::Words(&code.words);
-        connect::guest(&endpoint, &ice, &code.slot, secret, host).await
-    };
-    match paired {
-        Ok(paired) => Ok(describe(paired).await),
-        Err(ConnectError::NoPath(why)) => Err(format!("The two doctors could not connect. {why}")),
-        Err(error) => Err(format!("The two doctors did not get so far: {error}.")),
+        Ok(connect::guest(own, &ice, &code.slot, secret, host).await)
     }
 }
 
@@ -205,6 +234,6 @@ async fn describe(mut paired: Paired) -> String {
         Some(path) => format!("The two doctors are connected: {path}.{took}"),
         None => format!("The two doctors are connected.{took}"),
     };
-    paired.channel.buffered_amount_low(0).await;
+    crate::transfer::finish(&paired.channel).await;
     text
 }

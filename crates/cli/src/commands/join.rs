@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use livekit_protocol as proto;
 use proto::{signal_request, signal_response};
+use tokio::task::JoinHandle;
+use url::Url;
 use visavis::{
     Configuration, ConnectionState, Description, Event, IceServer, PeerConnection, RtpTransceiver,
 };
@@ -14,15 +16,18 @@ use visavis_server::Recorded;
 
 use crate::exit::{self, Exit};
 use crate::livekit::{self, Signal, SignalError};
-use crate::media::{Playback, Recorder, play_all, prepare};
+use crate::media::{Access, Playback, Recorder, play_all, prepare};
 
 /// What was sent last may still be in the pacer.
 const LINGER: Duration = Duration::from_millis(300);
+/// Pause between two tries to get back.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// Take part in a meeting without a browser: publish files, record what others publish.
 ///
 /// The server is any `visavis serve` or LiveKit server. With --publish the meeting is left when the files end (unless --loop),
-/// else at Ctrl-C, after --for, or when the server ends it.
+/// else at Ctrl-C, after --for, or when the server ends it. A session whose path or server is lost is taken up again; where the
+/// server has forgotten it, as after a restart, the room is joined anew and files begin again.
 #[derive(Debug, clap::Args)]
 #[command(after_help = exit::HELP, after_long_help = LONG_HELP)]
 pub(crate) struct Args {
@@ -34,14 +39,6 @@ pub(crate) struct Args {
     /// The name that others see.
     #[arg(long, default_value = "visavis")]
     name: String,
-    /// A token of the server's application; without one the server is asked, as its page does.
-    #[arg(
-        long,
-        env = "VISAVIS_TOKEN",
-        value_name = "TOKEN",
-        hide_env_values = true
-    )]
-    token: Option<String>,
     /// Publish a file: IVF (VP8, VP9, AV1), Ogg (Opus) or WebM; `-` is standard input. As often as need be.
     #[arg(long, value_name = "FILE")]
     publish: Vec<PathBuf>,
@@ -54,9 +51,11 @@ pub(crate) struct Args {
     /// Leave after so many seconds.
     #[arg(long = "for", value_name = "SECONDS")]
     seconds: Option<f64>,
-    /// Accept any certificate of the server.
-    #[arg(long)]
-    insecure: bool,
+    /// When the session is lost, try so many seconds to get it back.
+    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+    retry: u64,
+    #[command(flatten)]
+    access: Access,
 }
 
 const LONG_HELP: &str = "\
@@ -78,7 +77,7 @@ fn of_signal(error: SignalError) -> (Exit, String) {
     let exit = match &error {
         SignalError::Unreachable(_) => Exit::Unreachable,
         SignalError::Refused(_) => Exit::Declined,
-        SignalError::Lost => Exit::Broken,
+        SignalError::Lost | SignalError::Forgotten => Exit::Broken,
         _ => Exit::Failure,
     };
     (exit, error.to_string())
@@ -86,23 +85,17 @@ fn of_signal(error: SignalError) -> (Exit, String) {
 
 async fn join(args: &Args) -> Result<Exit, (Exit, String)> {
     let mut server = livekit::parse_server(&args.url).map_err(of_signal)?;
-    let of_link = server.path().strip_prefix("/r/").map(decode);
+    let of_link = server.path().strip_prefix("/r/").map(livekit::room_of_path);
     server.set_path("");
     server.set_fragment(None);
-    let token = match (&args.token, args.room.clone().or(of_link)) {
-        (Some(token), _) => token.clone(),
-        (None, Some(room)) => livekit::invitation(&server, &room, &args.name, args.insecure)
-            .await
-            .map_err(of_signal)?,
-        (None, None) => {
-            let text = "which room? give its link, or --room NAME, or --token TOKEN";
-            return Err((Exit::Failure, text.to_owned()));
-        }
-    };
-    let (signal, welcome) = Signal::join(&server, &token, args.insecure)
-        .await
-        .map_err(of_signal)?;
-    let mut meeting = Meeting::new(args, signal, &welcome)?;
+    let room = args.room.clone().or(of_link);
+    if room.is_none() && args.access.token.is_none() {
+        let text = "which room? give its link, or --room NAME, or --token TOKEN";
+        return Err((Exit::Failure, text.to_owned()));
+    }
+    let door = Door { args, server, room };
+    let (entry, welcome) = door.enter().await.map_err(of_signal)?;
+    let mut meeting = Meeting::new(&door, entry, &welcome)?;
     let time = async {
         match args
             .seconds
@@ -113,7 +106,7 @@ async fn join(args: &Args) -> Result<Exit, (Exit, String)> {
         }
     };
     let result = tokio::select! {
-        result = meeting.run() => result,
+        result = meeting.stay() => result,
         () = time => Ok(()),
         _ = tokio::signal::ctrl_c() => Ok(()),
     };
@@ -121,12 +114,46 @@ async fn join(args: &Args) -> Result<Exit, (Exit, String)> {
     result.map(|()| Exit::Success)
 }
 
-/// A meeting's name in a link.
-fn decode(text: &str) -> String {
-    let pair = format!("room={}", text.replace('+', "%2B"));
-    url::form_urlencoded::parse(pair.as_bytes())
-        .next()
-        .map_or_else(String::new, |(_, room)| room.into_owned())
+/// Where the meeting is, and what lets one in.
+struct Door<'a> {
+    args: &'a Args,
+    server: Url,
+    room: Option<String>,
+}
+
+/// What came of going in.
+struct Entry {
+    signal: Signal,
+    token: String,
+}
+
+impl Door<'_> {
+    async fn enter(&self) -> Result<(Entry, proto::JoinResponse), SignalError> {
+        let insecure = self.args.access.insecure;
+        let token = match (&self.args.access.token, &self.room) {
+            (Some(token), _) => token.clone(),
+            (None, room) => {
+                let room = room.as_deref().unwrap_or_default();
+                livekit::invitation(&self.server, room, &self.args.name, insecure).await?
+            }
+        };
+        let (signal, welcome) = Signal::join(&self.server, &token, insecure).await?;
+        Ok((Entry { signal, token }, welcome))
+    }
+}
+
+/// How a session ended that nobody wanted to end.
+struct Lost {
+    /// Whether the server may still know it.
+    resumable: bool,
+    why: String,
+}
+
+/// What a session came to.
+enum End {
+    /// The files are played, or the server ended it.
+    Over,
+    Lost(Lost),
 }
 
 /// Whoever is there, as far as recordings want to know.
@@ -137,13 +164,17 @@ struct Person {
 
 /// One's part in a meeting: two connections, of which each side offers one.
 struct Meeting<'a> {
+    door: &'a Door<'a>,
     args: &'a Args,
-    signal: Signal,
+    entry: Entry,
+    /// How the server calls this participant.
+    sid: String,
     /// What we send; the server answers. It is offered once the server knows all tracks.
     publisher: PeerConnection,
     /// What others send; the server offers.
     subscriber: PeerConnection,
     sources: Option<Vec<Playback>>,
+    playing: Playing,
     /// Tracks that the server has not taken note of yet.
     unannounced: usize,
     people: HashMap<String, Person>,
@@ -155,19 +186,12 @@ struct Meeting<'a> {
 
 impl<'a> Meeting<'a> {
     fn new(
-        args: &'a Args,
-        signal: Signal,
+        door: &'a Door<'a>,
+        entry: Entry,
         welcome: &proto::JoinResponse,
     ) -> Result<Self, (Exit, String)> {
-        // Both lead to one port of the server, and a 5-tuple belongs to one connection: each has sockets of its own.
-        let connection = || {
-            crate::runtime::endpoint()?.peer_connection(Configuration {
-                ice_servers: welcome.ice_servers.iter().map(ice_server).collect(),
-                ..Configuration::default()
-            })
-        };
-        let publisher = connection().map_err(failed)?;
-        let subscriber = connection().map_err(failed)?;
+        let args = door.args;
+        let (publisher, subscriber) = connections(welcome).map_err(failed)?;
         let sources = prepare(&publisher, &args.publish)?;
         let recorder = match &args.record {
             Some(directory) => Some(
@@ -177,60 +201,170 @@ impl<'a> Meeting<'a> {
             None => None,
         };
         let mut meeting = Self {
+            door,
             args,
-            signal,
+            entry,
+            sid: String::new(),
             publisher,
             subscriber,
             sources: (!sources.is_empty()).then_some(sources),
+            playing: Playing(None),
             unannounced: 0,
             people: HashMap::new(),
             tracks: HashMap::new(),
             recorder,
-            room: welcome
-                .room
-                .as_ref()
-                .map(|room| room.name.clone())
-                .unwrap_or_default(),
+            room: String::new(),
         };
-        meeting.update(&welcome.other_participants);
+        meeting.welcomed(welcome);
         Ok(meeting)
     }
 
-    async fn run(&mut self) -> Result<(), (Exit, String)> {
+    fn welcomed(&mut self, welcome: &proto::JoinResponse) {
+        let sid = welcome.participant.as_ref().map(|own| own.sid.clone());
+        self.sid = sid.unwrap_or_default();
+        let room = welcome.room.as_ref().map(|room| room.name.clone());
+        self.room = room.unwrap_or_default();
+        self.people.clear();
+        self.tracks.clear();
+        self.update(&welcome.other_participants);
+    }
+
+    /// Until it is over, through whatever is lost on the way and can be got back.
+    async fn stay(&mut self) -> Result<(), (Exit, String)> {
         eprintln!("in the room {:?}; Ctrl-C leaves it", self.room);
         self.announce().await?;
-        let mut playing = None;
         loop {
-            tokio::select! {
-                message = self.signal.next() => {
-                    let message = message.map_err(of_signal)?;
-                    if let signal_response::Message::Leave(_) = message {
-                        eprintln!("the server ended the session");
-                        return Ok(());
-                    }
-                    self.take(message).await?;
-                }
-                event = self.publisher.next_event() => {
-                    match event {
-                        Some(Event::ConnectionState(ConnectionState::Connected)) if playing.is_none() => {
-                            if let Some(sources) = self.sources.take() {
-                                playing = Some(tokio::spawn(play_all(sources, self.args.again)));
-                            }
-                        }
-                        event => self.event(proto::SignalTarget::Publisher, event).await?,
-                    }
-                }
-                event = self.subscriber.next_event() => {
-                    self.event(proto::SignalTarget::Subscriber, event).await?;
-                }
-                ended = async { playing.as_mut().expect("it plays").await }, if playing.is_some() => {
-                    let sent = ended.map_err(|error| (Exit::Failure, error.to_string()))??;
-                    tokio::time::sleep(LINGER).await;
-                    eprintln!("{sent} frames were sent");
-                    return Ok(());
-                }
+            match self.session().await? {
+                End::Over => return Ok(()),
+                End::Lost(lost) => self.recover(lost).await?,
             }
         }
+    }
+
+    async fn session(&mut self) -> Result<End, (Exit, String)> {
+        loop {
+            let lost = tokio::select! {
+                message = self.entry.signal.next() => match message {
+                    Ok(signal_response::Message::Leave(leave)) => match leave.action() {
+                        proto::leave_request::Action::Disconnect => {
+                            eprintln!("the server ended the session");
+                            return Ok(End::Over);
+                        }
+                        action => Some(Lost {
+                            resumable: action == proto::leave_request::Action::Resume,
+                            why: "the server asks to come back".to_owned(),
+                        }),
+                    },
+                    Ok(message) => self.take(message).await?,
+                    Err(error) => Some(signal_lost(&error)),
+                },
+                event = self.publisher.next_event() => {
+                    let connected = matches!(event, Some(Event::ConnectionState(ConnectionState::Connected)));
+                    if let Some(sources) = self.sources.take_if(|_| connected) {
+                        self.playing = Playing(Some(tokio::spawn(play_all(sources, self.args.again))));
+                    }
+                    self.event(proto::SignalTarget::Publisher, event).await
+                }
+                event = self.subscriber.next_event() => {
+                    self.event(proto::SignalTarget::Subscriber, event).await
+                }
+                ended = self.playing.ended() => {
+                    tokio::time::sleep(LINGER).await;
+                    eprintln!("{} frames were sent", ended?);
+                    return Ok(End::Over);
+                }
+            };
+            if let Some(lost) = lost {
+                return Ok(End::Lost(lost));
+            }
+        }
+    }
+
+    /// Takes the session up again, or joins anew where the server has forgotten it.
+    async fn recover(&mut self, lost: Lost) -> Result<(), (Exit, String)> {
+        eprintln!("{}; trying to get back", lost.why);
+        let until = Instant::now() + Duration::from_secs(self.args.retry);
+        let insecure = self.args.access.insecure;
+        let mut resumable = lost.resumable;
+        loop {
+            let tried = if resumable {
+                let token = &self.entry.token;
+                match Signal::resume(&self.door.server, token, &self.sid, insecure).await {
+                    Ok(signal) => {
+                        self.entry.signal = signal;
+                        eprintln!("back in the room {:?}", self.room);
+                        return self.restart().await;
+                    }
+                    Err(SignalError::Forgotten | SignalError::Refused(_)) => {
+                        resumable = false;
+                        continue;
+                    }
+                    Err(error) => error,
+                }
+            } else {
+                match self.door.enter().await {
+                    Ok((entry, welcome)) => {
+                        self.begin_anew(entry, &welcome)?;
+                        eprintln!("in the room {:?} again", self.room);
+                        return self.announce().await;
+                    }
+                    Err(error) => error,
+                }
+            };
+            if Instant::now() > until {
+                let (_, text) = of_signal(tried);
+                return Err((Exit::Broken, format!("{}, and {text}", lost.why)));
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    /// The server restarts ICE of the connection that it offers; that of ours is ours to restart.
+    async fn restart(&mut self) -> Result<(), (Exit, String)> {
+        if self.unannounced > 0 {
+            return self.announce().await;
+        }
+        if self.publisher.local_description().is_some() {
+            self.publisher.restart_ice();
+            self.offer().await?;
+        }
+        Ok(())
+    }
+
+    /// Everything of a new session but the recorder, which goes on.
+    fn begin_anew(
+        &mut self,
+        entry: Entry,
+        welcome: &proto::JoinResponse,
+    ) -> Result<(), (Exit, String)> {
+        if self.args.publish.iter().any(|path| path.as_os_str() == "-") {
+            let text = "the session was lost, and standard input cannot be read from its beginning";
+            return Err((Exit::Broken, text.to_owned()));
+        }
+        self.publisher.close();
+        self.subscriber.close();
+        self.entry = entry;
+        (self.publisher, self.subscriber) = connections(welcome).map_err(failed)?;
+        self.playing = Playing(None);
+        let sources = prepare(&self.publisher, &self.args.publish)?;
+        self.sources = (!sources.is_empty()).then_some(sources);
+        self.welcomed(welcome);
+        Ok(())
+    }
+
+    async fn offer(&mut self) -> Result<(), (Exit, String)> {
+        self.publisher
+            .set_local_description(None)
+            .await
+            .map_err(failed)?;
+        let offer = description(&self.publisher, "offer", 1);
+        self.send(signal_request::Message::Offer(offer)).await;
+        Ok(())
+    }
+
+    /// What cannot be sent is seen by who reads: the session is lost.
+    async fn send(&mut self, message: signal_request::Message) {
+        let _ = self.entry.signal.send(message).await;
     }
 
     /// Tells the server which tracks will come.
@@ -265,25 +399,22 @@ impl<'a> Meeting<'a> {
         }
         self.unannounced = requests.len();
         for request in requests {
-            let message = signal_request::Message::AddTrack(request);
-            self.signal.send(message).await.map_err(of_signal)?;
+            self.send(signal_request::Message::AddTrack(request)).await;
         }
         Ok(())
     }
 
-    async fn take(&mut self, message: signal_response::Message) -> Result<(), (Exit, String)> {
+    /// Does what the server says; that the session is lost, if it is by that.
+    async fn take(
+        &mut self,
+        message: signal_response::Message,
+    ) -> Result<Option<Lost>, (Exit, String)> {
         use signal_response::Message;
         match message {
             Message::TrackPublished(_) => {
                 self.unannounced = self.unannounced.saturating_sub(1);
                 if self.unannounced == 0 {
-                    self.publisher
-                        .set_local_description(None)
-                        .await
-                        .map_err(failed)?;
-                    let offer = description(&self.publisher, "offer", 1);
-                    let message = signal_request::Message::Offer(offer);
-                    self.signal.send(message).await.map_err(of_signal)?;
+                    self.offer().await?;
                 }
             }
             Message::Answer(answer) => {
@@ -302,8 +433,7 @@ impl<'a> Meeting<'a> {
                     .await
                     .map_err(failed)?;
                 let answer = description(&self.subscriber, "answer", id);
-                let message = signal_request::Message::Answer(answer);
-                self.signal.send(message).await.map_err(of_signal)?;
+                self.send(signal_request::Message::Answer(answer)).await;
             }
             Message::Trickle(trickle) => {
                 if let Some(candidate) = livekit::candidate(&trickle) {
@@ -322,33 +452,29 @@ impl<'a> Meeting<'a> {
             }
             _ => {}
         }
-        Ok(())
+        Ok(None)
     }
 
-    async fn event(
-        &mut self,
-        target: proto::SignalTarget,
-        event: Option<Event>,
-    ) -> Result<(), (Exit, String)> {
+    async fn event(&mut self, target: proto::SignalTarget, event: Option<Event>) -> Option<Lost> {
         match event {
-            Some(Event::IceCandidate(Some(candidate))) => self
-                .signal
-                .trickle(target, &candidate)
-                .await
-                .map_err(of_signal),
+            Some(Event::IceCandidate(Some(candidate))) => {
+                let sent = self.entry.signal.trickle(target, &candidate).await;
+                sent.err().map(|error| signal_lost(&error))
+            }
             Some(Event::Track {
                 transceiver,
                 streams,
             }) => {
                 self.track(&transceiver, &streams);
-                Ok(())
+                None
             }
-            Some(Event::ConnectionState(ConnectionState::Failed)) => {
-                let text =
-                    "no way was found to the server, or it was lost; `visavis doctor` may tell why";
-                Err((Exit::Broken, text.to_owned()))
-            }
-            Some(_) => Ok(()),
+            Some(Event::ConnectionState(ConnectionState::Failed)) => Some(Lost {
+                resumable: true,
+                why:
+                    "no way was found to the server, or it was lost (`visavis doctor` may tell why)"
+                        .to_owned(),
+            }),
+            Some(_) => None,
             // A connection that is closed says nothing more, and is not asked again.
             None => std::future::pending().await,
         }
@@ -410,7 +536,7 @@ impl<'a> Meeting<'a> {
 
     /// Leaves, and finishes what was recorded.
     async fn leave(self) -> Result<(), (Exit, String)> {
-        self.signal.leave().await;
+        self.entry.signal.leave().await;
         self.publisher.close();
         self.subscriber.close();
         let (Some(recorder), Some(directory)) = (self.recorder, &self.args.record) else {
@@ -424,6 +550,49 @@ impl<'a> Meeting<'a> {
             eprintln!("{}: {frames} frames", path.display());
         }
         Ok(())
+    }
+}
+
+fn signal_lost(error: &SignalError) -> Lost {
+    Lost {
+        resumable: true,
+        why: error.to_string(),
+    }
+}
+
+/// What we send by, and what we are sent by. Both lead to one port of the server, and a 5-tuple belongs to one connection: each
+/// has sockets of its own.
+fn connections(
+    welcome: &proto::JoinResponse,
+) -> Result<(PeerConnection, PeerConnection), visavis::Error> {
+    let connection = || {
+        crate::runtime::endpoint()?.peer_connection(Configuration {
+            ice_servers: welcome.ice_servers.iter().map(ice_server).collect(),
+            ..Configuration::default()
+        })
+    };
+    Ok((connection()?, connection()?))
+}
+
+/// The playing of files, which ends with its owner.
+struct Playing(Option<JoinHandle<Result<u64, (Exit, String)>>>);
+
+impl Playing {
+    /// How many frames were sent. Never, where nothing is played.
+    async fn ended(&mut self) -> Result<u64, (Exit, String)> {
+        let Some(task) = &mut self.0 else {
+            return std::future::pending().await;
+        };
+        task.await
+            .map_err(|error| (Exit::Failure, error.to_string()))?
+    }
+}
+
+impl Drop for Playing {
+    fn drop(&mut self) {
+        if let Some(task) = &self.0 {
+            task.abort();
+        }
     }
 }
 
@@ -450,14 +619,5 @@ fn ice_server(server: &proto::IceServer) -> IceServer {
         urls: server.urls.clone(),
         username: server.username.clone(),
         credential: server.credential.clone(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn rooms_of_links_are_read() {
-        assert_eq!(super::decode("a%20b+c"), "a b+c");
-        assert_eq!(super::decode("lobby"), "lobby");
     }
 }

@@ -153,6 +153,9 @@ async fn host(args: &Args, progress: &Progress) -> Ended {
                     }
                     continue;
                 };
+                if exit == Exit::Broken {
+                    hosting.check();
+                }
                 wrong += u32::from(exit == Exit::Code);
                 if wrong == WRONG_CODES {
                     let text = "too many wrong codes: somebody may be guessing. Start again, with a new code";

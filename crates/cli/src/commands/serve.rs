@@ -12,7 +12,16 @@ use std::{
 use serde::Deserialize;
 use visavis_server::{Config, Server, config::Tls};
 
+/// Run a meeting server with its web page, signalling, media forwarding, STUN and TURN.
+///
+/// Without settings it serves this machine and its network, with keys and a certificate that it makes.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  visavis serve
+  visavis serve --domain meet.example.org --acme --listen 0.0.0.0:443
+  visavis serve --key APIxyz=SECRET --join-open false --config visavis.toml
+  visavis serve --no-tls --listen 127.0.0.1:8080 --domain meet.example.org     behind a proxy")]
 pub(crate) struct Args {
     /// A TOML file with settings of the names below.
     #[arg(long, env = "VISAVIS_CONFIG", value_name = "FILE")]
@@ -134,7 +143,7 @@ settings! {
     "VISAVIS_TURN_SECRET" turn_secret: String,
 }
 
-fn key_value(text: &str) -> Result<(String, String), String> {
+pub(super) fn key_value(text: &str) -> Result<(String, String), String> {
     // LiveKit's own form is `KEY: SECRET`.
     let (key, secret) = text
         .split_once(['=', ':'])

@@ -4,14 +4,22 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use visavis_server::turn::{Certificates, Generated, Settings, TurnError, TurnService, router};
 
+/// Run a STUN and TURN server.
+///
 /// Settings may be given as flags, as environment variables (VISAVIS_TURN_...) and in a TOML file, with the same names.
 /// Without any, the server relays for a user whose password it makes up and prints. SIGHUP reads the file again, SIGTERM
 /// ends the service once its allocations have ended.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  visavis turn                                        a user is made up and printed
+  visavis turn --secret \"$(visavis keygen turn)\"     for time-limited credentials
+  visavis turn --user alice:secret --relay-ip 10.0.0.5/203.0.113.7     behind a router that maps one to one
+  visavis turn --print-config > turn.toml")]
 pub(crate) struct Args {
     /// A TOML file with settings
     #[arg(long, short, env = "VISAVIS_TURN_CONFIG")]
@@ -61,6 +69,7 @@ async fn serve(args: &Args) -> Result<(), TurnError> {
         return Ok(());
     }
     start_logging(&settings);
+    let signals = Signals::listen()?;
     let self_signed = config.certificates == Certificates::SelfSigned;
     let private: Vec<_> = config
         .core
@@ -114,14 +123,38 @@ async fn serve(args: &Args) -> Result<(), TurnError> {
         });
     }
     out.flush()?;
-    wait(args, &generated, &service).await
+    wait(args, &generated, &service, signals).await
+}
+
+/// What the system asks of the service. Listened to before it says that it is ready.
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
 }
 
 /// Until the service is to end.
-async fn wait(args: &Args, generated: &Generated, service: &TurnService) -> Result<(), TurnError> {
-    let mut hangup = signal(SignalKind::hangup())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+async fn wait(
+    args: &Args,
+    generated: &Generated,
+    service: &TurnService,
+    signals: Signals,
+) -> Result<(), TurnError> {
+    let Signals {
+        mut hangup,
+        mut terminate,
+        mut interrupt,
+    } = signals;
     loop {
         tokio::select! {
             _ = hangup.recv() => {

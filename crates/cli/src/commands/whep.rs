@@ -8,7 +8,7 @@ use visavis::{Configuration, Direction, Kind, PeerConnection, TransceiverInit};
 use visavis_server::Recorded;
 
 use crate::exit::{self, Exit};
-use crate::media::{Recorder, broken, connected, negotiate};
+use crate::media::{Access, Recorder, broken, connected, negotiate};
 
 /// Record what a WHEP endpoint plays.
 ///
@@ -22,23 +22,14 @@ pub(crate) struct Args {
     /// Where to; made if need be.
     #[arg(long, short, value_name = "DIR", default_value = "recording")]
     output: PathBuf,
-    /// The token that the endpoint asks for.
-    #[arg(
-        long,
-        env = "VISAVIS_TOKEN",
-        value_name = "TOKEN",
-        hide_env_values = true
-    )]
-    token: Option<String>,
     /// End after so many seconds; without it, when the server ends it or at Ctrl-C.
     #[arg(long = "for", value_name = "SECONDS")]
     seconds: Option<f64>,
     /// Pictures or sound alone.
     #[arg(long, value_enum)]
     only: Option<Only>,
-    /// Accept any certificate of the server.
-    #[arg(long)]
-    insecure: bool,
+    #[command(flatten)]
+    access: Access,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -88,8 +79,7 @@ async fn record(args: &Args) -> Result<Exit, (Exit, String)> {
             },
         );
     }
-    let token = args.token.as_deref();
-    let session = negotiate(&connection, &args.url, token, args.insecure).await?;
+    let session = negotiate(&connection, &args.url, &args.access).await?;
     let result = tokio::select! {
         result = wait(&connection, args) => result,
         _ = tokio::signal::ctrl_c() => Ok(()),

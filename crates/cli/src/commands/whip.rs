@@ -7,7 +7,7 @@ use std::time::Duration;
 use visavis::{Configuration, PeerConnection};
 
 use crate::exit::{self, Exit};
-use crate::media::{Playback, broken, connected, negotiate, play_all, prepare};
+use crate::media::{Access, Playback, broken, connected, negotiate, play_all, prepare};
 
 /// What was sent last may still be in the pacer.
 const LINGER: Duration = Duration::from_millis(300);
@@ -24,20 +24,11 @@ pub(crate) struct Args {
     /// Files to publish together; `-` is standard input (IVF or Ogg).
     #[arg(required = true)]
     files: Vec<PathBuf>,
-    /// The token that the endpoint asks for.
-    #[arg(
-        long,
-        env = "VISAVIS_TOKEN",
-        value_name = "TOKEN",
-        hide_env_values = true
-    )]
-    token: Option<String>,
     /// Begin again at the end of the files, until Ctrl-C.
     #[arg(long = "loop")]
     again: bool,
-    /// Accept any certificate of the server.
-    #[arg(long)]
-    insecure: bool,
+    #[command(flatten)]
+    access: Access,
 }
 
 const LONG_HELP: &str = "\
@@ -46,7 +37,8 @@ Examples:
   visavis whip http://localhost:7880/whip/lobby picture.ivf sound.ogg --loop
   ffmpeg -re -i film.mp4 -an -c:v libvpx -g 60 -deadline realtime -f ivf - | visavis whip URL -
 
-Tokens for `visavis serve` are LiveKit's: signed with an API key, for one room, with the grant to publish.";
+Tokens for `visavis serve` are LiveKit's; `visavis keygen token` makes them. Without one the server is asked, as its page
+does.";
 
 pub(crate) fn run(args: Args) -> ExitCode {
     crate::runtime::report(publish(&args))
@@ -59,8 +51,7 @@ async fn publish(args: &Args) -> Result<Exit, (Exit, String)> {
         .peer_connection(Configuration::default())
         .map_err(failed)?;
     let sources = prepare(&connection, &args.files)?;
-    let token = args.token.as_deref();
-    let session = negotiate(&connection, &args.url, token, args.insecure).await?;
+    let session = negotiate(&connection, &args.url, &args.access).await?;
     let result = tokio::select! {
         result = send(&connection, sources, args) => result,
         _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),

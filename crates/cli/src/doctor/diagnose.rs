@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use super::facts::{Dependence, Facts, Nat, ServerError, Transport, TurnResult};
+use super::facts::{Dependence, Facts, Nat, PathMtu, ServerError, Transport, TurnResult};
 
 /// How a finding is to be taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -247,7 +247,7 @@ fn ipv6(facts: &Facts, findings: &mut Findings) {
 }
 
 /// Whether peers can reach us without a relay, whatever NAT they are behind.
-fn hard(nat: &Nat) -> bool {
+pub(super) fn hard(nat: &Nat) -> bool {
     !nat.none
         && nat
             .mapping
@@ -347,6 +347,13 @@ fn path(facts: &Facts, findings: &mut Findings) {
         None => {}
     }
     let Some(quality) = facts.quality else {
+        if let Some(reason) = &facts.quality_refused {
+            findings.note(
+                "quality-unknown",
+                format!("loss, delay and bandwidth were not measured: {reason}"),
+                "The test sends to this machine's own address through the relay, and relays refuse private and loopback addresses unless told otherwise (`visavis turn --allow-peer`). From another network it works.",
+            );
+        }
         return;
     };
     let loss = quality.loss * 100.0;
@@ -359,8 +366,16 @@ fn path(facts: &Facts, findings: &mut Findings) {
             bits / 1e6
         )),
     );
-    let slow = quality.bandwidth.is_some_and(|bits| bits < 1e6);
-    if quality.loss > 0.05 {
+    // Where large datagrams vanish, that nothing of a burst of them arrived says nothing about bandwidth.
+    let carried = |mtu: PathMtu| mtu.passed.is_some_and(|passed| passed >= NEEDED_PAYLOAD);
+    let large_pass = facts.path_mtu.is_none_or(carried);
+    let slow = quality
+        .bandwidth
+        .is_some_and(|bits| bits < 1e6 && (bits > 0.0 || large_pass));
+    // What lets a call's trickle through in part and of a burst almost nothing counts bytes: the loss is its doing.
+    if slow {
+        findings.bad("bandwidth", text, "That is enough for sound at most, not for pictures. UDP may be throttled: compare with a download over TCP, and ask who runs the network.");
+    } else if quality.loss > 0.05 {
         findings.bad("loss", text, "Sound will break up. On Wi-Fi, go nearer to the access point or take a cable; stop large transfers.");
     } else if quality.jitter > 40.0 || quality.rtt > 400.0 {
         findings.bad(
@@ -368,8 +383,6 @@ fn path(facts: &Facts, findings: &mut Findings) {
             text,
             "People will talk over each other. Something on the way is overloaded or far away.",
         );
-    } else if slow {
-        findings.bad("bandwidth", text, "That is enough for sound, not for pictures. UDP may be throttled: compare with a download over TCP.");
     } else {
         findings.good("quality", text);
     }
@@ -515,7 +528,7 @@ fn summarize(facts: &Facts, udp: Option<bool>, findings: &[Finding]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::facts::{Address, Dtls, PathMtu, Quality, Server, Stun, StunAnswer, Turn};
+    use super::super::facts::{Address, Dtls, Quality, Server, Stun, StunAnswer, Turn};
     use super::*;
 
     /// A network as most are: a home router, a server with everything.
@@ -575,6 +588,7 @@ mod tests {
                 rtt: 40.0,
                 bandwidth: Some(2e7),
             }),
+            quality_refused: None,
         }
     }
 

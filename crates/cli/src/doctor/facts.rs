@@ -27,6 +27,8 @@ pub(crate) struct Facts {
     pub(crate) dtls: Option<Dtls>,
     /// What passed through a relay and back.
     pub(crate) quality: Option<Quality>,
+    /// Why nothing was sent through a relay, though there is one.
+    pub(crate) quality_refused: Option<String>,
 }
 
 /// Whether handshakes with a server came to their end, by version (RFC 9147, RFC 6347). A server that does not speak DTLS at its
@@ -172,6 +174,6 @@ pub(crate) struct Quality {
     pub(crate) jitter: f64,
     /// Median transit time there and back, milliseconds.
     pub(crate) rtt: f64,
-    /// What a short burst arrived at, bits per second.
+    /// What a short burst arrived at, bits per second. Where almost nothing of it arrived, what did in the time that was waited.
     pub(crate) bandwidth: Option<f64>,
 }

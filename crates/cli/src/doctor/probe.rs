@@ -93,7 +93,11 @@ pub(crate) async fn probe(targets: &Targets) -> Facts {
     turn.sort_by_key(|(index, _)| *index);
     for (_, (turn, quality)) in turn {
         facts.turn.push(turn);
-        facts.quality = facts.quality.or(quality);
+        match quality {
+            Some(Ok(quality)) => facts.quality = facts.quality.or(quality),
+            Some(Err(refused)) => facts.quality_refused = Some(refused),
+            None => {}
+        }
     }
     if let Ok((stun, of_path)) = stun.await {
         facts.stun = stun;
@@ -282,7 +286,7 @@ async fn turn_facts(
     url: IceUrl,
     server: IceServer,
     insecure: bool,
-) -> (Turn, Option<Quality>) {
+) -> (Turn, Option<Result<Option<Quality>, String>>) {
     let transport = url.transport;
     let fact = |result| Turn {
         url: text.clone(),
@@ -333,7 +337,7 @@ async fn turn_facts(
         Ok(mut allocation) => {
             // Over one transport is enough, and UDP is the one that calls use.
             let quality = if transport == Transport::Udp {
-                allocation.quality().await.ok().flatten()
+                allocation.quality().await.ok()
             } else {
                 None
             };

@@ -21,6 +21,10 @@ const CALL_INTERVAL: Duration = Duration::from_millis(20);
 /// Datagrams of the burst, and their size.
 const BURST: u32 = 150;
 const BURST_SIZE: usize = 1100;
+/// How long the burst is waited for.
+const BURST_WAIT: Duration = Duration::from_secs(2);
+/// So many must arrive for their distances in time to say something.
+const BURST_LEAST: usize = 10;
 
 /// What carries the datagrams.
 pub(super) enum Carrier {
@@ -189,22 +193,24 @@ impl Allocation {
         }
     }
 
-    /// Sends a call's worth of datagrams from a socket of ours to the relay and measures what comes back.
-    pub(super) async fn quality(&mut self) -> std::io::Result<Option<Quality>> {
+    /// Sends a call's worth of datagrams from a socket of ours to the relay and measures what comes back. `Err`: why not.
+    pub(super) async fn quality(&mut self) -> std::io::Result<Result<Option<Quality>, String>> {
         let peer = UdpSocket::bind(SocketAddr::new(self.path.local.ip(), 0)).await?;
         // Whoever is behind the same NAT as the client has its address. The server may refuse.
+        let refused = format!("it does not relay to {}", self.mapped.ip());
         if self.client.permit(Instant::now(), self.mapped).is_err() {
-            return Ok(None);
+            return Ok(Err(refused));
         }
         let until = Instant::now() + Duration::from_secs(2);
         loop {
             match self.client.poll_event() {
                 Some(Event::PermissionGranted(_)) => break,
-                Some(Event::PermissionDenied { .. } | Event::Failed(_)) => return Ok(None),
+                Some(Event::PermissionDenied { .. }) => return Ok(Err(refused)),
+                Some(Event::Failed(failure)) => return Ok(Err(failure.to_string())),
                 _ => {}
             }
             if let Step::TimedOut = self.step(until).await? {
-                return Ok(None);
+                return Ok(Err("it does not answer".to_owned()));
             }
         }
         let mut transits = Vec::new();
@@ -233,13 +239,13 @@ impl Allocation {
             }
         }
         let bandwidth = self.burst(&peer).await?;
-        Ok(quality(&transits, bandwidth))
+        Ok(Ok(quality(&transits, bandwidth)))
     }
 
     /// Bits per second of what arrives of datagrams that are sent in a row.
     async fn burst(&mut self, peer: &UdpSocket) -> std::io::Result<Option<f64>> {
         let datagram = [0xff; BURST_SIZE];
-        let end = Instant::now() + Duration::from_secs(2);
+        let end = Instant::now() + BURST_WAIT;
         let (mut first, mut last, mut bytes) = (None, end, 0);
         for number in 0..BURST {
             let _ = peer.send_to(&datagram, self.relayed).await;
@@ -260,8 +266,12 @@ impl Allocation {
                 _ => {}
             }
         }
+        if bytes < BURST_LEAST * BURST_SIZE {
+            let rate = bytes as f64 * 8.0 / BURST_WAIT.as_secs_f64();
+            return Ok(Some(rate));
+        }
         let took = first.map(|first| (last - first).as_secs_f64());
-        let took = took.filter(|took| *took > 0.0005 && bytes >= 10 * BURST_SIZE);
+        let took = took.filter(|took| *took > 0.0005);
         Ok(took.map(|took| bytes as f64 * 8.0 / took))
     }
 

@@ -7,8 +7,11 @@ use visavis::{Description, PeerConnection};
 
 use crate::exit::Exit;
 use crate::http::{HttpError, Question, ask};
+use crate::livekit;
 
-/// Redirects that are followed (RFC 9725 section 4.5).
+use super::Access;
+
+/// Redirects that are followed (RFC 9725 section 4.5), and requests with a token after one without.
 const MOST_REDIRECTS: usize = 3;
 
 /// A session at a server.
@@ -22,9 +25,10 @@ pub(crate) struct Session {
 pub(crate) async fn negotiate(
     connection: &PeerConnection,
     endpoint: &str,
-    token: Option<&str>,
-    insecure: bool,
+    access: &Access,
 ) -> Result<Session, (Exit, String)> {
+    let insecure = access.insecure;
+    let mut token = access.token.clone();
     let mut url = Url::parse(endpoint)
         .ok()
         .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
@@ -43,7 +47,7 @@ pub(crate) async fn negotiate(
         let question = Question {
             method: Method::POST,
             url: &url,
-            token,
+            token: token.as_deref(),
             body: Some(("application/sdp", offer.sdp.clone())),
             insecure,
         };
@@ -67,14 +71,20 @@ pub(crate) async fn negotiate(
                     })?;
                 return Ok(Session {
                     url: location,
-                    token: token.map(str::to_owned),
+                    token,
                     insecure,
                 });
             }
             (301 | 302 | 307 | 308, Some(location)) => url = location,
             (401 | 403, _) => {
+                if token.is_none() {
+                    token = invited(&url, insecure).await;
+                    if token.is_some() {
+                        continue;
+                    }
+                }
                 let text = format!(
-                    "{url} refuses the token: {}. Give one by --token or VISAVIS_TOKEN",
+                    "{url} refuses: {}. Give a token by --token or VISAVIS_TOKEN; `visavis keygen token` makes those of `visavis serve`",
                     answer.text()
                 );
                 return Err((Exit::Declined, text));
@@ -86,6 +96,18 @@ pub(crate) async fn negotiate(
         }
     }
     Err((Exit::Failure, format!("{endpoint} redirects in a circle")))
+}
+
+/// A token of a `visavis serve` that lets anybody in, whose endpoints are named for their rooms.
+async fn invited(url: &Url, insecure: bool) -> Option<String> {
+    let path = url.path();
+    let room = path
+        .strip_prefix("/whip/")
+        .or_else(|| path.strip_prefix("/whep/"))?;
+    let room = livekit::room_of_path(room);
+    livekit::invitation(url, &room, "visavis", insecure)
+        .await
+        .ok()
 }
 
 impl Session {

@@ -13,6 +13,23 @@ use std::time::Duration;
 
 use visavis::{ConnectionState, Event, PeerConnection};
 
+/// How a server lets one in.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Access {
+    /// The token that the server asks for; `visavis keygen token` makes those of `visavis serve`. Without one the server is
+    /// asked, as its page does.
+    #[arg(
+        long,
+        env = "VISAVIS_TOKEN",
+        value_name = "TOKEN",
+        hide_env_values = true
+    )]
+    pub(crate) token: Option<String>,
+    /// Accept any certificate of the server.
+    #[arg(long)]
+    pub(crate) insecure: bool,
+}
+
 /// How long the two ends may take to find a way.
 const CONNECT: Duration = Duration::from_secs(30);
 

@@ -16,8 +16,10 @@ use super::host::ServerArgs;
 use super::lan;
 use crate::stream::{self, CONNECT, Stream, StreamError};
 
-/// The server is pinged when it was silent for so long, and given up after twice that.
+/// The server is pinged when it was silent for so long.
 const SILENCE: Duration = Duration::from_secs(45);
+/// How long the answer to a ping may take.
+const PONG: Duration = Duration::from_secs(5);
 /// Messages that wait for one guest.
 const QUEUE: usize = 256;
 
@@ -42,6 +44,10 @@ pub(crate) enum RendezvousError {
         "nobody waits under this code on this network. If the other side is elsewhere, name the server that it uses: --server URL"
     )]
     NotOnLan,
+    #[error(
+        "this machine is on no network, or on none that carries multicast, so nobody can be looked for there. Name the server that the other side uses: --server URL"
+    )]
+    NoLan,
     #[error("cannot listen on this machine: {0}")]
     Listen(String),
     #[error("no randomness: {0}")]
@@ -174,6 +180,7 @@ pub(crate) struct Host {
     /// ICE servers that the server recommends.
     pub(crate) ice_servers: Vec<visavis::IceServer>,
     guests: mpsc::Receiver<Correspondent>,
+    checks: mpsc::Sender<()>,
 }
 
 impl Host {
@@ -191,15 +198,22 @@ impl Host {
         match welcome(&mut socket).await? {
             FromServer::Slot { slot, ice_servers } => {
                 let (sender, guests) = mpsc::channel(QUEUE);
-                tokio::spawn(attend(socket, sender));
+                let (checks, asked) = mpsc::channel(1);
+                tokio::spawn(attend(socket, sender, asked));
                 Ok(Self {
                     slot,
+                    checks,
                     ice_servers: ice_servers.into_iter().map(ice_server).collect(),
                     guests,
                 })
             }
             _ => Err(RendezvousError::Lost),
         }
+    }
+
+    /// Asks the server whether it is there; if it does not answer, there are no more guests.
+    pub(crate) fn check(&self) {
+        let _ = self.checks.try_send(());
     }
 
     /// The next guest; `None` when the server is gone. Cancel-safe.
@@ -212,7 +226,7 @@ impl Host {
 pub(crate) async fn find(args: &ServerArgs, slot: &str) -> Result<Server, RendezvousError> {
     match args.server()? {
         Some(server) => Ok(server),
-        None => lan::find(slot).await.ok_or(RendezvousError::NotOnLan),
+        None => lan::find(slot).await,
     }
 }
 
@@ -233,7 +247,8 @@ pub(crate) async fn join(
     }
 }
 
-fn ice_server(server: visavis_server::rendezvous::IceServer) -> visavis::IceServer {
+/// As connections take it.
+pub(crate) fn ice_server(server: visavis_server::rendezvous::IceServer) -> visavis::IceServer {
     visavis::IceServer {
         urls: server.urls,
         username: server.username,
@@ -242,7 +257,7 @@ fn ice_server(server: visavis_server::rendezvous::IceServer) -> visavis::IceServ
 }
 
 async fn welcome(socket: &mut Socket) -> Result<FromServer, RendezvousError> {
-    let first = tokio::time::timeout(CONNECT, next(socket)).await;
+    let first = tokio::time::timeout(CONNECT, next(socket, &mut false)).await;
     match first.ok().flatten() {
         Some(FromServer::Error { code, message }) => {
             Err(RendezvousError::Refused { code, message })
@@ -252,30 +267,40 @@ async fn welcome(socket: &mut Socket) -> Result<FromServer, RendezvousError> {
     }
 }
 
-/// The next message that makes sense; `None` when there will be none.
-async fn next(socket: &mut Socket) -> Option<FromServer> {
-    let mut pinged = false;
+/// The next message that makes sense; `None` when there will be none. `pinged`: an answer is due.
+async fn next(socket: &mut Socket, pinged: &mut bool) -> Option<FromServer> {
     loop {
-        match tokio::time::timeout(SILENCE, socket.next()).await {
-            Ok(Some(Ok(Message::Text(text)))) => return serde_json::from_str(&text).ok(),
-            Ok(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => pinged = false,
-            Ok(_) => return None,
-            Err(_) if pinged => return None,
-            Err(_) => {
-                pinged = true;
-                socket.send(Message::Ping(bytes::Bytes::new())).await.ok()?;
+        let patience = if *pinged { PONG } else { SILENCE };
+        let heard = tokio::time::timeout(patience, socket.next()).await;
+        if heard.is_err() {
+            if *pinged {
+                return None;
             }
+            *pinged = true;
+            socket.send(Message::Ping(bytes::Bytes::new())).await.ok()?;
+            continue;
+        }
+        *pinged = false;
+        match heard {
+            Ok(Some(Ok(Message::Text(text)))) => return serde_json::from_str(&text).ok(),
+            Ok(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => {}
+            _ => return None,
         }
     }
 }
 
 /// Serves a host's socket until the server or the host is gone.
-async fn attend(mut socket: Socket, new: mpsc::Sender<Correspondent>) {
+async fn attend(
+    mut socket: Socket,
+    new: mpsc::Sender<Correspondent>,
+    mut checks: mpsc::Receiver<()>,
+) {
     let (outbox, mut out) = mpsc::channel::<(Option<u32>, Option<Value>)>(QUEUE);
     let mut guests: HashMap<u32, mpsc::Sender<Value>> = HashMap::new();
+    let mut pinged = false;
     loop {
         tokio::select! {
-            heard = next(&mut socket) => match heard {
+            heard = next(&mut socket, &mut pinged) => match heard {
                 Some(FromServer::Guest { guest }) => {
                     let (sender, inbox) = mpsc::channel(QUEUE);
                     guests.insert(guest, sender);
@@ -302,6 +327,12 @@ async fn attend(mut socket: Socket, new: mpsc::Sender<Correspondent>) {
                     return;
                 }
             }
+            Some(()) = checks.recv(), if !pinged => {
+                pinged = true;
+                if socket.send(Message::Ping(bytes::Bytes::new())).await.is_err() {
+                    return;
+                }
+            }
             () = new.closed() => {
                 let _ = socket.close(None).await;
                 return;
@@ -322,9 +353,10 @@ async fn attend_as_guest(mut socket: Socket, new: mpsc::Sender<Correspondent>) {
     if new.send(host).await.is_err() {
         return;
     }
+    let mut pinged = false;
     loop {
         tokio::select! {
-            heard = next(&mut socket) => match heard {
+            heard = next(&mut socket, &mut pinged) => match heard {
                 Some(FromServer::Message { message, .. }) => {
                     if sender.try_send(message).is_err() {
                         return;

@@ -2,7 +2,8 @@
 //!
 //! The guest speaks first: `{"version":1,"by":"code"|"link","share"}`; the host answers with its share;
 //! from then on both send `{"sealed"}`, which hold `{"description":{"type","sdp"}}` or `{"candidate"}`.
-//! The host offers, with one data channel. Whoever cannot open what it gets says `{"wrong":true}`.
+//! The host offers, with one data channel. Whoever cannot open what it gets says `{"wrong":true}`. Doctors also send `{"about"}`,
+//! what each knows of its network; what is not understood of what was sealed is passed over.
 
 use std::time::Duration;
 
@@ -35,11 +36,57 @@ pub(crate) enum ConnectError {
     #[error("the other side speaks another version of this: update both")]
     Version,
     #[error("no way was found between the two sides. {0}")]
-    NoPath(String),
+    NoPath(NoPath),
     #[error("WebRTC: {0}")]
     WebRtc(#[from] visavis::Error),
     #[error("no randomness: {0}")]
     Random(#[from] getrandom::Error),
+}
+
+/// What is known of two sides that found no way.
+#[derive(Debug, Clone)]
+pub(crate) struct NoPath {
+    /// In one paragraph, by the candidates alone.
+    pub(crate) words: String,
+    /// What the other side told of its network.
+    pub(crate) theirs: Option<About>,
+}
+
+impl std::fmt::Display for NoPath {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.words)
+    }
+}
+
+/// What one side knows of its network, for the other side to explain a failure with. `None`: it could not be found out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct About {
+    /// UDP passes.
+    pub(crate) udp: Option<bool>,
+    /// The NAT's mapping depends on the destination ("symmetric").
+    pub(crate) symmetric: Option<bool>,
+    /// The NAT lets in only whom something was sent to at that address and port.
+    pub(crate) port_restricted: Option<bool>,
+    /// A relay was reached.
+    pub(crate) relay: bool,
+}
+
+/// This side of a pairing.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Own<'a> {
+    pub(crate) endpoint: &'a Endpoint,
+    /// Told to the other side.
+    pub(crate) about: Option<About>,
+}
+
+impl<'a> From<&'a Endpoint> for Own<'a> {
+    fn from(endpoint: &'a Endpoint) -> Self {
+        Self {
+            endpoint,
+            about: None,
+        }
+    }
 }
 
 /// Two ends that know each other.
@@ -86,6 +133,7 @@ enum Signal {
     },
     /// `None` for the end of candidates.
     Candidate(Option<Candidate>),
+    About(About),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -121,12 +169,13 @@ impl From<Candidate> for IceCandidate {
 }
 
 /// The host's side. A guest that does not know the secret gives [`ConnectError::WrongCode`].
-pub(crate) async fn host(
-    endpoint: &Endpoint,
+pub(crate) async fn host<'a>(
+    own: impl Into<Own<'a>>,
     secrets: &HostSecrets,
     label: &str,
     guest: Guest,
 ) -> Result<Paired, ConnectError> {
+    let Own { endpoint, about } = own.into();
     let Guest {
         correspondent: mut guest,
         slot,
@@ -148,6 +197,7 @@ pub(crate) async fn host(
     let channel = connection.create_data_channel(label, ChannelOptions::default())?;
     connection.set_local_description(None).await?;
     let mut signalling = Signalling::new(guest, seal);
+    signalling.introduce(about).await;
     signalling.send_description(&connection).await;
     let opened = signalling
         .run(&connection, async { channel.opened().await })
@@ -166,13 +216,14 @@ pub(crate) async fn host(
 }
 
 /// The guest's side.
-pub(crate) async fn guest(
-    endpoint: &Endpoint,
+pub(crate) async fn guest<'a>(
+    own: impl Into<Own<'a>>,
     ice_servers: &[IceServer],
     slot: &str,
     secret: Secret<'_>,
     host: Correspondent,
 ) -> Result<Paired, ConnectError> {
+    let Own { endpoint, about } = own.into();
     let mut host = host;
     let exchange = Exchange::start(Side::Guest, slot, secret)?;
     let by = match secret {
@@ -190,6 +241,7 @@ pub(crate) async fn guest(
     let seal = exchange.finish(share)?;
     let connection = connection(endpoint, ice_servers)?;
     let mut signalling = Signalling::new(host, seal);
+    signalling.introduce(about).await;
     let (channel, mut channels) = tokio::sync::oneshot::channel();
     signalling.channel = Some(channel);
     let channel = signalling
@@ -236,6 +288,8 @@ struct Signalling {
     path: Option<String>,
     /// Candidates that came before the description they belong to.
     early: Vec<IceCandidate>,
+    /// What the peer told of its network.
+    theirs: Option<About>,
 }
 
 impl Signalling {
@@ -247,7 +301,21 @@ impl Signalling {
             authenticated: false,
             path: None,
             early: Vec::new(),
+            theirs: None,
         }
+    }
+
+    async fn introduce(&mut self, about: Option<About>) {
+        if let Some(about) = about {
+            self.send(&Signal::About(about)).await;
+        }
+    }
+
+    fn no_path(&self, connection: &PeerConnection) -> ConnectError {
+        ConnectError::NoPath(NoPath {
+            words: explain(connection),
+            theirs: self.theirs,
+        })
     }
 
     async fn send(&mut self, signal: &Signal) {
@@ -285,7 +353,7 @@ impl Signalling {
                 done = &mut until => return done.map_err(|error| {
                     // The channel may notice before the event is here.
                     match connection.connection_state() {
-                        ConnectionState::Failed => ConnectError::NoPath(explain(connection)),
+                        ConnectionState::Failed => self.no_path(connection),
                         _ => error.into(),
                     }
                 }),
@@ -308,7 +376,7 @@ impl Signalling {
                         ));
                     }
                     Some(Event::ConnectionState(ConnectionState::Failed)) | None => {
-                        return Err(ConnectError::NoPath(explain(connection)));
+                        return Err(self.no_path(connection));
                     }
                     Some(_) => {}
                 },
@@ -319,7 +387,7 @@ impl Signalling {
                     None => return Err(ConnectError::Left),
                 },
                 () = &mut deadline => return Err(match connection.remote_description() {
-                    Some(_) => ConnectError::NoPath(explain(connection)),
+                    Some(_) => self.no_path(connection),
                     None => ConnectError::Silent,
                 }),
             }
@@ -343,7 +411,12 @@ impl Signalling {
             }
         };
         self.authenticated = true;
-        match serde_json::from_slice(&plain).map_err(|_| ConnectError::Version)? {
+        // A later version may say more.
+        let Ok(signal) = serde_json::from_slice(&plain) else {
+            return Ok(());
+        };
+        match signal {
+            Signal::About(about) => self.theirs = Some(about),
             Signal::Description { kind, sdp } if kind == "offer" => {
                 connection.set_remote_description(&Description::offer(sdp))?;
                 connection.set_local_description(None).await?;

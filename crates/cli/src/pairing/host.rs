@@ -161,6 +161,14 @@ impl Hosting {
         }
     }
 
+    /// Looks whether the server is still reached, as after a change of networks it is not. [`next_guest`](Self::next_guest) does
+    /// what there is to do then.
+    pub(crate) fn check(&self) {
+        if let Some(host) = &self.host {
+            host.check();
+        }
+    }
+
     /// The next guest. Takes the slot back when the server went away, for as long as it takes.
     /// Cancel-safe.
     ///

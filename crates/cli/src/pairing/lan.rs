@@ -11,7 +11,7 @@ use visavis_net::interface::{InterfaceFilter, addresses};
 use visavis_net::mdns::{Mdns, MdnsOptions, PublishedName};
 use visavis_server::rendezvous::{Limits, Rendezvous};
 
-use super::client::Server;
+use super::client::{RendezvousError, Server};
 
 /// The ports that a host listens on, the first that is free.
 const PORTS: std::ops::RangeInclusive<u16> = 47_823..=47_830;
@@ -51,7 +51,7 @@ impl LanRendezvous {
             }
         }
         let (listener, port) = listener.ok_or(refused)?;
-        let rendezvous = Rendezvous::new(Limits::default(), Arc::new(Vec::new));
+        let rendezvous = Rendezvous::new(Limits::default(), Arc::new(|_| Vec::new()));
         let task = tokio::spawn(async move {
             let _ = axum::serve(listener, rendezvous.routes()).await;
         });
@@ -86,10 +86,10 @@ fn name(slot: &str, port: u16) -> String {
 }
 
 /// Looks for the host of a slot on this network.
-pub(crate) async fn find(slot: &str) -> Option<Server> {
+pub(crate) async fn find(slot: &str) -> Result<Server, RendezvousError> {
     let mut options = MdnsOptions::default();
     options.timeout = RESOLVE;
-    let mdns = Mdns::new(options).ok()?;
+    let mdns = Mdns::new(options).map_err(|_| RendezvousError::NoLan)?;
     let mut tries = tokio::task::JoinSet::new();
     for port in PORTS {
         let (mdns, name) = (mdns.clone(), name(slot, port));
@@ -102,8 +102,8 @@ pub(crate) async fn find(slot: &str) -> Option<Server> {
     }
     while let Some(found) = tries.join_next().await {
         if let Ok(Some(address)) = found {
-            return Server::parse(&format!("http://{address}"), false).ok();
+            return Server::parse(&format!("http://{address}"), false);
         }
     }
-    None
+    Err(RendezvousError::NotOnLan)
 }

@@ -28,6 +28,16 @@ pub(crate) const MESSAGE: usize = 64 << 10;
 /// How long a connection may be without its peer before it is given up.
 const PATIENCE: Duration = Duration::from_secs(12);
 
+/// How long the last words may take to arrive.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+
+/// Closes a channel once what was said on it has arrived, which is when its stream is reset (RFC 8831 section 6.7). Who ended
+/// earlier would leave the other side without the last word, whenever the packet that bears it is lost.
+pub(crate) async fn finish(channel: &DataChannel) {
+    channel.close();
+    let _ = tokio::time::timeout(LAST_WORDS, channel.closed()).await;
+}
+
 /// Closes the connection when its peer is gone, so that whoever waits on a channel of it wakes up.
 /// Ends with the result.
 pub(crate) fn watch(connection: PeerConnection) -> Watch {

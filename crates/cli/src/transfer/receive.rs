@@ -7,6 +7,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use visavis::DataChannel;
 
+use super::finish;
 use super::message::{Entry, MAX_ENTRIES, Message, VERSION};
 use super::progress::Progress;
 use super::store::{Store, StoreError};
@@ -98,7 +99,7 @@ pub(crate) async fn offer(channel: &mut DataChannel) -> Result<Offer, ReceiveErr
 pub(crate) async fn decline(channel: &DataChannel, reason: &str) {
     let reason = reason.to_owned();
     let _ = channel.feed(Message::Decline { reason }.to_text()).await;
-    channel.buffered_amount_low(0).await;
+    finish(channel).await;
 }
 
 /// What goes to the disk.
@@ -169,7 +170,7 @@ pub(crate) async fn receive(
         },
     };
     let _ = channel.feed(last.to_text()).await;
-    channel.buffered_amount_low(0).await;
+    finish(channel).await;
     result
 }
 

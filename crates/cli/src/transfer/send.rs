@@ -15,7 +15,7 @@ use super::progress::Progress;
 use super::rate::RateLimit;
 use super::source::Source;
 use super::store::read_into;
-use super::{MESSAGE, try_recv};
+use super::{MESSAGE, finish, try_recv};
 
 /// Pieces read ahead of the network.
 const READ_AHEAD: usize = 32;
@@ -99,14 +99,16 @@ pub(crate) async fn send(
     if reader.await.is_err() {
         return Err(SendError::Lost);
     }
-    let finish = async {
+    let done = async {
         loop {
             if hear(channel.recv().await, progress)? {
                 return Ok(());
             }
         }
     };
-    let finished = tokio::time::timeout(FINISH, finish).await;
+    let finished = tokio::time::timeout(FINISH, done).await;
+    // The receiver closes, and wants to know that its last word has come.
+    finish(channel).await;
     match (finished, unreadable) {
         (_, Some(unreadable)) => Err(unreadable),
         (Ok(result), None) => result,

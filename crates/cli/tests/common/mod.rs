@@ -22,7 +22,7 @@ pub(crate) fn rendezvous() -> String {
         runtime.block_on(async {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             sender.send(listener.local_addr().unwrap()).unwrap();
-            let rendezvous = Rendezvous::new(Limits::default(), Arc::new(Vec::new));
+            let rendezvous = Rendezvous::new(Limits::default(), Arc::new(|_| Vec::new()));
             axum::serve(listener, rendezvous.routes()).await.unwrap();
         });
     });
