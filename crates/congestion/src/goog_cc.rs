@@ -284,10 +284,8 @@ impl GoogCc {
             lost = 0;
             self.throughput.packet(sent, arrival, size);
             if let Some(id) = packet.probe {
-                probed = self
-                    .probe_estimator
-                    .packet(id, sent, arrival, packet.size)
-                    .or(probed);
+                let shown = self.probe_estimator.packet(id, sent, arrival, packet.size);
+                probed = shown.map(|shown| (id, shown)).or(probed);
             }
             if let Some(deltas) = self.groups.packet(sent, arrival, seen) {
                 let milliseconds = |micros: i64| micros as f64 / 1e3;
@@ -298,7 +296,8 @@ impl GoogCc {
                 );
             }
         }
-        let probed = probed.and_then(|shown| self.judge(now, shown));
+        let arrived = probed.map(|(id, _)| id);
+        let probed = probed.and_then(|(_, shown)| self.judge(now, shown));
         let throughput = self.throughput.bitrate();
         let in_alr = self.alr.since().is_some();
         let before = self.aimd.estimate();
@@ -368,9 +367,11 @@ impl GoogCc {
             self.aimd.update(now, usage, throughput, in_alr);
         }
         self.probes.dropped(now, before, self.aimd.estimate());
-        if let Some(found) = probed {
-            let situation = self.situation(now);
-            self.probes.result(situation, found);
+        let situation = self.situation(now);
+        match (arrived, probed) {
+            (Some(id), Some(found)) => self.probes.result(situation, id, found),
+            (Some(id), None) => self.probes.spoiled(situation, id),
+            _ => {}
         }
     }
 

@@ -23,6 +23,11 @@ const DROP_RECOVERY: f64 = 0.85;
 /// Length of the first probes, of which nobody knows whether the path bears them.
 const FIRST_LENGTH: f64 = 0.015;
 const PROBE_PACKETS: u32 = 5;
+/// How often they are repeated where jitter has left nothing to measure, each time so much longer.
+const FIRST_REPEATS: u32 = 2;
+const FIRST_LONGER: f64 = 2.0;
+/// How far beyond what they have found they are followed at once by a probe of full length.
+const FIRST_CHECK: f64 = 1.5;
 /// How often the path is probed for what waits for more bandwidth: first, how much rarer after each probe in vain, and
 /// at least. How far beyond what it needs, for the measurement is of a little less; and at most how far beyond the
 /// estimate, for nobody knows what the path bears.
@@ -77,6 +82,8 @@ pub(crate) struct ProbeController {
     /// Whether the latest probe arrived in lumps.
     uneven: bool,
     started: bool,
+    /// How often the first probes may still be repeated, as long as they have shown nothing; `None` once they have.
+    repeats: Option<u32>,
 }
 
 /// What a probe decision rests on.
@@ -107,6 +114,7 @@ impl ProbeController {
             wanted: None,
             uneven: false,
             started: false,
+            repeats: Some(FIRST_REPEATS),
         }
     }
 
@@ -157,8 +165,22 @@ impl ProbeController {
         self.uneven = uneven;
     }
 
+    /// A cluster has arrived, and shows nothing.
+    pub(crate) fn spoiled(&mut self, situation: Situation, id: ProbeId) {
+        let Some(left) = self.repeats.and_then(|left| left.checked_sub(1)) else {
+            return;
+        };
+        if id.0 == self.next_id {
+            self.repeats = Some(left);
+            let rates = FIRST_PROBES.map(|factor| factor * situation.estimate);
+            let length = FIRST_LENGTH * FIRST_LONGER.powi((FIRST_REPEATS - left) as i32);
+            self.probe(situation, &rates, length, FURTHER_THRESHOLD);
+        }
+    }
+
     /// A probe has shown what the path bears.
-    pub(crate) fn result(&mut self, situation: Situation, found: f64) {
+    pub(crate) fn result(&mut self, situation: Situation, id: ProbeId, found: f64) {
+        let is_first = id.0 == self.next_id && self.repeats.take().is_some();
         // What brings it nearer is not in vain.
         if let Some((rate, wait)) = &mut self.wanted
             && found >= situation.estimate
@@ -170,6 +192,10 @@ impl ProbeController {
             && found > threshold
         {
             let rate = FURTHER_PROBE * found;
+            self.probe(situation, &[rate], self.length(), FURTHER_THRESHOLD);
+        } else if is_first {
+            // They are short, and what jitter has left of them is looked at once more at length.
+            let rate = FIRST_CHECK * found;
             self.probe(situation, &[rate], self.length(), FURTHER_THRESHOLD);
         }
     }
@@ -472,6 +498,51 @@ mod tests {
             );
         }
         assert_eq!(probes.poll(), None);
+    }
+
+    /// A beginning at 300 kbit/s, and the ids of the first two probes.
+    fn begun() -> (ProbeController, Situation, [ProbeId; 2]) {
+        let situation = Situation {
+            now: Duration::from_millis(200),
+            estimate: 3e5,
+            demand: 4e6,
+            max: 1e8,
+            alr_since: None,
+            idle_from: Duration::ZERO,
+            calm: true,
+        };
+        let mut probes = ProbeController::new(ProbeConfig::default());
+        probes.start(situation);
+        let ids = [(); 2].map(|()| probes.poll().unwrap().id);
+        (probes, situation, ids)
+    }
+
+    #[test]
+    fn first_probes_that_jitter_has_spoiled_are_repeated_longer_and_no_more_than_twice() {
+        let (mut probes, situation, [first, second]) = begun();
+        probes.spoiled(situation, first);
+        assert_eq!(probes.poll(), None, "the other one may show something");
+        probes.spoiled(situation, second);
+        let again: Vec<_> = std::iter::from_fn(|| probes.poll()).collect();
+        let sizes: Vec<_> = again.iter().map(|it| (it.bitrate, it.bytes)).collect();
+        assert_eq!(sizes, [(900_000, 3_375), (1_800_000, 6_750)]);
+        for rounds in 0..3 {
+            let latest = ProbeId(probes.next_id);
+            probes.spoiled(situation, latest);
+            let count = std::iter::from_fn(|| probes.poll()).count();
+            assert_eq!(count, if rounds == 0 { 2 } else { 0 });
+        }
+    }
+
+    #[test]
+    fn what_first_probes_find_is_looked_at_once_more_at_length() {
+        let (mut probes, situation, [_, second]) = begun();
+        probes.result(situation, second, 1e6);
+        let check = probes.poll().unwrap();
+        // 60 ms of it.
+        assert_eq!((check.bitrate, check.bytes), (1_500_000, 11_250));
+        probes.result(situation, check.id, 1e6);
+        assert_eq!(probes.poll(), None, "no more than once");
     }
 
     #[test]
