@@ -243,6 +243,10 @@ impl Rendezvous {
                     slot.key = key;
                     slot.network = network;
                     slot.host = Some(host);
+                    // Guests of the socket that it had are unknown to the host now, and may come again.
+                    for (_, guest) in slot.guests.drain() {
+                        let _ = guest.try_send(Out::Left { guest: None });
+                    }
                     return Ok(name);
                 }
                 Some(name)
@@ -542,6 +546,21 @@ mod tests {
         let key = "a key of some length".to_owned();
         let slot = rendezvous.take(None, key, Some(network), outbox.clone())?;
         Ok((slot, outbox))
+    }
+
+    #[test]
+    fn guests_of_a_host_that_came_back_are_told_to_come_again() {
+        let rendezvous = Rendezvous::new(Limits::default(), Arc::new(|_| Vec::new()));
+        let key = || "a key of some length".to_owned();
+        let (old, _old) = mpsc::channel(1);
+        let slot = rendezvous.take(None, key(), None, old).unwrap();
+        let (guest, mut told) = mpsc::channel(1);
+        rendezvous.join(&slot, guest).unwrap();
+        // The old socket is dead, and nobody has noticed.
+        let (new, _new) = mpsc::channel(1);
+        rendezvous.take(Some(slot), key(), None, new).unwrap();
+        assert!(matches!(told.try_recv(), Ok(Out::Left { guest: None })));
+        assert!(told.try_recv().is_err(), "its queue is closed");
     }
 
     #[test]
