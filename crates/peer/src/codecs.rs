@@ -78,16 +78,9 @@ impl Codec {
 
     /// Whether the codec carries no media of its own: redundancy, comfort noise, key presses.
     pub fn is_auxiliary(&self) -> bool {
-        [
-            "red",
-            "ulpfec",
-            "flexfec-03",
-            "flexfec",
-            "CN",
-            "telephone-event",
-        ]
-        .iter()
-        .any(|name| self.is(name))
+        ["red", "ulpfec", FLEXFEC, "flexfec", "CN", "telephone-event"]
+            .iter()
+            .any(|name| self.is(name))
     }
 
     /// Whether the peer asks for or gives this feedback.
@@ -230,6 +223,18 @@ impl CodecTable {
         self
     }
 
+    /// The same with FlexFEC (draft-ietf-payload-flexible-fec-scheme-03, `flexfec-03`): parity for video on
+    /// a source of its own, as much as losses ask for. Of browsers Chromium has it, behind field trials.
+    pub fn with_flexfec(mut self) -> Self {
+        if !self.video.iter().any(|codec| codec.is(FLEXFEC)) {
+            let codec = Codec::new(Kind::Video, FLEXFEC, 90_000, 49);
+            let feedback = ["goog-remb", "transport-cc"];
+            self.video
+                .push(codec.with("repair-window=10000000", &feedback, None));
+        }
+        self
+    }
+
     /// The codecs of one kind.
     pub fn of(&self, kind: Kind) -> &[Codec] {
         match kind {
@@ -238,6 +243,9 @@ impl CodecTable {
         }
     }
 }
+
+/// The parity format that has a source of its own.
+pub(crate) const FLEXFEC: &str = "flexfec-03";
 
 /// Feedback that browsers offer for video.
 const VIDEO_FEEDBACK: [&str; 5] = ["goog-remb", "transport-cc", "ccm fir", "nack", "nack pli"];

@@ -90,18 +90,24 @@ pub struct EncodingSources {
     pub ssrc: u32,
     /// Retransmissions.
     pub rtx: u32,
+    /// Parity (FlexFEC).
+    pub fec: u32,
 }
 
 impl EncodingSources {
     pub(crate) fn draw(random: &mut Random) -> Self {
-        // 0 is used by some as "none".
-        let ssrc = random.u32().max(1);
-        let rtx = match random.u32() {
-            0 => 1,
-            other if other == ssrc => other ^ 1,
-            other => other,
-        };
-        Self { ssrc, rtx }
+        let mut drawn = [0; 3];
+        for index in 0..drawn.len() {
+            drawn[index] = loop {
+                let ssrc = random.u32();
+                // 0 is used by some as "none".
+                if ssrc != 0 && !drawn[..index].contains(&ssrc) {
+                    break ssrc;
+                }
+            };
+        }
+        let [ssrc, rtx, fec] = drawn;
+        Self { ssrc, rtx, fec }
     }
 }
 

@@ -50,7 +50,11 @@ fn channels_and_media_flow_without_descriptions() {
     call.pc(ALICE)
         .create_data_channel(now, ChannelOptions::default())
         .unwrap();
-    let sources = EncodingSources { ssrc: 77, rtx: 78 };
+    let sources = EncodingSources {
+        ssrc: 77,
+        rtx: 78,
+        fec: 79,
+    };
     let _ = Random::from_u64(0);
     let vp8 = vec![CodecTable::default().video[0].clone()];
     let media = |direction| DirectMedia {

@@ -2,13 +2,15 @@
 
 mod common;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::{ALICE, BOB, Call, End};
+use visavis_netsim::LinkConfig;
 use visavis_peer::sframe::{SFrameReceiver, SFrameSender, SFrameSuite};
 use visavis_peer::{
-    ConnectionState, Encoding, Event, FrameKind, Kind, OutgoingFrame, ReceiveMode, TransceiverId,
-    TransceiverInit,
+    CodecTable, Configuration, ConnectionState, Encoding, Event, FrameKind, Kind, OutgoingFrame,
+    ReceiveMode, TransceiverId, TransceiverInit,
 };
 
 fn connected(end: &End) -> bool {
@@ -38,7 +40,10 @@ fn fetch(call: &mut Call, into: &mut Vec<Came>) {
 }
 
 fn start(seed: u64, loss: f64, kind: Kind) -> (Call, TransceiverId) {
-    let mut call = Call::plain(seed, loss);
+    start_call(Call::plain(seed, loss), seed, kind)
+}
+
+fn start_call(mut call: Call, seed: u64, kind: Kind) -> (Call, TransceiverId) {
     let id = call.pc(ALICE).add_track(kind, "t", &[]).unwrap();
     call.negotiate(ALICE);
     assert!(
@@ -99,6 +104,38 @@ fn pictures_come_whole_and_in_order_under_loss() {
             call.end(BOB).rtp.is_empty(),
             "frames and packets of one track"
         );
+    }
+}
+
+/// Nothing is sent again here: what was lost comes back by parity.
+#[test]
+fn lost_pictures_come_back_by_parity_on_a_source_of_its_own() {
+    let mut configuration = Configuration {
+        codecs: Arc::new(CodecTable::default().with_flexfec()),
+        ..Configuration::default()
+    };
+    configuration.media.answer_nacks = false;
+    for seed in 1..=3 {
+        let link = LinkConfig::new()
+            .delay(Duration::from_millis(20))
+            .random_loss(0.025);
+        let both = [configuration.clone(), configuration.clone()];
+        let (mut call, id) = start_call(Call::new(seed, link, both), seed, Kind::Video);
+        let offer = call.pc(ALICE).local_description().unwrap().sdp;
+        assert!(offer.contains("a=ssrc-group:FEC-FR "), "{offer}");
+        let (mut came, mut seen) = (Vec::new(), 0);
+        for number in 0..300 {
+            send_video(&mut call, id, number, &mut seen);
+            call.run(0.033, |_, _| false);
+            fetch(&mut call, &mut came);
+        }
+        let stats = call.pc(BOB).inbound_stats().next().unwrap();
+        let recovered = stats.video.unwrap().recovered;
+        assert!(recovered > 20, "seed {seed}: {stats:?}");
+        assert!(stats.fec_packets_received > recovered, "seed {seed}");
+        assert_ne!(stats.fec_ssrc, Some(stats.ssrc));
+        // What parity cannot bring back stops the pictures until a key frame.
+        assert!(came.len() > 90, "seed {seed}: {} of 300", came.len());
     }
 }
 

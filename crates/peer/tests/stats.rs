@@ -18,8 +18,10 @@ const IDL: &str = include_str!("fixtures/webrtc-stats.txt");
 /// It says what is not offered, one dictionary a line.
 const README: &str = include_str!("../README.md");
 
-/// Offered where there is a server, TCP or simulcast, none of which this call has.
-const ELSEWHERE: [(&str, &str); 7] = [
+/// Offered where there is a server, TCP, loss or simulcast, none of which this call has.
+const ELSEWHERE: [(&str, &str); 9] = [
+    ("RTCInboundRtpStreamStats", "fecSsrc"),
+    ("RTCInboundRtpStreamStats", "rtxSsrc"),
     ("RTCIceCandidateStats", "relatedAddress"),
     ("RTCIceCandidateStats", "relatedPort"),
     ("RTCIceCandidateStats", "relayProtocol"),

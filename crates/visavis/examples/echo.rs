@@ -52,6 +52,19 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .unwrap_or("127.0.0.1:8080")
         .parse()
         .map_err(|_| "usage: echo [ADDRESS], e.g. 0.0.0.0:8080")?;
+    let listener = tokio::net::TcpListener::bind(address).await?;
+    println!(
+        "open http://{} in a browser; Ctrl-C ends",
+        listener.local_addr()?
+    );
+    tokio::select! {
+        ended = listen(listener) => ended,
+        _ = tokio::signal::ctrl_c() => Ok(()),
+    }
+}
+
+/// Serves the page, and answers it.
+pub async fn listen(listener: tokio::net::TcpListener) -> Result<(), Box<dyn std::error::Error>> {
     let mut settings = Settings::default();
     // A browser on this very host may have no other address in common.
     settings.interfaces.loopback = true;
@@ -60,15 +73,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .route("/", get(|| async { Html(PAGE) }))
         .route("/offer", post(answer))
         .with_state(endpoint);
-    let listener = tokio::net::TcpListener::bind(address).await?;
-    println!(
-        "open http://{} in a browser; Ctrl-C ends",
-        listener.local_addr()?
-    );
-    let ctrl_c = async { tokio::signal::ctrl_c().await.unwrap_or_default() };
-    axum::serve(listener, app)
-        .with_graceful_shutdown(ctrl_c)
-        .await?;
+    axum::serve(listener, app).await?;
     Ok(())
 }
 

@@ -55,6 +55,7 @@ async fn connections_leave_no_memory_behind() {
         cycle(&here, &there).await;
     }
     let grown = resident().saturating_sub(before);
+    eprintln!("{grown} bytes more after {cycles} connections, from {before}");
     assert!(
         grown < 2 << 20,
         "{grown} bytes more after {cycles} connections"

@@ -575,9 +575,15 @@ fn described_sources(transceiver: &Transceiver, remote: &Media) -> Vec<(u32, Opt
     let mut remote_sources: Vec<(u32, Option<u32>)> = Vec::new();
     // With rids the sources' order says nothing: packets name their encoding themselves.
     if transceiver.receiver.rids.is_empty() {
+        // Parity tells by itself what it protects.
+        let parity: Vec<u32> = attributes
+            .ssrc_groups()
+            .filter(|group| group.semantics == "FEC-FR")
+            .flat_map(|group| group.ssrcs.iter().skip(1).copied())
+            .collect();
         for ssrc in attributes.ssrcs().map(|ssrc| ssrc.ssrc) {
-            let is_rtx = pairs.iter().any(|&(_, rtx)| rtx == ssrc);
-            if !is_rtx && remote_sources.iter().all(|&(known, _)| known != ssrc) {
+            let repairs = pairs.iter().any(|&(_, rtx)| rtx == ssrc) || parity.contains(&ssrc);
+            if !repairs && remote_sources.iter().all(|&(known, _)| known != ssrc) {
                 let rtx = pairs.iter().find(|&&(base, _)| base == ssrc);
                 remote_sources.push((ssrc, rtx.map(|&(_, rtx)| rtx)));
             }

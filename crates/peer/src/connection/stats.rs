@@ -283,6 +283,10 @@ impl PeerConnection {
                     "retransmittedBytesReceived",
                     stream.retransmitted_bytes_received,
                 )
+                .set("fecPacketsReceived", stream.fec_packets_received)
+                .set("fecBytesReceived", stream.fec_bytes_received)
+                .maybe("fecSsrc", stream.fec_ssrc)
+                .maybe("rtxSsrc", stream.rtx_ssrc)
                 .set("packetsReceivedWithCe", stream.packets_with_ce)
                 .set("lastPacketReceivedTimestamp", last)
                 .maybe(

@@ -6,7 +6,7 @@ use visavis_sdp::{
 };
 
 use super::LocalParameters;
-use crate::codecs::{Codec, Kind, write_codecs};
+use crate::codecs::{Codec, FLEXFEC, Kind, write_codecs};
 use crate::transceiver::Transceiver;
 
 /// What RTP sections of browsers say (RFC 9429 section 5.1.2).
@@ -80,15 +80,20 @@ impl RtpSection<'_> {
     fn write_sources(&self, media: &mut Media) {
         let sender = &self.transceiver.sender;
         let has_rtx = self.codecs.iter().any(|codec| codec.rtx.is_some());
+        let has_fec = self.codecs.iter().any(|codec| codec.is(FLEXFEC));
         for sources in &sender.sources {
-            if has_rtx {
-                media.attributes.push(Attribute::SsrcGroup(SsrcGroup {
-                    semantics: "FID".into(),
-                    ssrcs: vec![sources.ssrc, sources.rtx],
-                }));
-            }
             let rtx = has_rtx.then_some(sources.rtx);
-            for ssrc in [Some(sources.ssrc), rtx].into_iter().flatten() {
+            let fec = has_fec.then_some(sources.fec);
+            // RFC 4588 section 8.3, RFC 5956 section 4.3.
+            for (semantics, repair) in [("FID", rtx), ("FEC-FR", fec)] {
+                if let Some(repair) = repair {
+                    media.attributes.push(Attribute::SsrcGroup(SsrcGroup {
+                        semantics: semantics.into(),
+                        ssrcs: vec![sources.ssrc, repair],
+                    }));
+                }
+            }
+            for ssrc in [Some(sources.ssrc), rtx, fec].into_iter().flatten() {
                 media.attributes.push(Attribute::Ssrc(Ssrc {
                     ssrc,
                     attribute: "cname".into(),

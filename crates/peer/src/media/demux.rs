@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use visavis_rtp::extension::ExtensionKind;
 use visavis_rtp::{ExtensionMap, Packet};
 
-use crate::codecs::{Codec, Kind};
+use crate::codecs::{Codec, FLEXFEC, Kind};
 use crate::transceiver::{EncodingSources, TransceiverId};
 
 /// One transceiver as packets see it.
@@ -85,6 +85,9 @@ pub(super) struct Demux {
     routes: Vec<Route>,
     sources: HashMap<u32, Source>,
     max_sources: usize,
+    /// The payload type of parity on a source of its own, where it may arrive; within a BUNDLE group it means
+    /// the same in every section (RFC 9143 section 9.1).
+    flexfec: Option<u8>,
     /// The numbers of all sections, which agree within a BUNDLE group.
     pub(super) extensions: ExtensionMap,
 }
@@ -95,6 +98,7 @@ impl Demux {
             routes: Vec::new(),
             sources: HashMap::new(),
             max_sources,
+            flexfec: None,
             extensions: ExtensionMap::new(),
         }
     }
@@ -109,6 +113,11 @@ impl Demux {
                 let _ = self.extensions.insert(id, kind);
             }
         }
+        let receiving = routes.iter().filter(|route| route.receives);
+        let parity = receiving
+            .flat_map(|route| &route.receive_codecs)
+            .find(|codec| codec.is(FLEXFEC));
+        self.flexfec = parity.map(|codec| codec.payload_type);
         self.routes = routes;
         for index in 0..self.routes.len() {
             let route = &self.routes[index];
@@ -120,6 +129,11 @@ impl Demux {
                 }
             }
         }
+    }
+
+    /// Whether a packet is parity, which names by itself what it protects.
+    pub(super) fn is_parity(&self, packet: &Packet<'_>) -> bool {
+        self.flexfec == Some(packet.payload_type().value())
     }
 
     pub(super) fn route(&self, index: usize) -> Option<&Route> {

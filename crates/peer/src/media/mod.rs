@@ -224,6 +224,10 @@ impl Media {
                 parsed.ssrc(),
             );
         }
+        if self.demux.is_parity(&parsed) {
+            self.inbound.parity(now, &parsed);
+            return None;
+        }
         let Some(found) = self.demux.find(&parsed) else {
             self.unroutable += 1;
             return None;

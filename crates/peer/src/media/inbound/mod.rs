@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use visavis_datagram::Ecn;
 use visavis_media::receive::{AudioStats, Playout, VideoStats};
-use visavis_rtp::Ssrc;
+use visavis_rtp::payload::flexfec;
 use visavis_rtp::rtcp::{ReportBlock, SenderInfo};
+use visavis_rtp::{Packet, Ssrc};
 
 pub(super) use self::stream::Request;
 use self::stream::Stream;
@@ -52,6 +53,14 @@ pub struct InboundStats {
     pub jitter: f64,
     /// NACKs sent.
     pub nack_count: u64,
+    /// Packets of parity on a source of its own (FlexFEC).
+    pub fec_packets_received: u64,
+    /// Their payload bytes.
+    pub fec_bytes_received: u64,
+    /// The source of that parity, once it was heard.
+    pub fec_ssrc: Option<u32>,
+    /// The source of retransmissions, once it was heard.
+    pub rtx_ssrc: Option<u32>,
     /// PLIs sent.
     pub pli_count: u64,
     /// FIRs sent.
@@ -157,6 +166,17 @@ impl Inbound {
             stream
         });
         stream.receive(now, arrived, packet, settings)
+    }
+
+    /// Takes a packet of parity on a source of its own (FlexFEC). It is of use where frames are made; who
+    /// takes packets asks for lost ones again.
+    pub(super) fn parity(&mut self, now: Instant, packet: &Packet<'_>) {
+        let protected = flexfec::parse(packet.payload()).ok();
+        if let Some(ssrc) = protected.and_then(|parity| parity.ssrc)
+            && let Some(stream) = self.streams.get_mut(&ssrc.0)
+        {
+            stream.parity(now, packet);
+        }
     }
 
     pub(super) fn sender_report(&mut self, now: Instant, info: &SenderInfo) {

@@ -14,7 +14,7 @@ use visavis_rtp::{Packet, PacketMut, PayloadType, SequenceNumber, Ssrc};
 
 use super::playout::AudioPlayout;
 use super::{Arrived, InboundStats, Outcome};
-use crate::codecs::{Codec, Kind};
+use crate::codecs::{Codec, FLEXFEC, Kind};
 use crate::config::MediaSettings;
 use crate::media::demux::Route;
 use crate::transceiver::TransceiverId;
@@ -47,6 +47,10 @@ struct Counters {
     plis: u64,
     firs: u64,
     with_ce: u64,
+    fec_packets: u64,
+    fec_bytes: u64,
+    rtx_ssrc: Option<u32>,
+    fec_ssrc: Option<u32>,
 }
 
 /// What is made of the packets.
@@ -115,6 +119,7 @@ impl Stream {
         if arrived.is_rtx {
             stats.retransmitted_packets += 1;
             stats.retransmitted_bytes += payload;
+            stats.rtx_ssrc = Some(parsed.ssrc().0);
         } else {
             stats.packets += 1;
             stats.bytes += payload;
@@ -140,6 +145,16 @@ impl Stream {
                 playout.receive(now, &parsed, is_red);
                 Outcome::Taken
             }
+        }
+    }
+
+    /// Takes parity that protects this stream.
+    pub(super) fn parity(&mut self, now: Instant, packet: &Packet<'_>) {
+        self.stats.fec_packets += 1;
+        self.stats.fec_bytes += packet.payload().len() as u64;
+        self.stats.fec_ssrc = Some(packet.ssrc().0);
+        if let Reception::Video(receiver) = &mut self.reception {
+            receiver.handle_flexfec(now, packet);
         }
     }
 
@@ -291,6 +306,10 @@ impl Stream {
             packets_lost: reception.cumulative_lost(),
             packets_duplicated: counters.duplicates,
             jitter: f64::from(reception.jitter()) / f64::from(clock_rate.max(1)),
+            fec_packets_received: counters.fec_packets,
+            fec_bytes_received: counters.fec_bytes,
+            fec_ssrc: counters.fec_ssrc,
+            rtx_ssrc: counters.rtx_ssrc,
             nack_count: counters.nacks,
             pli_count: counters.plis,
             fir_count: counters.firs,
@@ -339,6 +358,7 @@ impl Reception {
                 extensions: route.receive_extensions.clone(),
                 nack: nack(Some(codec), settings),
                 ulpfec: pt_of("ulpfec"),
+                flexfec: pt_of(FLEXFEC).is_some(),
                 min_delay: settings.min_delay,
                 max_delay: settings.max_delay,
                 ..VideoReceiverConfig::new(ssrc, payload_codec, payload_type)

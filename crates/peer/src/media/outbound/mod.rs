@@ -2,6 +2,7 @@
 //! feedback say of them.
 
 mod control;
+mod parity;
 mod stream;
 mod tones;
 
@@ -133,15 +134,24 @@ pub(crate) enum Polled {
     },
 }
 
-/// A packet that waits: its bytes stand in its stream's history.
+/// A packet that waits: its bytes stand in its stream's history, or with its parity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Token {
     /// Index of the stream.
     stream: usize,
-    /// The extended sequence number.
+    /// The extended sequence number; of parity, its own.
     sequence: u64,
-    /// Whether it leaves on the source for retransmissions.
-    again: bool,
+    what: What,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    /// It leaves for the first time.
+    First,
+    /// It leaves on the source for retransmissions.
+    Again,
+    /// It is parity, and leaves on the source for that.
+    Parity,
 }
 
 /// All sent streams.
@@ -383,30 +393,41 @@ impl Outbound {
     /// Lets a packet of the history wait in the pacer, or in the plain queue where nobody tells
     /// arrivals.
     fn queue(&mut self, now: Instant, stream: usize, sequence: u64) {
-        self.queue_token(
-            now,
-            Token {
-                stream,
-                sequence,
-                again: false,
-            },
-        );
+        let token = |sequence, what| Token {
+            stream,
+            sequence,
+            what,
+        };
+        self.queue_token(now, token(sequence, What::First));
+        let parity = self.streams[stream].as_mut().and_then(|stream| {
+            let packet = stream.packets.packet(sequence)?;
+            let is_last = packet.get(1).is_some_and(|byte| byte & 0x80 != 0);
+            Some(stream.parity.as_mut()?.follow(packet, is_last))
+        });
+        for number in parity.into_iter().flatten() {
+            self.queue_token(now, token(number, What::Parity));
+        }
     }
 
     fn queue_token(&mut self, now: Instant, token: Token) {
         let Some(stream) = &mut self.streams[token.stream] else {
             return;
         };
-        stream.waiting += usize::from(!token.again);
+        stream.waiting += usize::from(token.what == What::First);
         if !(self.settings.pacing && stream.is_told && self.control.is_started()) {
             self.unpaced.push_back(token);
             return;
         }
-        let len = stream.packets.packet(token.sequence).map_or(0, <[u8]>::len);
-        let kind = match stream.kind {
-            _ if token.again => PacketKind::Retransmission,
-            Kind::Audio => PacketKind::Audio,
-            Kind::Video => PacketKind::Video,
+        let len = match token.what {
+            What::Parity => stream.parity_packet(token.sequence),
+            _ => stream.packets.packet(token.sequence),
+        }
+        .map_or(0, <[u8]>::len);
+        let kind = match (token.what, stream.kind) {
+            (What::Again, _) => PacketKind::Retransmission,
+            (What::Parity, _) => PacketKind::Fec,
+            (What::First, Kind::Audio) => PacketKind::Audio,
+            (What::First, Kind::Video) => PacketKind::Video,
         };
         let queued = Queued {
             token,
@@ -414,7 +435,7 @@ impl Outbound {
             kind,
         };
         if !self.control.push(now, queued) {
-            stream.waiting -= usize::from(!token.again);
+            stream.waiting -= usize::from(token.what == What::First);
             self.dropped += 1;
         }
     }
@@ -462,8 +483,8 @@ impl Outbound {
             };
             let written = match release {
                 Release::Packet { packet, probe, .. } => {
-                    self.released(packet.token);
                     let len = self.write(packet.token, &mut slot[..room]);
+                    self.released(packet.token);
                     len.map(|len| (packet.token.stream, len, packet.kind, probe))
                 }
                 Release::Padding { size, probe } => self
@@ -499,31 +520,34 @@ impl Outbound {
 
     /// A packet leaves, or never will.
     fn released(&mut self, token: Token) {
-        if let Some(stream) = &mut self.streams[token.stream]
-            && !token.again
-        {
-            stream.waiting = stream.waiting.saturating_sub(1);
+        let Some(stream) = &mut self.streams[token.stream] else {
+            return;
+        };
+        match (token.what, &mut stream.parity) {
+            (What::First, _) => stream.waiting = stream.waiting.saturating_sub(1),
+            (What::Parity, Some(parity)) => parity.release(token.sequence),
+            _ => {}
         }
     }
 
     fn len_of(&self, token: Token) -> Option<usize> {
         let stream = self.streams[token.stream].as_ref()?;
-        let len = stream.packets.packet(token.sequence)?.len();
-        Some(
-            len + if token.again {
-                visavis_rtp::payload::rtx::OVERHEAD
-            } else {
-                0
-            },
-        )
+        Some(match token.what {
+            What::First => stream.packets.packet(token.sequence)?.len(),
+            What::Again => {
+                stream.packets.packet(token.sequence)?.len() + visavis_rtp::payload::rtx::OVERHEAD
+            }
+            What::Parity => stream.parity_packet(token.sequence)?.len(),
+        })
     }
 
     fn write(&mut self, token: Token, slot: &mut [u8]) -> Option<usize> {
         let stream = self.streams[token.stream].as_mut()?;
-        if token.again {
-            return stream.packets.write_retransmission(token.sequence, slot);
-        }
-        let packet = stream.packets.packet(token.sequence)?;
+        let packet = match token.what {
+            What::First => stream.packets.packet(token.sequence)?,
+            What::Again => return stream.packets.write_retransmission(token.sequence, slot),
+            What::Parity => stream.parity_packet(token.sequence)?,
+        };
         slot.get_mut(..packet.len())?.copy_from_slice(packet);
         Some(packet.len())
     }
@@ -602,7 +626,7 @@ impl Outbound {
             let token = Token {
                 stream: index,
                 sequence,
-                again: true,
+                what: What::Again,
             };
             self.queue_token(now, token);
         }
@@ -661,6 +685,11 @@ impl Outbound {
         let target = self.control.target().bitrate;
         self.control
             .share(target, self.streams.iter_mut().flatten());
+        for stream in self.streams.iter_mut().flatten() {
+            if let Some(parity) = &stream.parity {
+                stream.share = (stream.share as f64 * parity.media_share()) as u64;
+            }
+        }
     }
 
     /// What an encoding may use of the target, in bits per second.

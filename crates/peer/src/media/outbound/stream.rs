@@ -9,6 +9,7 @@ use visavis_rtp::rtcp::{ReportBlock, SenderInfo};
 use visavis_rtp::{Mid, NtpTime, PayloadType, Rid, SequenceNumber, Ssrc};
 
 use super::OutboundStats;
+use super::parity::Parity;
 use crate::codecs::{Codec, Kind};
 use crate::config::MediaSettings;
 use crate::media::demux::{EncodingRoute, Route};
@@ -34,6 +35,7 @@ pub(super) struct Stream {
     /// What it may use of the target, in bits per second.
     pub(super) share: u64,
     pub(super) packets: SendStream,
+    pub(super) parity: Option<Parity>,
     rtx_ssrc: u32,
     /// Packets that have not left yet. Their bytes stand in the history, which must not outrun them.
     pub(super) waiting: usize,
@@ -94,6 +96,7 @@ impl Stream {
             weight: 1.0,
             share: 0,
             packets: SendStream::new(config, first[0], first[1]),
+            parity: None,
             rtx_ssrc: encoding.sources.rtx,
             waiting: 0,
             is_told: false,
@@ -120,6 +123,13 @@ impl Stream {
         config.mid = Mid::new(&route.mid);
         config.rid = Rid::new(&encoding.rid);
         config.extensions = route.send_extensions.clone();
+        let ssrc = config.ssrc;
+        let first = SequenceNumber(ssrc.0 as u16);
+        let parity = Parity::of(route, ssrc, first);
+        match (&self.parity, &parity) {
+            (Some(_), Some(_)) => {}
+            _ => self.parity = parity,
+        }
         let wanted = encoding.codec.as_ref();
         let preferred = self
             .codecs
@@ -186,7 +196,14 @@ impl Stream {
             self.packets.set_round_trip(smoothed);
         }
         self.report = Some((now, *block));
+        if let Some(parity) = &mut self.parity {
+            parity.set_loss(f64::from(block.fraction_lost) / 256.0, self.trip.smoothed());
+        }
         trip
+    }
+
+    pub(super) fn parity_packet(&self, number: u64) -> Option<&[u8]> {
+        self.parity.as_ref()?.packet(number)
     }
 
     pub(super) fn round_trip(&self) -> Option<Duration> {
