@@ -40,17 +40,21 @@ fn bench_command(binary: &str) -> Command {
     command
 }
 
-/// As [`bench`], after building the `visavis` binary in release, which the benchmark runs as a process.
+/// As [`bench`], after building the `visavis` binary in release, which the benchmark runs as a process. `$VISAVIS_BINARY` names one
+/// that is built already.
 pub(crate) fn bench_of_binary(binary: &str, arguments: &[String]) -> ExitCode {
-    let mut build = cargo();
-    build.args(["build", "--quiet", "--release", "--package", "visavis-cli"]);
-    if run(&mut build) != ExitCode::SUCCESS {
-        return ExitCode::FAILURE;
-    }
-    let target = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| crate::root().join("target"), std::path::PathBuf::from);
+    const VARIABLE: &str = "VISAVIS_BINARY";
     let mut command = bench_command(binary);
-    command.env("VISAVIS_BINARY", target.join("release/visavis"));
+    if std::env::var_os(VARIABLE).is_none() {
+        let mut build = cargo();
+        build.args(["build", "--quiet", "--release", "--package", "visavis-cli"]);
+        if run(&mut build) != ExitCode::SUCCESS {
+            return ExitCode::FAILURE;
+        }
+        let target = std::env::var_os("CARGO_TARGET_DIR")
+            .map_or_else(|| crate::root().join("target"), std::path::PathBuf::from);
+        command.env(VARIABLE, target.join("release/visavis"));
+    }
     run(command.args(arguments))
 }
 

@@ -14,8 +14,9 @@ use crate::{
     config::{Config, Tls},
 };
 
-/// The protocols that are spoken over TLS: web, TURN (RFC 7443), and an ACME authority's check (RFC 8737).
-const ALPN: [&[u8]; 3] = [b"http/1.1", b"stun.turn", b"acme-tls/1"];
+/// The protocols that are spoken over TLS: TURN (RFC 7443), web, and an ACME authority's check (RFC 8737). TURN comes first: coturn's
+/// client offers HTTP too, and browsers do not offer TURN.
+const ALPN: [&[u8]; 3] = [b"stun.turn", b"http/1.1", b"acme-tls/1"];
 
 fn invalid(text: impl std::fmt::Display) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, text.to_string())

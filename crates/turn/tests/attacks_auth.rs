@@ -85,6 +85,40 @@ fn attack_27_a_wrong_user_is_like_a_wrong_password() {
     assert_eq!(world.server.stats().unauthenticated, 3);
 }
 
+/// The clock tells no more than the answer does: the least time of many batches, which a busy machine does not change much.
+#[test]
+fn attacks_27_and_33_a_wrong_user_takes_as_long_as_a_wrong_password() {
+    let mut config = config();
+    config.limits.challenges_per_second = 1e9;
+    let mut world = World::with(config);
+    let mut request_of = |user: &str| {
+        let mut raw = Raw::new("7.7.7.7:1000");
+        raw.set_user(user, "wrong");
+        raw.challenge(&mut world);
+        let id = TransactionId([5; 12]);
+        raw.build(Method::ALLOCATE, id, |b| {
+            b.add(&RequestedTransport::UDP);
+        })
+    };
+    // Names of one length, so that nothing else differs.
+    let mut requests = [USER, "z".repeat(USER.len()).as_str()].map(&mut request_of);
+    let from = Raw::new("7.7.7.7:1000").path;
+    let mut least = [Duration::MAX; 2];
+    for _ in 0..100 {
+        for (request, least) in requests.iter_mut().zip(&mut least) {
+            let begun = std::time::Instant::now();
+            for _ in 0..100 {
+                world.server.handle_client(world.now, from, request);
+                world.pump();
+            }
+            *least = begun.elapsed().min(*least);
+        }
+    }
+    let ratio = least[1].as_secs_f64() / least[0].as_secs_f64();
+    assert!((0.8..1.25).contains(&ratio), "{least:?}");
+    assert_eq!(world.server.stats().unauthenticated, 20_000);
+}
+
 #[test]
 fn attack_28_integrity_missing_truncated_not_last_or_both() {
     let mut world = World::new();
@@ -442,6 +476,7 @@ fn realms_by_origin() {
     config.realms.push(ServerRealm {
         name: "other".to_owned(),
         origins: vec!["https://other.example".to_owned()],
+        hosts: vec!["turn.other.example".to_owned()],
         credentials: Credentials::new().user(USER, "another password"),
     });
     let mut world = World::with(config);
@@ -460,6 +495,41 @@ fn realms_by_origin() {
     assert_eq!(allocate_code(&mut world, &raw), 0);
     raw.realm = "neither".to_owned();
     assert_eq!(raw.refresh(&mut world, 0), 401);
+}
+
+#[test]
+fn realms_by_the_host_that_was_asked_for() {
+    let mut config = config();
+    let mut other = ServerRealm::new("other", Credentials::new().user(USER, PASSWORD));
+    other.hosts = vec!["turn.other.example".to_owned()];
+    other.origins = vec!["https://other.example".to_owned()];
+    config.realms.push(other);
+    let own = config.realms[0].name.clone();
+    let mut world = World::with(config);
+    let raw = Raw::new("7.7.7.7:1000");
+    let mut shown = |host: &str, origin: Option<&str>| {
+        let id = TransactionId([9; 12]);
+        let mut request = raw.build(Method::ALLOCATE, id, |b| {
+            b.add(&RequestedTransport::UDP);
+            if let Some(origin) = origin {
+                b.add(&visavis_stun::attributes::Origin(origin));
+            }
+        });
+        let now = world.now;
+        world
+            .server
+            .handle_client_of(now, raw.path, host, &mut request);
+        world.pump();
+        let answer = world.answer(raw.path);
+        let Realm(realm) = Message::parse(&answer).unwrap().get().unwrap();
+        realm.to_owned()
+    };
+    assert_eq!(shown("turn.other.example", None), "other");
+    assert_eq!(shown("elsewhere.example", None), own);
+    assert_eq!(
+        shown("elsewhere.example", Some("https://other.example")),
+        "other"
+    );
 }
 
 #[test]

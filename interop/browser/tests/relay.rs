@@ -35,36 +35,44 @@ const PAGE: &str = r"
 ";
 
 async fn relays(kind: Kind, flags: &[&str], scheme: &str, transport: &str, protocol: &str) {
-    relays_with(kind, flags, scheme, transport, protocol, &[]).await;
+    let url = |service: &Service| {
+        let address = match scheme {
+            "turns" => service.secure,
+            _ => service.plain,
+        };
+        format!("{scheme}:{address}?transport={transport}")
+    };
+    relays_by(kind, flags, url, protocol, &[]).await;
 }
 
-/// Firefox verifies a TURN server's certificate, and nothing switches that off: one of an authority that it believes.
+/// Firefox verifies a TURN server's certificate, and nothing switches that off: it gets one of an authority that it believes. It
+/// speaks TLS to servers with a name alone, never to a bare address.
 async fn relays_over_tls_with_a_certificate(kind: Kind) {
-    if !in_namespace() {
-        return;
-    }
     if interop_turn::installed("certutil").is_none() {
         eprintln!("skipped: certutil is not installed (Debian package libnss3-tools)");
         return;
     }
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("relay-authority");
     let authority = Authority::new(&folder);
-    let (certificate, key) = authority.issue(&["198.51.100.1"]);
+    let (certificate, key) = authority.issue(&["localhost"]);
     let believes = format!("authority={}", authority.root().display());
+    let port = interop_turn::free_port();
+    let url = |_: &Service| format!("turns:localhost:{port}?transport=tcp");
     let arguments = [
+        "--tls-listen",
+        &format!("127.0.0.1:{port}"),
         "--certificate",
         certificate.to_str().expect("a path"),
         "--private-key",
         key.to_str().expect("a path"),
     ];
-    relays_with(kind, &[&believes], "turns", "tcp", "tls", &arguments).await;
+    relays_by(kind, &[&believes], url, "tls", &arguments).await;
 }
 
-async fn relays_with(
+async fn relays_by(
     kind: Kind,
     flags: &[&str],
-    scheme: &str,
-    transport: &str,
+    url: impl FnOnce(&Service) -> String,
     protocol: &str,
     arguments: &[&str],
 ) {
@@ -77,14 +85,9 @@ async fn relays_with(
     interop_common::meets(&browser.name());
     // The namespace's address: browsers use no loopback for this.
     let service = Service::start([198, 51, 100, 1].into(), arguments);
-    let address = if scheme == "turns" {
-        service.secure
-    } else {
-        service.plain
-    };
     let page = browser.open().await;
     let argument = json!({
-        "url": format!("{scheme}:{address}?transport={transport}"),
+        "url": url(&service),
         "user": USER.0,
         "password": USER.1,
     });

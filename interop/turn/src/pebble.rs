@@ -1,6 +1,7 @@
 //! Pebble, the ACME server that Let's Encrypt gives out for tests, as a process of a test.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -28,14 +29,14 @@ impl Drop for Pebble {
 }
 
 impl Pebble {
-    /// Starts one, whose own certificate is of `authority`, and which looks for names' servers at a port. `None`, and a word
-    /// on it, where it cannot be had.
-    pub fn start(authority: &Authority, folder: &Path, tls_port: u16) -> Option<Self> {
-        let program = program(folder)?;
+    /// Starts one, whose own certificate is of `authority`, and which looks for names' servers at a port. The program is kept in
+    /// `programs`. `None`, and a word on it, where it cannot be had.
+    pub fn start(authority: &Authority, programs: &Path, tls_port: u16) -> Option<Self> {
+        let program = program(programs)?;
         let (certificate, key) = authority.issue(&["127.0.0.1"]);
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let management = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let config = folder.join("pebble.json");
+        let config = certificate.with_file_name("pebble.json");
         let text = format!(
             r#"{{"pebble": {{"listenAddress": "{address}", "managementListenAddress": "{management}",
             "certificate": {certificate:?}, "privateKey": {key:?}, "httpPort": 1, "tlsPort": {tls_port},
@@ -48,6 +49,7 @@ impl Pebble {
             .arg(&config)
             .args(["-dnsserver", &names().to_string()])
             .env("PEBBLE_VA_NOSLEEP", "1")
+            .env("PEBBLE_WFE_NONCEREJECT", "0")
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -85,19 +87,44 @@ fn program(folder: &Path) -> Option<PathBuf> {
     None
 }
 
-/// A name server that knows every name's address: 127.0.0.1. It serves for as long as the test lives.
+/// A name server that knows every name's address: 127.0.0.1. It serves, over UDP and TCP, for as long as the test lives.
 fn names() -> SocketAddr {
-    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
-    let address = socket.local_addr().expect("its address");
+    let (tcp, udp) = loop {
+        let tcp = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = tcp.local_addr().expect("its address");
+        if let Ok(udp) = UdpSocket::bind(address) {
+            break (tcp, udp);
+        }
+    };
+    let address = tcp.local_addr().expect("its address");
     std::thread::spawn(move || {
         let mut buffer = [0; 512];
-        while let Ok((len, from)) = socket.recv_from(&mut buffer) {
+        while let Ok((len, from)) = udp.recv_from(&mut buffer) {
             if let Some(answer) = answer(&buffer[..len]) {
-                let _ = socket.send_to(&answer, from);
+                let _ = udp.send_to(&answer, from);
             }
         }
     });
+    std::thread::spawn(move || {
+        for stream in tcp.incoming().flatten() {
+            std::thread::spawn(move || answer_stream(stream));
+        }
+    });
     address
+}
+
+/// Messages over TCP have their length in front (RFC 1035 section 4.2.2).
+fn answer_stream(mut stream: TcpStream) -> Option<()> {
+    loop {
+        let mut len = [0; 2];
+        stream.read_exact(&mut len).ok()?;
+        let mut question = vec![0; usize::from(u16::from_be_bytes(len))];
+        stream.read_exact(&mut question).ok()?;
+        let answer = answer(&question)?;
+        let mut message = (answer.len() as u16).to_be_bytes().to_vec();
+        message.extend_from_slice(&answer);
+        stream.write_all(&message).ok()?;
+    }
 }
 
 /// The answer to a question of one name (RFC 1035 section 4).

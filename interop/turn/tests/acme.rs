@@ -108,11 +108,12 @@ fn turn_gets_a_certificate_for_tls_and_dtls() {
         return;
     };
     let (vouches, cache) = (issuer.authority.root(), issuer.folder.join("cache"));
+    let directory = issuer.pebble.directory.clone();
     let arguments = [
         "--acme-domain",
         NAME,
         "--acme-directory",
-        &issuer.pebble.directory,
+        &directory,
         "--acme-root",
         text(&vouches),
         "--acme-cache",

@@ -111,6 +111,51 @@ fn tcp_connections_to_peers_of_whichever_worker() {
     run(&["-T"]);
 }
 
+struct Serving(Child);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The meeting server takes HTTPS, and TURN over TCP, at one port.
+#[test]
+fn channels_over_tcp_on_the_port_of_https() {
+    let Some(program) = program("turnutils_uclient") else {
+        return;
+    };
+    let port = interop_turn::free_port().to_string();
+    let serving = Command::new(interop_turn::service::binary())
+        .args(["serve", "--listen", &format!("127.0.0.1:{port}")])
+        .args(["--turn-port", "0", "--turn-secret", "north"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let _serving = Serving(serving.expect("visavis starts"));
+    let begins = |scheme: &str| {
+        let output = Command::new("curl")
+            .args(["--silent", "--insecure", "--max-time", "5"])
+            .args(["--output", "/dev/null", "--write-out", "%{http_code}"])
+            .arg(format!("{scheme}://127.0.0.1:{port}/readyz"))
+            .output()
+            .expect("curl starts");
+        output.stdout == b"200"
+    };
+    assert!(within(Duration::from_secs(20), || begins("https")));
+    let output = Command::new("timeout")
+        .arg("30")
+        .arg(&program)
+        .args(["-u", "ada", "-W", "north", "-p", &port])
+        .args(["-y", "-c", "-t", "-m", "4", "-n", "25", "-l", "171"])
+        .arg("127.0.0.1")
+        .output()
+        .expect("turnutils_uclient starts");
+    loses_nothing(&output);
+    assert!(begins("https"), "HTTPS is there as before");
+}
+
 /// coturn's client throws a die for each connection whether to speak DTLS 1.2, or 1.0, which RFC 8996 has ended and which is not
 /// answered: a run in which it chose 1.0 says nothing, and is known by the connections that were made.
 #[test]

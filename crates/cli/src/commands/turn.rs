@@ -1,6 +1,6 @@
 //! `visavis turn`: the STUN and TURN service by itself.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -190,6 +190,8 @@ fn start_logging(settings: &Settings) {
     let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // Colours are for people, not for files and journals.
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     // A second subscriber, in tests, is no fault.
     let _ = if settings.log_json == Some(true) {

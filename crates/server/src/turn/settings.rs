@@ -63,7 +63,7 @@ settings! {
     oauth_server: Option<String>, "OAUTH_SERVER";
     /// An HTTP service that knows users: POST {"realm","username"}, answered by {"password"} or 404
     webhook: Option<String>, "WEBHOOK";
-    /// Another realm: NAME;origin=URL;user=NAME:PASSWORD;secret=SECRET, each part as often as need be
+    /// Another realm: NAME;origin=URL;host=NAME;user=NAME:PASSWORD;secret=SECRET, each part as often as need be
     tenant: Vec<String>, "TENANT";
     /// Whether a refresh needs credentials that have not expired [default: false]
     strict_expiry: Option<bool>, "STRICT_EXPIRY", num_args = 0..=1, default_missing_value = "true";
@@ -601,16 +601,20 @@ fn credentials(users: &[String], secrets: &[String]) -> Result<Credentials, Turn
     Ok(credentials)
 }
 
-/// NAME;origin=URL;user=NAME:PASSWORD;secret=SECRET.
+/// NAME;origin=URL;host=NAME;user=NAME:PASSWORD;secret=SECRET.
 fn tenant(text: &str) -> Result<Realm, TurnError> {
     let mut parts = text.split(';');
     let name = parts.next().unwrap_or_default().trim().to_owned();
-    let (mut origins, mut users, mut secrets) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut origins, mut hosts) = (Vec::new(), Vec::new());
+    let (mut users, mut secrets) = (Vec::new(), Vec::new());
     for part in parts {
         match part.trim().split_once('=') {
             Some(("origin", origin)) => origins.push(origin.to_owned()),
-            // A host's pages, over HTTPS.
-            Some(("host", host)) => origins.push(format!("https://{host}")),
+            // Who comes to the host over TLS, and its pages over HTTPS.
+            Some(("host", host)) => {
+                origins.push(format!("https://{host}"));
+                hosts.push(host.to_ascii_lowercase());
+            }
             Some(("user", user)) => users.push(user.to_owned()),
             Some(("secret", secret)) => secrets.push(secret.to_owned()),
             _ => {
@@ -624,6 +628,7 @@ fn tenant(text: &str) -> Result<Realm, TurnError> {
     }
     let mut realm = Realm::new(name, credentials(&users, &secrets)?);
     realm.origins = origins;
+    realm.hosts = hosts;
     Ok(realm)
 }
 

@@ -222,6 +222,15 @@ impl Streams {
         self.by_path.get(&path).copied()
     }
 
+    /// The host that a client over TLS asked for.
+    pub(super) fn host(&self, path: Path) -> Option<&str> {
+        if path.protocol != Protocol::Tls {
+            return None;
+        }
+        let stream = self.slots.get(self.of_client(path)?)?;
+        stream.tls.as_ref()?.server_name()
+    }
+
     pub(super) fn of_connection(&self, connection: u32) -> Option<usize> {
         self.by_connection.get(&connection).copied()
     }

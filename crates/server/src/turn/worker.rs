@@ -30,6 +30,7 @@ use super::gather::Gather;
 use super::inbox::{HandedStream, Inbox, Message, Reloaded, Report, stream_path};
 use super::quiet::Quiet;
 use super::relays::Relays;
+use super::service::unix_time;
 use super::streams::{Look, Role, StreamLimits, Streams};
 
 /// Buffers of 64 KiB that one pass receives into before it sends.
@@ -104,6 +105,8 @@ pub(super) struct Worker {
     quiet: Quiet,
     queue: Duration,
     housekeeping: Instant,
+    /// When the wall clock was read last: it may be corrected while the service runs.
+    clock: Instant,
     busy: Duration,
     busy_bytes: usize,
     receive_buffer: usize,
@@ -191,6 +194,7 @@ impl Worker {
             quiet: Quiet::new(redact),
             queue,
             housekeeping: started + HOUSEKEEPING,
+            clock: started,
             busy: Duration::ZERO,
             busy_bytes: 0,
             receive_buffer,
@@ -239,6 +243,10 @@ impl Worker {
                 return;
             }
             self.now = Instant::now();
+            if self.now.saturating_duration_since(self.clock) >= HOUSEKEEPING {
+                self.clock = self.now;
+                self.core.set_clock(self.now, unix_time());
+            }
             self.datagrams = 0;
             let ready = std::mem::take(&mut self.ready);
             for token in ready {

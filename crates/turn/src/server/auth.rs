@@ -284,7 +284,7 @@ impl Server {
                     .iter()
                     .position(|realm| realm.origins.iter().any(|known| known == origin.0))
             })
-            .unwrap_or(0)
+            .unwrap_or(self.realm_of_host)
     }
 
     fn name(&self, realm: usize, message: &Message<'_>) -> Option<Box<str>> {

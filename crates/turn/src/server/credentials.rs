@@ -20,6 +20,8 @@ pub struct Realm {
     pub name: String,
     /// The web origins that are shown this realm (ORIGIN); the first realm is for all others.
     pub origins: Vec<String>,
+    /// The hosts by which clients come to this realm over TLS (its server name), in lower case.
+    pub hosts: Vec<String>,
     /// Its users.
     pub credentials: Credentials,
 }
@@ -30,6 +32,7 @@ impl Realm {
         Self {
             name: name.into(),
             origins: Vec::new(),
+            hosts: Vec::new(),
             credentials,
         }
     }

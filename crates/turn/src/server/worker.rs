@@ -69,6 +69,8 @@ pub struct Server {
     pub(super) commands: VecDeque<Command>,
     events: VecDeque<Event>,
     pub(super) draining: bool,
+    /// The realm of the host that the client at hand came to.
+    pub(super) realm_of_host: usize,
     pub(super) stats: ServerStats,
 }
 
@@ -101,6 +103,7 @@ impl Server {
             commands: VecDeque::new(),
             events: VecDeque::new(),
             draining: false,
+            realm_of_host: 0,
             stats: ServerStats::default(),
             random,
             config,
@@ -168,6 +171,24 @@ impl Server {
                 None
             }
         }
+    }
+
+    /// [`handle_client`](Self::handle_client) for one who came to `host` by its name (the server name of TLS, RFC 6066 section 3):
+    /// the realm of that host is shown to it, where ORIGIN names none.
+    pub fn handle_client_of(
+        &mut self,
+        now: Instant,
+        from: Path,
+        host: &str,
+        datagram: &mut [u8],
+    ) -> Option<Forward> {
+        let realms = &self.config.realms;
+        let is_named =
+            |realm: &super::credentials::Realm| realm.hosts.iter().any(|name| name == host);
+        self.realm_of_host = realms.iter().position(is_named).unwrap_or(0);
+        let forward = self.handle_client(now, from, datagram);
+        self.realm_of_host = 0;
+        forward
     }
 
     /// The worker that a request belongs to, if it speaks of something that one of them gave: a mobility ticket, a

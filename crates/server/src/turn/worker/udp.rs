@@ -80,7 +80,10 @@ impl Worker {
             return self.forward(forward, start, ecn);
         }
         let before = self.core.stats();
-        let forward = self.core.handle_client(self.now, path, bytes);
+        let forward = match self.streams.host(path) {
+            Some(host) => self.core.handle_client_of(self.now, path, host, bytes),
+            None => self.core.handle_client(self.now, path, bytes),
+        };
         self.quiet
             .compare(self.now, path, &before, &self.core.stats());
         self.forward(forward, start, ecn);
