@@ -43,6 +43,36 @@ const GSTREAMER: Program = Program {
     ),
 };
 
+/// A package of this workspace, built if it is not.
+macro_rules! rust {
+    ($folder:literal, $package:literal) => {
+        Program {
+            folder: $folder,
+            command: &[
+                "cargo",
+                "run",
+                "--quiet",
+                "--offline",
+                "--package",
+                $package,
+            ],
+            trickle: false,
+            needs: (
+                &[
+                    "cargo",
+                    "build",
+                    "--quiet",
+                    "--offline",
+                    "--package",
+                    $package,
+                ],
+                concat!("cargo build --package ", $package, " in interop/"),
+            ),
+        }
+    };
+}
+const STR0M: Program = rust!("str0m", "interop-str0m");
+
 const fn node(folder: &'static str, command: &'static [&'static str]) -> Program {
     Program {
         folder,
@@ -385,4 +415,10 @@ async fn wrtc() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn gstreamer() {
     all(GSTREAMER, &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long: builds str0m"]
+async fn str0m() {
+    all(STR0M, &[]).await;
 }
