@@ -40,7 +40,7 @@ fn bench_command(binary: &str) -> Command {
     command
 }
 
-/// As [`bench`], after building the `visavis` binary in release, which the benchmark runs as a process. `$VISAVIS_BINARY` names one
+/// As [`bench()`], after building the `visavis` binary in release, which the benchmark runs as a process. `$VISAVIS_BINARY` names one
 /// that is built already.
 pub(crate) fn bench_of_binary(binary: &str, arguments: &[String]) -> ExitCode {
     const VARIABLE: &str = "VISAVIS_BINARY";

@@ -50,7 +50,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
         "takes minutes of a quiet machine",
     ),
     ("cargo xtask bench NAME", "takes minutes of a quiet machine"),
-    ("cargo xtask fuzz 3", "takes hours, and a nightly compiler"),
+    ("cargo xtask fuzz 3", "takes hours"),
 ];
 
 /// What documents tell people to type: lines of shell, and what stands in backticks with arguments.

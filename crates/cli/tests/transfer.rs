@@ -245,3 +245,43 @@ fn what_cannot_be_sent_is_told_before_anything_starts() {
     );
     assert_eq!(run("/dev/null").status.code(), Some(6));
 }
+
+/// Needs root, for a small file system of its own.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_disk_is_told_on_both_sides_and_the_transfer_goes_on_elsewhere() {
+    let (from, to, server) = (tempdir().unwrap(), tempdir().unwrap(), rendezvous());
+    let small = tempdir().unwrap();
+    let data = noise(24 << 20);
+    fs::write(from.path().join("big"), &data).unwrap();
+    let (mut sender, code, _) = send(&server, &["big"], from.path());
+    let script = "mount -t tmpfs -o size=4m tmpfs . || exit 99; cd \"$PWD\"; exec \"$@\"";
+    let received = std::process::Command::new("unshare")
+        .args([
+            "--mount",
+            "sh",
+            "-c",
+            script,
+            "sh",
+            env!("CARGO_BIN_EXE_visavis"),
+        ])
+        .args(["receive", "--json", "--server", &server, &code])
+        .current_dir(small.path())
+        .output();
+    let received = match received {
+        Ok(output) if !matches!(output.status.code(), Some(1 | 99)) => output,
+        other => {
+            eprintln!("skipped: no small file system can be mounted here: {other:?}");
+            return;
+        }
+    };
+    assert_eq!(received.status.code(), Some(6), "{received:?}");
+    let said = String::from_utf8(received.stderr).unwrap();
+    assert!(said.contains("the disk is full"), "{said}");
+    let reason = sender.event("failed")["reason"].to_string();
+    assert!(reason.contains("gave up"), "{reason}");
+    let elsewhere = receive(&server, &[&code], to.path());
+    assert!(elsewhere.status.success(), "{elsewhere:?}");
+    assert!(fs::read(to.path().join("big")).unwrap() == data);
+    assert_eq!(sender.code(), Some(0));
+}

@@ -198,7 +198,12 @@ async fn attend(sender: &Sender, guest: Guest) -> Ended {
             Exit::Broken,
             "the connection was lost; waiting for the receiver to come back".to_owned(),
         ),
-        SendError::Declined(_) | SendError::Failed(_) => (Exit::Declined, error.to_string()),
+        // A full disk, say: once there is room it goes on.
+        SendError::Failed(_) => (
+            Exit::Broken,
+            format!("{error}; waiting for it to come back"),
+        ),
+        SendError::Declined(_) => (Exit::Declined, error.to_string()),
         SendError::Unreadable { .. } => (Exit::Files, error.to_string()),
         SendError::Protocol => (Exit::Failure, error.to_string()),
     })

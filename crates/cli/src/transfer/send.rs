@@ -69,7 +69,7 @@ pub(crate) async fn send(
     });
     let mut unreadable = None;
     while let Some(piece) = pieces.recv().await {
-        match piece {
+        let wait = match piece {
             Piece::Message(message) => {
                 if let Message::Unreadable { entry, reason } = &message {
                     unreadable = Some(SendError::Unreadable {
@@ -77,17 +77,20 @@ pub(crate) async fn send(
                         reason: reason.clone(),
                     });
                 }
-                channel.feed(message.to_text()).await?;
+                let fed = channel.feed(message.to_text()).await;
+                fed.map(|()| None)
             }
             Piece::Data(data) => {
                 let wait = rate
                     .as_mut()
                     .map(|rate| rate.spend(Instant::now(), data.len()));
-                channel.feed(data).await?;
-                if let Some(wait) = wait.filter(|wait| !wait.is_zero()) {
-                    tokio::time::sleep(wait).await;
-                }
+                channel.feed(data).await.map(|()| wait)
             }
+        };
+        match wait {
+            Ok(Some(wait)) if !wait.is_zero() => tokio::time::sleep(wait).await,
+            Ok(_) => {}
+            Err(_) => return Err(last_words(channel, progress).await),
         }
         while let Some(message) = try_recv(channel).await {
             if hear(message, progress)? {
@@ -163,6 +166,15 @@ async fn decision(channel: &mut DataChannel, source: &Source) -> Result<Have, Se
     match tokio::time::timeout(DECISION, decide).await {
         Ok(decided) => decided,
         Err(_) => Err(SendError::Declined("no answer".into())),
+    }
+}
+
+/// Why a receiver closed in the midst of it, if it said so.
+async fn last_words(channel: &mut DataChannel, progress: &Progress) -> SendError {
+    loop {
+        if let Err(error) = hear(channel.recv().await, progress) {
+            return error;
+        }
     }
 }
 
