@@ -466,6 +466,63 @@ fn attack_46_checks_of_a_former_session_are_ignored() {
 }
 
 #[test]
+fn checks_of_a_restarted_peer_that_has_not_our_answer_yet_make_a_path() {
+    let now = Instant::now();
+    let mut agent = connected(Role::Controlled, now);
+    let former = agent.local_credentials().clone();
+    // The peer restarts, and checks from a new port before our answer has come: with our old password.
+    let next = "nextpasswordnextpassword";
+    agent.restart(now);
+    agent
+        .set_remote(now, RemoteParameters::new(Credentials::new("next", next)))
+        .unwrap();
+    drain(&mut agent, now);
+    let elsewhere = "198.51.100.1:6001";
+    let check = Check {
+        use_candidate: true,
+        ..Check::to(&former, "next")
+    };
+    give(&mut agent, now, from(elsewhere), &check.bytes());
+    let sent = pass(&mut agent, now, now + Duration::from_millis(100));
+    let to_it = |wanted: Class| {
+        let found = sent.iter().find(|(_, path, bytes)| {
+            path.remote == address(elsewhere) && class(bytes) == Some(wanted)
+        });
+        found.unwrap_or_else(|| panic!("no {wanted:?}")).2.clone()
+    };
+    // It is answered, and checked in return by the new session.
+    to_it(Class::Success);
+    let request = to_it(Class::Request);
+    give(
+        &mut agent,
+        now,
+        from(elsewhere),
+        &answer(&request, next, address(LOCAL)),
+    );
+    assert_eq!(
+        agent.selected_pair().unwrap().remote.port,
+        address(elsewhere).port()
+    );
+    let media = give(&mut agent, now, from(elsewhere), &[0x80; 20]);
+    assert!(matches!(media, Received::Data { .. }));
+    // It goes on so beyond the time for which an old session is kept.
+    let mut at = now;
+    for _ in 0..20 {
+        at += Duration::from_secs(4);
+        for (_, path, bytes) in pass(&mut agent, at - Duration::from_secs(4), at) {
+            if is_request(&bytes) {
+                give(&mut agent, at, path, &answer(&bytes, next, address(LOCAL)));
+            }
+        }
+        give(&mut agent, at, from(elsewhere), &check.bytes());
+        let answered = drain(&mut agent, at)
+            .iter()
+            .any(|(_, bytes)| class(bytes) == Some(Class::Success));
+        assert!(answered, "{:?}", at - now);
+    }
+}
+
+#[test]
 fn attack_47_new_checks_keep_the_pace_over_all_agents() {
     let start = Instant::now();
     let pacer = Pacer::new(Duration::from_millis(50));

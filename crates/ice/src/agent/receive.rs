@@ -332,7 +332,15 @@ impl Agent {
         if !current {
             // A session that was restarted away still answers, so that its data flows until the new
             // one is ready; it is not checked any more.
-            let pair = self.old_pair(generation, source, &path);
+            let pair = if self.is_of_peer(remote_ufrag) {
+                // The peer has begun its new session and had not our answer when it sent this. Chromium goes on so, and
+                // sends its media there, for as long as the path lives.
+                let until = now + self.config.timing.old_session;
+                self.old_until = self.old_until.map(|_| until);
+                self.take_check(now, &check)
+            } else {
+                self.old_pair(generation, source, &path)
+            };
             self.count_request(now, pair);
             self.respond(
                 source,
@@ -384,6 +392,12 @@ impl Agent {
             generation,
             pair,
         );
+    }
+
+    /// Whether a user fragment is that of the peer's present session.
+    fn is_of_peer(&self, ufrag: &str) -> bool {
+        let remote = self.session.remote.as_ref();
+        remote.is_some_and(|remote| *remote.parameters.credentials.ufrag == *ufrag)
     }
 
     fn old_pair(&self, generation: u32, source: Source, path: &Path) -> Option<PairId> {
