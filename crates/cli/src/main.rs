@@ -112,11 +112,11 @@ mod tests {
             let Some(arguments) = part.strip_prefix("visavis ") else {
                 continue;
             };
-            // A substitution is one word, whatever is in it.
+            // A substitution is one word: a key and its secret, as the documents have it.
             let whole = match arguments.split_once("\"$(") {
                 Some((before, after)) => {
                     let after = after.split_once(")\"").map_or("", |(_, rest)| rest);
-                    format!("{before}X{after}")
+                    format!("{before}KEY=SECRET{after}")
                 }
                 None => arguments.to_owned(),
             };
