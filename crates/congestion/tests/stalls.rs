@@ -6,7 +6,7 @@ mod lab;
 use std::time::Duration;
 
 use lab::scenario::{self, Scenario};
-use lab::{FlowContext, Outcome, describe, flow, run};
+use lab::{FlowContext, Outcome, describe, estimates, flow, run};
 
 fn goog_cc(context: FlowContext) -> Box<dyn lab::Flow> {
     flow::goog_cc(context, |config| config.limits.min = 30_000)
@@ -23,11 +23,6 @@ fn outcomes(scenario: &Scenario) -> impl Iterator<Item = (String, Outcome)> {
         let words = format!("{}, seed {seed}: {}", scenario.name, describe(&outcome));
         (words, outcome)
     })
-}
-
-/// The estimates from a time on (seconds), in bits per second.
-fn estimates(outcome: &Outcome, from: f64) -> &[u64] {
-    &outcome.flows[0].estimates[(from * 10.0) as usize..]
 }
 
 #[test]

@@ -464,3 +464,8 @@ pub fn describe(outcome: &Outcome) -> String {
         outcome.cross
     )
 }
+
+/// The estimates of the first flow from a time on (seconds), in bits per second.
+pub fn estimates(outcome: &Outcome, from: f64) -> &[u64] {
+    &outcome.flows[0].estimates[(from * 10.0) as usize..]
+}
