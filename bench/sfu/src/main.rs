@@ -250,6 +250,7 @@ async fn all_connected(clients: &[(u64, u64, Asks)], within: Duration) -> io::Re
         if Instant::now() > deadline {
             return Err(io::Error::other(format!("{up} of {} connected", clients.len())));
         }
+        // Asked again: clients tell their state when asked, and asking costs them time.
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
@@ -342,6 +343,7 @@ async fn livekit_load(port: u16, pid: u32, scenario: &Scenario, seconds: f64) ->
         if tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
             break;
         }
+        // Another's process: it says nowhere else that it listens.
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let (epoch, certificate) = (Instant::now(), certificate());
@@ -360,6 +362,7 @@ async fn livekit_load(port: u16, pid: u32, scenario: &Scenario, seconds: f64) ->
         }
     }
     all_connected(&load.publishers, Duration::from_secs(30)).await?;
+    // It tells nobody when what was published can be subscribed to.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let (_, before) = usage(pid);
     for room in 0..scenario.rooms {
@@ -411,6 +414,7 @@ async fn measure(
     counted(&load.subscribers).await;
     let begun = Instant::now();
     let (cpu_before, _) = usage(pid);
+    // What is measured is this stretch of time.
     tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
     let sent = counted(&load.publishers).await;
     let counts = counted(&load.subscribers).await;

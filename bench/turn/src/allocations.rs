@@ -97,6 +97,7 @@ fn make(address: std::net::SocketAddr, count: usize, kept: &mut Vec<UdpSocket>) 
             at += 1;
         }
         if idle {
+            // The generator must not take the processor from the server that it measures.
             thread::sleep(Duration::from_micros(50));
         }
     }
