@@ -1,6 +1,7 @@
 //! Commands whose code lives beside what they measure: this starts them with the right folder,
 //! profile and arguments.
 
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 /// Runs an example of a crate of this workspace, in release.
@@ -29,15 +30,25 @@ pub(crate) fn bench(binary: &str, arguments: &[String]) -> ExitCode {
 
 fn bench_command(binary: &str) -> Command {
     let mut command = cargo();
-    command.args([
-        "run",
-        "--quiet",
-        "--release",
-        "--manifest-path",
-        "bench/Cargo.toml",
-    ]);
+    command.args(["run", "--quiet", "--release", "--manifest-path"]);
+    command.arg(manifest_of(binary));
     command.args(["--bin", binary, "--"]);
     command
+}
+
+/// The manifest of the package that has a binary: from the workspace's own, cargo would build each benchmark's peers with the
+/// features that all benchmarks together want of them.
+fn manifest_of(binary: &str) -> PathBuf {
+    let bench = crate::root().join("bench");
+    let name = format!("name = \"{binary}\"");
+    let manifests = std::fs::read_dir(&bench).into_iter().flatten().flatten();
+    manifests
+        .map(|entry| entry.path().join("Cargo.toml"))
+        .find(|manifest| {
+            let text = std::fs::read_to_string(manifest).unwrap_or_default();
+            text.lines().any(|line| line == name)
+        })
+        .unwrap_or_else(|| bench.join("Cargo.toml"))
 }
 
 /// As [`bench()`], after building the `visavis` binary in release, which the benchmark runs as a process. `$VISAVIS_BINARY` names one
@@ -52,7 +63,7 @@ pub(crate) fn bench_of_binary(binary: &str, arguments: &[String]) -> ExitCode {
             return ExitCode::FAILURE;
         }
         let target = std::env::var_os("CARGO_TARGET_DIR")
-            .map_or_else(|| crate::root().join("target"), std::path::PathBuf::from);
+            .map_or_else(|| crate::root().join("target"), PathBuf::from);
         command.env(VARIABLE, target.join("release/visavis"));
     }
     run(command.args(arguments))
