@@ -10,6 +10,8 @@ const seconds = () => {
   return (used.user + used.system) / 1e6;
 };
 
+console.log('ready');
+const offer = role === 'send' ? await hear() && null : JSON.parse(await hear());
 // What nothing names is collected, and closed by that.
 const kept = (globalThis.kept = []);
 const pc = new nodeDataChannel.PeerConnection(role, {
@@ -51,11 +53,12 @@ if (role === 'send') {
   pc.onDataChannel((channel) => {
     kept.push(channel);
     before = seconds();
+    if (Number(total) === 0) console.log(0);
     channel.onMessage((data) => {
       received += data.length;
       if (received >= Number(total)) console.log(seconds() - before);
     });
   });
-  pc.setRemoteDescription(JSON.parse(await hear()), 'offer');
+  pc.setRemoteDescription(offer, 'offer');
   console.log(JSON.stringify(await described));
 }

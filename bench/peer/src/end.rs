@@ -1,8 +1,11 @@
 //! What an end says to the process that started it, one line each.
 //!
-//! The sender says its offer, gets the answer, says `begin` when it sends, and, asked for it, the
-//! processor seconds since. The receiver gets the offer, says its answer, and its processor seconds
-//! when it has everything.
+//! Each says `ready` when its program has started. The sender, told to start, makes its connection and says
+//! its offer, gets the answer, says `begin` once the channel is open and it sends, and, asked for it, the
+//! processor seconds since. The receiver gets the offer, makes its connection and says its answer, and its
+//! processor seconds when it has everything.
+
+#![allow(dead_code, reason = "each benchmark uses its part")]
 
 use std::io::{BufRead, stdin};
 
@@ -37,6 +40,17 @@ impl Load {
             ordered: ordered.parse().expect("true or false"),
         }
     }
+}
+
+/// The program has started.
+pub fn ready() {
+    println!("ready");
+}
+
+/// Waits until the connection is to be made.
+pub fn wait_for_start() {
+    ready();
+    line();
 }
 
 /// Says a description.

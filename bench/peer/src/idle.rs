@@ -5,9 +5,12 @@
 //! Memory is resident memory per end once all have been idle, processor time is the process's.
 #![allow(clippy::print_stdout, reason = "benchmarks print")]
 
+mod end;
 mod node;
 mod process;
 mod sans_io;
+mod webrtc_end;
+mod webrtc_idle;
 
 use std::process::{Command, ExitCode};
 use std::time::Duration;
@@ -28,6 +31,7 @@ fn main() -> ExitCode {
         let pairs = pairs.parse().expect("a number of pairs");
         let figures = match stack.as_str() {
             "visavis" => measure::<sans_io::Ours>(pairs),
+            "webrtc" => webrtc_idle::measure(pairs),
             _ => measure::<sans_io::Str0m>(pairs),
         };
         println!("{figures}");
@@ -46,9 +50,11 @@ fn main() -> ExitCode {
     );
     let sizes: &[usize] = if options.quick { &[100] } else { &[500, 5000] };
     for &pairs in sizes {
-        for stack in ["visavis", "str0m", "libdatachannel"] {
-            // It has sockets and a thread's share for each, and real time: not ten thousand of those.
-            if stack == "libdatachannel" && (pairs > 500 || !node::is_installed()) {
+        for stack in ["visavis", "str0m", "webrtc", "libdatachannel"] {
+            // They have sockets and tasks or threads for each, and real time: not ten thousand of those.
+            let is_real = matches!(stack, "webrtc" | "libdatachannel");
+            let is_there = stack != "libdatachannel" || node::is_installed();
+            if is_real && pairs > 500 || !is_there {
                 continue;
             }
             let Some(figures) = child(stack, pairs) else {
@@ -76,11 +82,11 @@ fn main() -> ExitCode {
             }
         }
     }
-    table.note("in memory and simulated time; libdatachannel (node-datachannel 0.33) over loopback sockets for 10 s");
+    table.note("in memory and simulated time; webrtc 0.21 and libdatachannel (node-datachannel 0.33) over loopback sockets for 10 s");
     if !node::is_installed() {
         table.note(node::HOW_TO);
     }
-    table.note("measured elsewhere at 100 to 1,000 ends: libdatachannel 270 KiB; pion 275 to 300 KiB, 9 to 10 ms, 155 to 460 us; webrtc 0.21 296 KiB, 22 ms, 268 us");
+    table.note("measured elsewhere at 100 to 1,000 ends: libdatachannel 270 KiB; pion 275 to 300 KiB, 9 to 10 ms, 155 to 460 us");
     table.finish(options)
 }
 

@@ -38,6 +38,7 @@ fn description(kind: SdpType, sdp: String) -> Description {
 /// Sends the load.
 pub fn send(load: Load) {
     runtime().block_on(async {
+        end::wait_for_start();
         let connection = connection();
         let options = ChannelOptions {
             ordered: load.ordered,
@@ -70,8 +71,9 @@ pub fn send(load: Load) {
 /// Receives the load.
 pub fn receive(load: Load) {
     runtime().block_on(async {
-        let connection = connection();
+        end::ready();
         let offer = description(SdpType::Offer, end::hear());
+        let connection = connection();
         connection.set_remote_description(&offer).expect("an offer");
         end::say(&described(&connection).await);
         let mut channel = loop {

@@ -1,13 +1,20 @@
-//! How long a connection takes to come up, over simulated links, beside str0m on the same links:
-//! `cargo xtask setup-table`.
+//! How long a connection takes to come up, over simulated links, beside str0m on the same links, and
+//! over loopback sockets beside others: `cargo xtask setup-table`.
 //!
 //! Signalling takes no time here; what counts is what ICE, DTLS and SCTP need. Google published
 //! 850, 750 and 650 ms to DTLS writable at 200 ms round trip, 220 kbit/s and no loss for DTLS 1.2, 1.3
-//! and 1.3 in STUN.
+//! and 1.3 with the post-quantum group in STUN.
 
 #[path = "../../../crates/peer/tests/common/mod.rs"]
 mod common;
+mod end;
+mod ends;
+mod node;
+mod ours;
+mod process;
+mod str0m_end;
 mod str0m_setup;
+mod webrtc_end;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -76,13 +83,13 @@ const MODES: [Mode; 7] = [
     Mode {
         name: "DTLS 1.3 SPED",
         sped: true,
-        published: Some(650.0),
         ..PLAIN
     },
     Mode {
         name: "DTLS 1.3 ML-KEM SPED",
         post_quantum: true,
         sped: true,
+        published: Some(650.0),
         ..PLAIN
     },
     Mode {
@@ -178,7 +185,25 @@ fn quantile(values: &mut [f64], q: f64) -> f64 {
     values.get(at.round() as usize).copied().unwrap_or(f64::NAN)
 }
 
+/// Milliseconds from making the offerer's connection until its channel is open, two processes on this
+/// machine: the median of several.
+fn time_to_open(stack: &str, runs: usize) -> f64 {
+    let load = end::Load {
+        message: 1024,
+        total: 0,
+        ordered: true,
+    };
+    let mut all: Vec<f64> = (0..runs)
+        .map(|_| ends::run(stack, load).open * 1000.0)
+        .collect();
+    quantile(&mut all, 0.5)
+}
+
 fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if ends::serve(&arguments) {
+        return ExitCode::SUCCESS;
+    }
     let (options, rest) = Options::from_arguments();
     let default = if options.quick { 5 } else { 100 };
     let seeds = rest.first().and_then(|n| n.parse().ok()).unwrap_or(default);
@@ -251,6 +276,27 @@ fn main() -> ExitCode {
             }
         }
     }
+    let mut ours = f64::NAN;
+    for stack in ends::STACKS
+        .into_iter()
+        .filter(|stack| ends::is_there(stack))
+    {
+        let took = time_to_open(stack, if options.quick { 3 } else { 21 });
+        table.note(format!(
+            "{stack}, loopback: channel open after {took:.1} ms"
+        ));
+        if stack == "visavis" {
+            ours = took;
+        } else {
+            let name = format!("ms to an open channel on loopback beside {stack}");
+            table.at_most(
+                &name,
+                (ours * 10.0).round() / 10.0,
+                (took * 10.0).round() / 10.0,
+            );
+        }
+    }
+    table.note(format!("on loopback: median of new processes, from making the connection on, candidates in the descriptions; {}", ends::ABOUT));
     table.note(format!(
         "visavis-peer {}, str0m 0.25, seeds 1 to {seeds}; signalling takes no time",
         env!("CARGO_PKG_VERSION")

@@ -29,6 +29,8 @@ struct End {
     channel: Option<ChannelId>,
     message: bool,
     media: bool,
+    /// It has given up: a handshake that lasts too long is an error of every call from then on.
+    over: bool,
 }
 
 impl End {
@@ -51,12 +53,22 @@ impl End {
             channel: None,
             message: false,
             media: false,
+            over: false,
         }
     }
 
+    fn take(&mut self, input: Input<'_>) {
+        self.over = self.over || self.rtc.handle_input(input).is_err();
+        self.drain();
+    }
+
     fn drain(&mut self) {
-        loop {
-            match self.rtc.poll_output().expect("an output") {
+        while !self.over {
+            let Ok(output) = self.rtc.poll_output() else {
+                self.over = true;
+                return;
+            };
+            match output {
                 Output::Timeout(at) => {
                     self.due = at;
                     return;
@@ -86,20 +98,16 @@ impl Endpoint for End {
                 destination: path.local,
                 contents,
             };
-            self.rtc
-                .handle_input(Input::Receive(now, receive))
-                .expect("a datagram");
+            self.take(Input::Receive(now, receive));
         }
-        self.drain();
     }
 
     fn handle_timeout(&mut self, now: Instant) {
-        self.rtc.handle_input(Input::Timeout(now)).expect("time");
-        self.drain();
+        self.take(Input::Timeout(now));
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        Some(self.due)
+        (!self.over).then_some(self.due)
     }
 
     fn poll_transmit(&mut self, _: Instant, out: &mut TransmitBuf) -> Option<Transmit> {
@@ -112,7 +120,7 @@ impl Endpoint for End {
     }
 }
 
-/// One connection; `None` if it does not come up within a minute.
+/// One connection; `None` if it does not come up within a minute, or gives up before.
 pub fn run(mode: Str0mMode, link: &LinkConfig, seed: u64) -> Option<Times> {
     let mut simulation = Simulation::new(Instant::now(), seed);
     let hosts = [("alice", "203.0.113.1"), ("bob", "203.0.113.2")].map(|(name, ip)| {
@@ -150,7 +158,7 @@ pub fn run(mode: Str0mMode, link: &LinkConfig, seed: u64) -> Option<Times> {
     // A packet each 20 ms until one arrives, and a message as soon as the channel is open.
     while times.message == 0.0 || times.media == 0.0 {
         let now = driver.now();
-        if now >= limit {
+        if now >= limit || [0, 1].iter().any(|&end| driver.endpoint(end).over) {
             return None;
         }
         let caller = driver.endpoint_mut(0);
