@@ -455,3 +455,47 @@ fn keys_are_updated_before_the_aeads_limit() {
         .count();
     assert!(updates >= 2, "{updates}");
 }
+
+/// RFC 5246 section 7.4.1.4, RFC 8446 section 4.2.7: what was offered may be answered. The crate `webrtc` and others list
+/// their groups in a ServerHello of 1.2; an extension that nobody offered ends the handshake.
+#[test]
+fn a_server_of_1_2_may_list_its_groups() {
+    const GROUPS: [u8; 8] = [0, 10, 0, 4, 0, 2, 0, 29];
+    const UNKNOWN: [u8; 4] = [0xfa, 0xfa, 0, 0];
+    for (extension, goes_on) in [(&GROUPS[..], true), (&UNKNOWN[..], false)] {
+        let mut server = config(2);
+        server.max_version = Version::Dtls12;
+        let mut pair = Pair::new(config(1), server, 1);
+        for datagram in pair.client.transmit(pair.now) {
+            pair.server.receive(pair.now, datagram);
+        }
+        for datagram in pair.server.transmit(pair.now) {
+            let datagram = with_extension(datagram, extension);
+            pair.client.receive(pair.now, datagram);
+        }
+        assert_eq!(!pair.client.dtls.is_closed(), goes_on);
+        // Behind the ServerHello everything is taken: the certificate and the key go out.
+        let sent = pair.client.transmit(pair.now).concat();
+        let is_certificate = sent[..14].ends_with(&[11]);
+        assert_eq!(is_certificate, goes_on, "{sent:?}");
+    }
+}
+
+/// A datagram that begins with a ServerHello, with another extension in that.
+fn with_extension(mut datagram: Vec<u8>, extension: &[u8]) -> Vec<u8> {
+    // Records have 13 bytes of header, messages 12; the extensions are behind version, random, an empty session id, suite
+    // and compression.
+    const MESSAGE: usize = 13;
+    const EXTENSIONS: usize = MESSAGE + 12 + 2 + 32 + 1 + 2 + 1;
+    if datagram[0] != 22 || datagram[MESSAGE] != 2 {
+        return datagram;
+    }
+    let len = usize::from(u16::from_be_bytes([datagram[11], datagram[12]]));
+    datagram.splice(MESSAGE + len..MESSAGE + len, extension.iter().copied());
+    // The record's length, the message's, the fragment's, the block's.
+    for at in [11, MESSAGE + 2, MESSAGE + 10, EXTENSIONS] {
+        let old = u16::from_be_bytes([datagram[at], datagram[at + 1]]);
+        datagram[at..at + 2].copy_from_slice(&(old + extension.len() as u16).to_be_bytes());
+    }
+    datagram
+}

@@ -301,6 +301,8 @@ impl Connection {
             extension::EXTENDED_MASTER_SECRET,
             extension::RENEGOTIATION_INFO,
             extension::EC_POINT_FORMATS,
+            // No server of 1.2 has a reason to send it and some do; RFC 8446 section 4.2.7 lets clients pass over it.
+            extension::SUPPORTED_GROUPS,
             extension::USE_SRTP,
             extension::ALPN,
             extension::CONNECTION_ID,
