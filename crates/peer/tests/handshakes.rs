@@ -320,6 +320,45 @@ fn servers_can_be_changed() {
     assert_eq!(refused.unwrap_err().name(), "InvalidStateError");
 }
 
+/// webrtc-pc section 4.9: either end may bring either key, and the fingerprints are of what it brings.
+#[test]
+fn certificates_of_either_kind_connect() {
+    use visavis_crypto::HashAlgorithm;
+    use visavis_dtls::Version;
+    use visavis_peer::{CertificateKind, generate_certificate};
+    let clock = Duration::from_secs(1_800_000_000);
+    let mut random = visavis_datagram::Random::from_u64(1);
+    let mut make = |kind| generate_certificate(kind, clock, &mut random).unwrap();
+    let both = [
+        make(CertificateKind::Rsa2048),
+        make(CertificateKind::EcdsaP256),
+    ];
+    for version in [Version::Dtls13, Version::Dtls12] {
+        for (seed, [alice, bob]) in [[0, 1], [1, 0], [0, 0]].into_iter().enumerate() {
+            let configurations = [alice, bob].map(|which: usize| {
+                let mut configuration = Configuration::default();
+                configuration.certificates = vec![both[which].clone()];
+                configuration.wall_clock = clock;
+                configuration.dtls.max_version = version;
+                configuration
+            });
+            let mut call = Call::new(seed as u64, LinkConfig::new(), configurations);
+            let now = call.now();
+            let made = call
+                .pc(ALICE)
+                .create_data_channel(now, ChannelOptions::default());
+            made.unwrap();
+            let (offer, _) = call.negotiate(ALICE);
+            let fingerprint = both[alice].fingerprint(HashAlgorithm::Sha256).to_string();
+            assert!(offer.sdp.contains(&fingerprint), "{}", offer.sdp);
+            let opened = call.run(10.0, |alice, bob| open(alice) && open(bob));
+            assert!(opened, "{version:?}, seed {seed}");
+            let seen = call.pc(BOB).remote_certificate().map(<[u8]>::to_vec);
+            assert_eq!(seen.as_deref(), Some(both[alice].der()));
+        }
+    }
+}
+
 /// DTLS 1.2 has no hybrid group: what could only fail later is refused at once.
 #[test]
 fn settings_of_dtls_that_exclude_each_other_are_refused_at_birth() {

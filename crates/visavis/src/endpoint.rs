@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::task::AbortHandle;
 use visavis_datagram::Random;
@@ -24,6 +24,19 @@ use crate::settings::{Binding, Settings};
 fn process_pace() -> ProcessPace {
     static PACE: OnceLock<ProcessPace> = OnceLock::new();
     PACE.get_or_init(ProcessPace::default).clone()
+}
+
+/// Randomness that the system has seeded.
+pub(crate) fn system_random() -> Result<Random, Error> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(std::io::Error::other)?;
+    Ok(Random::from_seed(seed))
+}
+
+/// Time since 1970-01-01T00:00:00Z.
+pub(crate) fn wall_clock() -> Duration {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.unwrap_or_default()
 }
 
 /// Sockets and the task that drives them, for any number of connections. Cheap to clone.
@@ -62,9 +75,7 @@ impl Endpoint {
     /// # Errors
     /// If no socket can be bound.
     pub fn new(settings: Settings) -> Result<Self, Error> {
-        let mut seed = [0; 32];
-        getrandom::fill(&mut seed).map_err(std::io::Error::other)?;
-        let mut random = Random::from_seed(seed);
+        let mut random = system_random()?;
         let (found, watcher) = local_addresses(&settings)?;
         let shared = Arc::new(Shared {
             work: Mutex::default(),
@@ -115,9 +126,7 @@ impl Endpoint {
         let now = Instant::now();
         let mut peer = configuration.into_peer();
         peer.ice.process_pace.get_or_insert_with(process_pace);
-        peer.wall_clock = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        peer.wall_clock = wall_clock();
         let core = visavis_peer::PeerConnection::new(peer, random, now)?;
         let connection = Connection::new(core, Arc::clone(&self.inner.shared), own_sockets);
         self.inner.shared.add(Arc::clone(&connection));

@@ -61,10 +61,10 @@ pub use settings::{Binding, Settings};
 pub use visavis_ice::TransportPolicy;
 pub use visavis_net as net;
 pub use visavis_peer::{
-    BitrateLimits, ChannelOptions, ChannelState, Codec, ConnectionState, Description, Direction,
-    Encoding, FrameKind, FrameMeta, FrameParams, IceCandidate, IceConnectionState,
-    IceGatheringState, Kind, OfferOptions, OutgoingFrame, OutgoingRtp, SdpType, SendParameters,
-    SignalingState, Stats, StatsKind, StatsReport, StatsValue, TransceiverDirection,
-    TransceiverInit,
+    BitrateLimits, Certificate, CertificateKind, ChannelOptions, ChannelState, Codec,
+    ConnectionState, Description, Direction, Encoding, FrameKind, FrameMeta, FrameParams,
+    IceCandidate, IceConnectionState, IceGatheringState, Kind, OfferOptions, OutgoingFrame,
+    OutgoingRtp, SdpType, SendParameters, SignalingState, Stats, StatsKind, StatsReport,
+    StatsValue, TransceiverDirection, TransceiverInit,
 };
 pub use visavis_peer::{CongestionControl, ControllerFactory, congestion, sframe};

@@ -1,19 +1,20 @@
 //! The connection as its user sees it.
 
 use std::future::poll_fn;
+use std::io;
 use std::sync::Arc;
 use std::task::Poll;
 
 use visavis_ice::TransportPolicy;
 use visavis_peer::{
-    BitrateLimits, ChannelOptions, ConnectionState, Description, Event as PeerEvent, IceCandidate,
-    IceConnectionState, IceGatheringState, Kind, OfferOptions, SignalingState, StatsReport,
-    TransceiverInit,
+    BitrateLimits, Certificate, CertificateKind, ChannelOptions, ConnectionState, Description,
+    Event as PeerEvent, IceCandidate, IceConnectionState, IceGatheringState, Kind, OfferOptions,
+    SignalingState, StatsReport, TransceiverInit,
 };
 
 use crate::connection::Connection;
 use crate::data_channel::DataChannel;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, system_random, wall_clock};
 use crate::ice_server::{IceServer, ServerUrl};
 use crate::media::{RtpSender, RtpTransceiver};
 use crate::{Error, Settings};
@@ -117,6 +118,24 @@ impl PeerConnection {
     /// If no socket can be bound, or the configuration is wrong.
     pub fn new(configuration: Configuration) -> Result<Self, Error> {
         Endpoint::new(Settings::default())?.peer_connection(configuration)
+    }
+
+    /// Makes a certificate that is valid for 30 days (W3C `generateCertificate`), for `advanced.certificates` of a
+    /// [`Configuration`]: connections that share one look alike to their peers, and cost no key each. Must be
+    /// called within a tokio runtime: an RSA key takes a thread of its blocking pool for a while.
+    ///
+    /// # Errors
+    /// If the system gives no randomness, or the runtime ends.
+    pub async fn generate_certificate(kind: CertificateKind) -> Result<Certificate, Error> {
+        let made = tokio::task::spawn_blocking(move || {
+            let mut random = system_random()?;
+            Ok(visavis_peer::generate_certificate(
+                kind,
+                wall_clock(),
+                &mut random,
+            )?)
+        });
+        made.await.map_err(io::Error::other)?
     }
 
     pub(crate) fn from_parts(connection: Arc<Connection>, endpoint: Endpoint) -> Self {

@@ -5,7 +5,8 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use visavis::{
-    ChannelOptions, Configuration, DataChannel, Endpoint, Event, Message, PeerConnection, Settings,
+    Certificate, CertificateKind, ChannelOptions, Configuration, DataChannel, Endpoint, Event,
+    Message, PeerConnection, Settings,
 };
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -97,6 +98,79 @@ async fn messages_cross_both_ways() {
     );
     near.close();
     assert_eq!(within("the end", there.recv()).await, None);
+}
+
+/// Certificates are made once and shared; one end has an RSA key.
+#[tokio::test]
+async fn connections_bring_their_certificates() {
+    let make = PeerConnection::generate_certificate;
+    let rsa = within("a key", make(CertificateKind::Rsa2048))
+        .await
+        .unwrap();
+    let ecdsa = make(CertificateKind::EcdsaP256).await.unwrap();
+    let connection = |certificate: &Certificate| {
+        let mut configuration = Configuration::default();
+        configuration.advanced.certificates = vec![certificate.clone()];
+        endpoint().peer_connection(configuration).unwrap()
+    };
+    let (near, far) = (connection(&rsa), connection(&ecdsa));
+    let here = near.create_data_channel("chat", ChannelOptions::default());
+    negotiate(&near, &far).await;
+    within("sending", here.unwrap().feed("hello"))
+        .await
+        .unwrap();
+    let mut there = incoming(&far).await;
+    assert_eq!(within("text", there.recv()).await, Some("hello".into()));
+    let seen = far.with_core(|core| core.remote_certificate().map(<[u8]>::to_vec));
+    assert_eq!(seen.as_deref(), Some(rsa.der()));
+}
+
+/// What waits may be given up at any time: no message is lost by it, and none is sent twice.
+#[tokio::test]
+async fn waiting_may_be_given_up() {
+    let (near, far) = (connection(&endpoint()), connection(&endpoint()));
+    let here = near
+        .create_data_channel("bulk", ChannelOptions::default())
+        .unwrap();
+    negotiate(&near, &far).await;
+    let mut there = incoming(&far).await;
+    within("an open channel", here.opened()).await.unwrap();
+    let count = 3000u32;
+    let message = |number: u32| {
+        let mut bytes = vec![0; 10_000];
+        bytes[..4].copy_from_slice(&number.to_be_bytes());
+        bytes
+    };
+    let sending = async {
+        let mut given_up = 0;
+        for number in 0..count {
+            // Polled once, then dropped, until it is done: each is sent whole or not at all.
+            while timeout(Duration::ZERO, here.feed(message(number)))
+                .await
+                .is_err()
+            {
+                given_up += 1;
+                tokio::task::yield_now().await;
+            }
+        }
+        given_up
+    };
+    let receiving = async {
+        let mut given_up = 0;
+        for number in 0..count {
+            let received = loop {
+                match timeout(Duration::ZERO, there.recv()).await {
+                    Ok(received) => break received,
+                    Err(_) => given_up += 1,
+                }
+                tokio::task::yield_now().await;
+            };
+            assert_eq!(received, Some(message(number).into()));
+        }
+        given_up
+    };
+    let (sent, received) = within("all", async { tokio::join!(sending, receiving) }).await;
+    assert!(sent > 0 && received > 0, "{sent} {received}");
 }
 
 #[tokio::test]
