@@ -2,7 +2,9 @@
 
 use interop_browser::{Call, Kind, Plan, Side, tests, within};
 use serde_json::json;
-use visavis::{ChannelOptions, Configuration, DataChannel, Message};
+use visavis::{
+    CertificateKind, ChannelOptions, Configuration, DataChannel, Message, PeerConnection,
+};
 
 async fn exchange(call: &Call, channel: &mut DataChannel) {
     let page = &call.page;
@@ -192,6 +194,31 @@ async fn post_quantum(kind: Kind, offerer: Side) {
     tls_version(&call).await;
 }
 
+/// We are known by an RSA key, and so is the page.
+async fn rsa(kind: Kind, offerer: Side) {
+    let certificate = PeerConnection::generate_certificate(CertificateKind::Rsa2048);
+    let mut plan = Plan::new(kind);
+    plan.configuration.advanced.certificates = vec![certificate.await.expect("a certificate")];
+    let Some(mut call) = Call::new(plan).await else {
+        return;
+    };
+    let make = "(async () => {
+        const name = 'RSASSA-PKCS1-v1_5', publicExponent = new Uint8Array([1, 0, 1]);
+        const certificate = await RTCPeerConnection.generateCertificate(
+            { name, modulusLength: 2048, publicExponent, hash: 'SHA-256' });
+        begin({ certificates: [certificate] });
+    })()";
+    within("a key in the page", call.page.eval(make)).await;
+    let mut channel = call.connect(offerer).await;
+    exchange(&call, &mut channel).await;
+    let there = call.connection.with_core(|core| {
+        let certificate = core.remote_certificate().expect("a certificate");
+        visavis_crypto::PeerCertificate::parse(certificate).expect("a certificate")
+    });
+    let key = format!("{:?}", there.public_key());
+    assert!(key.contains("Rsa"), "{key}");
+}
+
 /// With DTLS 1.2 and no more.
 async fn dtls_12(kind: Kind, offerer: Side) {
     let mut plan = Plan::new(kind);
@@ -215,6 +242,8 @@ tests! {
     chromium_is_dtls_client: we_are_server(Kind::Chromium);
     chromium_answers_with_ml_kem: post_quantum(Kind::Chromium, Side::Here);
     chromium_offers_with_ml_kem: post_quantum(Kind::Chromium, Side::Page);
+    chromium_answers_with_rsa: rsa(Kind::Chromium, Side::Here);
+    chromium_offers_with_rsa: rsa(Kind::Chromium, Side::Page);
     chromium_answers_with_dtls_12: dtls_12(Kind::Chromium, Side::Here);
     chromium_offers_with_dtls_12: dtls_12(Kind::Chromium, Side::Page);
 
@@ -226,6 +255,8 @@ tests! {
     firefox_is_dtls_client: we_are_server(Kind::Firefox);
     firefox_answers_with_ml_kem: post_quantum(Kind::Firefox, Side::Here);
     firefox_offers_with_ml_kem: post_quantum(Kind::Firefox, Side::Page);
+    firefox_answers_with_rsa: rsa(Kind::Firefox, Side::Here);
+    firefox_offers_with_rsa: rsa(Kind::Firefox, Side::Page);
     firefox_answers_with_dtls_12: dtls_12(Kind::Firefox, Side::Here);
     firefox_offers_with_dtls_12: dtls_12(Kind::Firefox, Side::Page);
 }

@@ -5,6 +5,8 @@
     reason = "each example is a program: what they share and begin with is in each of them"
 )]
 
+#[path = "../../../crates/visavis/examples/echo.rs"]
+mod echo;
 #[path = "../../../crates/visavis/examples/play_file.rs"]
 mod play_file;
 #[path = "../../../crates/visavis/examples/record_file.rs"]
@@ -43,6 +45,26 @@ async fn browser(kind: Kind) -> Option<Arc<Browser>> {
     let browser = Browser::launch(kind, &[]).await?;
     interop_common::meets(&browser.name());
     Some(browser)
+}
+
+/// The README's first example: what is typed into its page comes back.
+async fn types_into_the_first_example(kind: Kind) {
+    let Some(browser) = browser(kind).await else {
+        return;
+    };
+    let (port, address) = listener().await;
+    let serving = tokio::spawn(async move { echo::listen(port).await.map_err(|e| e.to_string()) });
+    let _serving = Running(serving.abort_handle());
+    let page = browser.open_url(&format!("http://{address}/")).await;
+    let echoed = "(async () => {
+        const pause = () => new Promise((done) => setTimeout(done, 20));
+        while (document.querySelector('button')?.disabled !== false) await pause();
+        document.querySelector('#text').value = 'hello';
+        document.querySelector('form').requestSubmit();
+        while (!document.querySelector('li')) await pause();
+        return document.querySelector('li').textContent;
+    })()";
+    assert_eq!(within("the echo", page.eval(echoed)).await, "hello");
 }
 
 /// An empty folder of its own.
@@ -140,6 +162,8 @@ async fn trickles(kind: Kind) {
 tests! {
     chromium_is_recorded_and_played_to: records_and_plays(Kind::Chromium);
     chromium_trickles_over_a_web_socket: trickles(Kind::Chromium);
+    chromium_gets_its_echo: types_into_the_first_example(Kind::Chromium);
     firefox_is_recorded_and_played_to: records_and_plays(Kind::Firefox);
     firefox_trickles_over_a_web_socket: trickles(Kind::Firefox);
+    firefox_gets_its_echo: types_into_the_first_example(Kind::Firefox);
 }

@@ -172,6 +172,46 @@ async fn parity(kind: Kind) {
     }
 }
 
+/// Without retransmission, both send parity on a source of its own (FlexFEC), and lost packets are recovered.
+async fn parity_of_its_own(kind: Kind) {
+    let mut plan = lossy(kind).video("VP8");
+    plan.flags =
+        vec!["--force-fieldtrials=WebRTC-FlexFEC-03-Advertised/Enabled/WebRTC-FlexFEC-03/Enabled/"];
+    let codecs = std::sync::Arc::make_mut(&mut plan.configuration.advanced.codecs);
+    *codecs = codecs.clone().with_flexfec();
+    codecs
+        .video
+        .retain(|codec| codec.is("VP8") || codec.is("flexfec-03"));
+    for codec in &mut codecs.video {
+        codec.feedback.retain(|feedback| feedback != "nack");
+        codec.rtx = None;
+    }
+    let Some(mut call) = Call::new(plan).await else {
+        return;
+    };
+    let _echo = talk(&mut call, Side::Here).await;
+    let deadline = Instant::now() + Duration::from_secs(35);
+    let there = "(async () => [...(await pc.getStats()).values()]
+        .reduce((sum, { fecPacketsReceived }) => sum + (fecPacketsReceived ?? 0), 0))()";
+    loop {
+        let (came, recovered) = call.connection.with_core(|core| {
+            let mut sums = (0, 0);
+            for stream in core.inbound_stats() {
+                sums.0 += stream.fec_packets_received;
+                sums.1 += stream.video.map_or(0, |video| video.recovered);
+            }
+            sums
+        });
+        let there = within("statistics", call.page.eval(there)).await;
+        if recovered > 0 && there.as_u64() > Some(0) {
+            return;
+        }
+        let what = format!("{came} came here, {recovered} were recovered; {there} came there");
+        assert!(Instant::now() < deadline, "{what}");
+        decoded(&call, 15, 10).await;
+    }
+}
+
 /// Key presses in the page arrive here under the payload type of telephone-event.
 async fn page_presses_keys(kind: Kind) {
     let Some(mut call) = Call::new(Plan::new(kind)).await else {
@@ -328,6 +368,7 @@ tests! {
     chromium_sends_three_layers: three_layers(Kind::Chromium);
     chromium_and_we_send_again: retransmission(Kind::Chromium);
     chromium_sends_parity: parity(Kind::Chromium);
+    chromium_and_we_send_flexfec: parity_of_its_own(Kind::Chromium);
     chromium_presses_keys: page_presses_keys(Kind::Chromium);
     we_press_keys_for_chromium: we_press_keys(Kind::Chromium);
     #[ignore = "long"]

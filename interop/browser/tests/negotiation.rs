@@ -369,8 +369,6 @@ tests! {
     chromium_is_polite: glare(Kind::Chromium, Side::Page);
     chromium_is_impolite: glare(Kind::Chromium, Side::Here);
     we_restart_ice_with_chromium: ice_restart(Kind::Chromium, Side::Here);
-    // Failed two in five times until checks of a restarted peer that bear the former password made a path; not run often enough since.
-    #[ignore = "long"]
     chromium_restarts_ice: ice_restart(Kind::Chromium, Side::Page);
 
     tracks_come_and_go_as_we_offer_to_firefox: tracks_come_and_go(Kind::Firefox, Side::Here);
