@@ -72,6 +72,7 @@ macro_rules! rust {
     };
 }
 const STR0M: Program = rust!("str0m", "interop-str0m");
+const WEBRTC: Program = rust!("webrtc", "interop-webrtc");
 
 const fn node(folder: &'static str, command: &'static [&'static str]) -> Program {
     Program {
@@ -421,4 +422,10 @@ async fn gstreamer() {
 #[ignore = "long: builds str0m"]
 async fn str0m() {
     all(STR0M, &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long: builds the crate webrtc"]
+async fn webrtc() {
+    all(WEBRTC, &[]).await;
 }
