@@ -434,6 +434,15 @@ impl Transport {
         self.try_start(now);
     }
 
+    /// ICE has selected a pair.
+    pub(crate) fn path_changed(&mut self, now: Instant) {
+        if self.sctp_started
+            && let Some(channels) = &mut self.channels
+        {
+            channels.path_changed(now);
+        }
+    }
+
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let dtls = self.dtls.as_ref().and_then(dtls::Connection::poll_timeout);
         let channels = self

@@ -394,6 +394,50 @@ fn a_path_that_narrows_under_way_is_survived_by_the_default_size_alone() {
     assert_eq!(a.association.stats().packet_size, 1188);
 }
 
+/// Who is told that the path is back does not wait for the time-out that has grown meanwhile.
+#[test]
+fn a_path_that_is_back_is_used_at_once() {
+    for told in [true, false] {
+        let start = Instant::now();
+        let way = LinkConfig::new().delay(Duration::from_millis(20));
+        let mut pipe = Pipe::new(start, 1, way.clone());
+        let (mut a, mut b) = (
+            End::new(Config::default(), 1, 0),
+            End::new(Config::default(), 2, 0),
+        );
+        a.association.connect(start).unwrap();
+        let connected = start + Duration::from_secs(1);
+        pipe.run(&mut a, &mut b, connected, |_, _, _| false);
+        for side in [Side::A, Side::B] {
+            pipe.set_link(side, way.clone().random_loss(1.0));
+        }
+        let now = pipe.now();
+        let data = Bytes::from(vec![0; 5000]);
+        let options = SendOptions::default();
+        a.association
+            .send(now, StreamId(0), Ppid::BINARY, data, options)
+            .unwrap();
+        // After 4 seconds the next time-out is three away.
+        pipe.run(&mut a, &mut b, now + Duration::from_secs(4), |_, _, _| {
+            false
+        });
+        for side in [Side::A, Side::B] {
+            pipe.set_link(side, way.clone());
+        }
+        let back = pipe.now();
+        if told {
+            a.association.path_changed(back);
+        }
+        let deadline = back + Duration::from_secs(5);
+        let came = pipe.run(&mut a, &mut b, deadline, |_, _, b| {
+            b.association.recv().is_some()
+        });
+        assert!(came);
+        let took = pipe.now() - back;
+        assert_eq!(told, took < Duration::from_millis(400), "{took:?}");
+    }
+}
+
 #[test]
 fn a_large_message_does_not_block_another_stream_with_interleaving() {
     let start = Instant::now();

@@ -333,6 +333,7 @@ impl PeerConnection {
             }
             ice::Event::SelectedPair(pair) => {
                 self.media.path_changed(self.now);
+                self.transport.path_changed(self.now);
                 let (local, remote) = (pair.local.to_string(), pair.remote.to_string());
                 let what = Decision::SelectedPair { local, remote };
                 self.log.note(self.now, what);

@@ -159,6 +159,14 @@ impl Association {
         self.run_timers(now);
     }
 
+    /// The path below is another one, or is back after it was lost. What waits for a retransmission time-out leaves at once, not
+    /// when the time-outs that nobody answered have doubled it to (RFC 9260 section 6.3.3), and the search for the path's MTU
+    /// begins anew.
+    pub fn path_changed(&mut self, now: Instant) {
+        let now = self.clock.at(now);
+        self.renew_path(now);
+    }
+
     /// When [`handle_timeout`](Self::handle_timeout), and then `poll_transmit`, is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.clock.instant(self.next_timeout())

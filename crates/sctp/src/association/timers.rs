@@ -118,6 +118,15 @@ impl Association {
         }
     }
 
+    pub(super) fn renew_path(&mut self, now: Time) {
+        if self.errors > 0 && self.timers.is_set(Timer::Retransmit) {
+            self.timers.set(Timer::Retransmit, now);
+        }
+        if self.state.is_connected() && self.mtu.path_changed(now) {
+            self.apply_packet_size();
+        }
+    }
+
     /// A time-out without an answer from the peer. False if that was one too many.
     pub(super) fn count_error(&mut self, now: Time) -> bool {
         self.errors += 1;

@@ -442,6 +442,11 @@ impl DataChannels {
         self.association.handle_timeout(now);
     }
 
+    /// As [`Association::path_changed`].
+    pub fn path_changed(&mut self, now: Instant) {
+        self.association.path_changed(now);
+    }
+
     /// When `handle_timeout` and then `poll_transmit` is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.association.poll_timeout()

@@ -115,6 +115,17 @@ impl MtuSearch {
         true
     }
 
+    /// Another path: what the old one carried tells nothing of it (RFC 8899 section 5.3). Answers whether the size in use shrank.
+    pub(crate) fn path_changed(&mut self, now: Time) -> bool {
+        let base = self.sizes.base & !3;
+        let shrinks = self.current > base;
+        self.current = base;
+        self.failed = (self.sizes.max & !3) + STEP;
+        self.probe = None;
+        self.start(now);
+        shrinks
+    }
+
     fn next(&mut self, now: Time) -> Option<usize> {
         let target = self.target();
         if target.is_none() {
@@ -174,6 +185,27 @@ mod tests {
             assert!(found <= path && found + 20 >= path, "{path}: {found}");
             assert!(probes < 25, "{path}: {probes} probes");
         }
+    }
+
+    #[test]
+    fn another_path_is_searched_anew() {
+        let mut mtu = MtuSearch::new(PacketSizes {
+            base: 1188,
+            max: 1400,
+        });
+        mtu.start(Time::ZERO);
+        let mut now = mtu.timer();
+        let size = mtu.due(now, Duration::from_secs(1)).unwrap();
+        assert!(mtu.confirmed(now, size));
+        now = now + Duration::from_secs(1);
+        assert!(mtu.path_changed(now));
+        assert_eq!(mtu.current(), 1188);
+        assert!(mtu.timer() <= now + super::FIRST);
+        assert_eq!(mtu.due(mtu.timer(), Duration::from_secs(1)), Some(1400));
+        // Who does not search has nothing to begin.
+        let mut fixed = MtuSearch::new(PacketSizes::default());
+        assert!(!fixed.path_changed(now));
+        assert_eq!(fixed.timer(), Time::NEVER);
     }
 
     #[test]
