@@ -3,29 +3,17 @@
 
 mod lab;
 
-use lab::scenario::{self, Scenario};
-use lab::{FlowContext, Outcome, describe, estimates, flow, run};
-
-fn goog_cc(context: FlowContext) -> Box<dyn lab::Flow> {
-    flow::goog_cc(context, |config| config.limits.min = 30_000)
-}
+use lab::scenario;
+use lab::{estimates, histories};
 
 /// How many histories each test sees.
 const SEEDS: u64 = 8;
-
-fn outcomes(scenario: &Scenario) -> impl Iterator<Item = (String, Outcome)> {
-    (1..=SEEDS).map(|seed| {
-        let outcome = run(scenario, seed, &goog_cc);
-        let words = format!("{}, seed {seed}: {}", scenario.name, describe(&outcome));
-        (words, outcome)
-    })
-}
 
 #[test]
 fn a_small_video_over_a_lossy_path_keeps_its_estimate() {
     for loss in [0.02, 0.05, 0.10, 0.15] {
         for stalls in [None, Some(scenario::LUMPS), Some(scenario::DRIPS)] {
-            for (words, outcome) in outcomes(&scenario::small_lossy(loss, stalls)) {
+            for (words, outcome) in histories(&scenario::small_lossy(loss, stalls), SEEDS) {
                 // Sound and video take 100 kbit/s with their headers. Where every tenth packet is lost to a receiver that
                 // takes turns, there is a dip now and then, and it is over soon.
                 let later = estimates(&outcome, 15.0);
@@ -42,7 +30,7 @@ fn a_small_video_over_a_lossy_path_keeps_its_estimate() {
 
 #[test]
 fn a_path_that_no_longer_bears_the_small_video_is_noticed() {
-    for (words, outcome) in outcomes(&scenario::small_choked()) {
+    for (words, outcome) in histories(&scenario::small_choked(), SEEDS) {
         let last = *estimates(&outcome, 50.0).last().unwrap();
         assert!(last < 100_000, "{last}: {words}");
     }

@@ -5,30 +5,18 @@ mod lab;
 
 use std::time::Duration;
 
-use lab::scenario::{self, Scenario};
-use lab::{FlowContext, Outcome, describe, estimates, flow, run};
-
-fn goog_cc(context: FlowContext) -> Box<dyn lab::Flow> {
-    flow::goog_cc(context, |config| config.limits.min = 30_000)
-}
+use lab::scenario;
+use lab::{estimates, histories};
 
 /// How many histories each test sees.
 const SEEDS: u64 = 16;
 
 const BUSY: [scenario::Stalls; 2] = [scenario::LUMPS, scenario::DRIPS];
 
-fn outcomes(scenario: &Scenario) -> impl Iterator<Item = (String, Outcome)> {
-    (1..=SEEDS).map(|seed| {
-        let outcome = run(scenario, seed, &goog_cc);
-        let words = format!("{}, seed {seed}: {}", scenario.name, describe(&outcome));
-        (words, outcome)
-    })
-}
-
 #[test]
 fn a_receiver_that_is_kept_from_reading_does_not_starve_the_sender() {
     let all = BUSY.map(scenario::stalls);
-    for (words, outcome) in all.iter().flat_map(outcomes) {
+    for (words, outcome) in all.iter().flat_map(|one| histories(one, SEEDS)) {
         assert!(outcome.utilisation > 0.8, "{words}");
         let least = estimates(&outcome, 10.0).iter().min().unwrap();
         assert!(*least > 220_000, "{least}: {words}");
@@ -38,7 +26,7 @@ fn a_receiver_that_is_kept_from_reading_does_not_starve_the_sender() {
 #[test]
 fn sound_alone_to_a_receiver_that_is_kept_from_reading_keeps_the_estimate() {
     let all = BUSY.map(scenario::stalls_sound);
-    for (words, outcome) in all.iter().flat_map(outcomes) {
+    for (words, outcome) in all.iter().flat_map(|one| histories(one, SEEDS)) {
         let least = estimates(&outcome, 5.0).iter().min().unwrap();
         assert!(*least > 500_000, "{least}: {words}");
     }
@@ -46,7 +34,7 @@ fn sound_alone_to_a_receiver_that_is_kept_from_reading_keeps_the_estimate() {
 
 #[test]
 fn a_path_that_does_not_even_bear_the_sound_is_noticed() {
-    for (words, outcome) in outcomes(&scenario::sound_choked()) {
+    for (words, outcome) in histories(&scenario::sound_choked(), SEEDS) {
         let last = *estimates(&outcome, 50.0).last().unwrap();
         assert!(last < 100_000, "{last}: {words}");
     }
@@ -56,7 +44,7 @@ fn a_path_that_does_not_even_bear_the_sound_is_noticed() {
 fn a_layer_that_was_paused_goes_on_within_five_seconds_of_a_path_that_bears_it() {
     for stalls in [None, Some(scenario::LUMPS), Some(scenario::DRIPS)] {
         let mut slow = 0;
-        for (words, outcome) in outcomes(&scenario::stalls_layer(stalls)) {
+        for (words, outcome) in histories(&scenario::stalls_layer(stalls), SEEDS) {
             let first = estimates(&outcome, 10.0)
                 .iter()
                 .position(|&estimate| estimate >= 400_000);

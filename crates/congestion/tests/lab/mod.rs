@@ -469,3 +469,13 @@ pub fn describe(outcome: &Outcome) -> String {
 pub fn estimates(outcome: &Outcome, from: f64) -> &[u64] {
     &outcome.flows[0].estimates[(from * 10.0) as usize..]
 }
+
+/// Our controller in a scenario, under the seeds from 1 to `seeds`; each outcome with the words for its failure.
+pub fn histories(scenario: &Scenario, seeds: u64) -> impl Iterator<Item = (String, Outcome)> {
+    let ours = |context| flow::goog_cc(context, |config| config.limits.min = 30_000);
+    (1..=seeds).map(move |seed| {
+        let outcome = run(scenario, seed, &ours);
+        let words = format!("{}, seed {seed}: {}", scenario.name, describe(&outcome));
+        (words, outcome)
+    })
+}
