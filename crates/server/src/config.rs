@@ -166,7 +166,7 @@ pub enum ConfigError {
     PublicWithoutKeys(IpAddr),
     /// A secret that can be guessed.
     #[error(
-        "the secret of API key {0:?} is shorter than 32 characters: `openssl rand -base64 32` makes a good one"
+        "the secret of API key {0:?} is shorter than 32 characters: `visavis keygen` makes a good one"
     )]
     ShortSecret(String),
     /// A webhook's key that is none.

@@ -255,15 +255,19 @@ async fn who_comes_first_by_the_page_rules_the_room_and_nobody_else() {
     assert!(ask("Alan").await.2);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn clients_are_told_the_port_that_turn_was_given() {
-    let server = Server::start(Config {
+/// With TURN on a port that is free.
+async fn server_with_turn() -> Server {
+    let config = Config {
         turn: true,
         turn_port: 0,
         ..config()
-    })
-    .await
-    .unwrap();
+    };
+    Server::start(config).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_are_told_the_port_that_turn_was_given() {
+    let server = server_with_turn().await;
     let (_ada, join) = Client::join(&server, &token("a", "ada")).await;
     let stun = &join.ice_servers[0].urls[0];
     let (_, port) = stun.rsplit_once(':').expect("a port");
@@ -283,13 +287,7 @@ async fn clients_are_told_the_port_that_turn_was_given() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_shares_a_code_is_told_the_relay_by_the_host_that_was_reached() {
-    let server = Server::start(Config {
-        turn: true,
-        turn_port: 0,
-        ..config()
-    })
-    .await
-    .unwrap();
+    let server = server_with_turn().await;
     let url = format!(
         "ws://{}/api/rendezvous?host=0123456789abcdef",
         server.addresses()[0]

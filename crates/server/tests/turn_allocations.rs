@@ -1,11 +1,13 @@
 //! The TURN service relays without allocating, sockets and all: counted over every thread of the process.
 
+#[path = "support/turn.rs"]
+mod turn;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
-use visavis_server::turn::{Generated, Settings, TurnService};
 use visavis_stun::attributes::{
     Channel, Nonce, Realm, RequestedTransport, Username, XorPeerAddress, XorRelayedAddress,
 };
@@ -123,19 +125,7 @@ fn tcp(to: SocketAddr) -> Link {
 /// One test, so that nothing else allocates meanwhile.
 #[tokio::test]
 async fn relaying_allocates_nothing_over_udp_and_tcp_and_between_clients() {
-    let settings = Settings::from_toml(
-        r#"
-        listen = ["127.0.0.1:0"]
-        tls-listen = ["none"]
-        relay-ip = ["127.0.0.1"]
-        allow-peer = ["127.0.0.0/8"]
-        user = ["alice:secret"]
-        workers = 1
-        "#,
-    )
-    .unwrap();
-    let config = settings.resolve(&Generated::new().unwrap()).unwrap();
-    let service = TurnService::start(config).unwrap();
+    let service = turn::service(1, r#"allow-peer = ["127.0.0.0/8"]"#);
     let (over_udp, over_tcp) = (service.udp_addresses()[0], service.tcp_addresses()[0].0);
 
     let peer = UdpSocket::bind("127.0.0.2:0").unwrap();

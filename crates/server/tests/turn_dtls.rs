@@ -1,5 +1,8 @@
 //! Clients of the TURN service over DTLS 1.3, also with a post-quantum key share: their hello comes in two fragments.
 
+#[path = "support/turn.rs"]
+mod turn;
+
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -9,7 +12,6 @@ use visavis_crypto::certificate::SelfSigned;
 use visavis_crypto::kx::Group;
 use visavis_datagram::{Random, TransmitBuf};
 use visavis_dtls::{Config, Connected, Connection, Event, PeerVerification, Version};
-use visavis_server::turn::{Generated, Settings, TurnService};
 
 struct Client {
     socket: UdpSocket,
@@ -109,24 +111,9 @@ impl Client {
     }
 }
 
-fn service() -> TurnService {
-    let settings = Settings::from_toml(
-        r#"
-        listen = ["127.0.0.1:0"]
-        tls-listen = ["none"]
-        relay-ip = ["127.0.0.1"]
-        user = ["alice:secret"]
-        workers = 2
-        "#,
-    )
-    .unwrap();
-    let config = settings.resolve(&Generated::new().unwrap()).unwrap();
-    TurnService::start(config).unwrap()
-}
-
 #[tokio::test]
 async fn a_client_with_a_post_quantum_key_share_is_answered() {
-    let service = service();
+    let service = turn::service(2, "");
     let hybrid = [Group::X25519MlKem768, Group::X25519];
     for seed in 0..4 {
         let mut client = Client::new(service.udp_addresses()[0], &hybrid, seed);
@@ -141,7 +128,7 @@ async fn a_client_with_a_post_quantum_key_share_is_answered() {
 
 #[tokio::test]
 async fn a_client_whose_hello_is_short_is_answered() {
-    let service = service();
+    let service = turn::service(2, "");
     let mut client = Client::new(service.udp_addresses()[0], &[Group::X25519], 1);
     assert_eq!(client.hello, 1);
     assert_eq!(client.connect().group, Group::X25519);
