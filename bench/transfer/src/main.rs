@@ -18,9 +18,10 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use visavis_datagram::Random;
+use visavis_namespaces::Nat;
 use visavis_report::{Options, Table};
 
-use lab::{Kind, Lab};
+use lab::{Kind, Lab, words};
 use link::Shape;
 use programs::{Running, Ssh, Visavis};
 
@@ -216,8 +217,8 @@ fn plans(quick: bool) -> Vec<Plan> {
         let name = format!(
             "{group} {} {}/{}",
             by.words(),
-            kinds[0].words(),
-            kinds[1].words()
+            words(kinds[0]),
+            words(kinds[1])
         );
         all.push(Plan {
             name,
@@ -228,7 +229,7 @@ fn plans(quick: bool) -> Vec<Plan> {
             bytes,
         });
     };
-    let plain = [Kind::Routed; 2];
+    let plain = [None; 2];
     let ours = By::Visavis(Trouble::None);
     for (round_trip, loss) in [(50, 0.0), (100, 0.01)] {
         let lossy = loss > 0.0;
@@ -246,7 +247,7 @@ fn plans(quick: bool) -> Vec<Plan> {
         }
         add(group, plain, round_trip, loss, By::Scp("bbr"), whole);
     }
-    let kinds = [Kind::FullCone, Kind::PortRestricted, Kind::Symmetric];
+    let kinds = [Nat::FullCone, Nat::PortRestricted, Nat::Symmetric].map(Some);
     for left in kinds {
         for right in kinds {
             if !quick || left == right {
@@ -254,7 +255,7 @@ fn plans(quick: bool) -> Vec<Plan> {
             }
         }
     }
-    let nats = [Kind::PortRestricted; 2];
+    let nats = [Some(Nat::PortRestricted); 2];
     for trouble in [Trouble::Cut, Trouble::Killed, Trouble::Moved] {
         add("trouble", nats, 50, 0.01, By::Visavis(trouble), whole);
     }
@@ -308,8 +309,8 @@ fn main() -> ExitCode {
         };
         table.row(vec![
             json!(plan.by.words()),
-            json!(plan.kinds[0].words()),
-            json!(plan.kinds[1].words()),
+            json!(words(plan.kinds[0])),
+            json!(words(plan.kinds[1])),
             json!(plan.round_trip),
             json!(plan.loss),
             json!(plan.bytes / 1_000_000),

@@ -1,163 +1,17 @@
 //! `visavis doctor` in staged failures: network namespaces with a home, its router and a server, and one thing that is wrong in
-//! each. Needs root and nftables; without them it says why it did nothing, or fails if VISAVIS_LAB is `required`.
-//!
-//! ```text
-//! home (192.168.1.10) -- router [198.51.100.1] -- server (198.51.100.10, .11: TURN; HTTP at port 80)
-//!                                                   |
-//!                       away (192.168.2.10) -- gate [198.51.101.2], where two doctors meet
-//! ```
-#![allow(clippy::print_stderr, reason = "a test says why it did nothing")]
+//! each (`common/lab.rs`).
+
+mod common;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::io::{BufRead, BufReader};
+use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
+use common::lab::{Lab, PLAIN_NAT, ROUTER, SYMMETRIC_NAT, lab};
 use serde_json::Value;
 
-/// A home, its router and a server; dropped, they are gone.
-struct Lab {
-    prefix: String,
-    servers: Vec<Child>,
-}
-
-const NAMES: [&str; 5] = ["home", "router", "server", "gate", "away"];
-/// Outside addresses of the two NATs.
-const ROUTER: &str = "198.51.100.1";
-const GATE: &str = "198.51.101.2";
-
-/// What every NAT here does, unless told otherwise: one outside port per socket, open to whom it was used for.
-const PLAIN_NAT: &str = "oifname wan snat ip to EXTERNAL";
-const SYMMETRIC_NAT: &str = "oifname wan meta l4proto udp snat ip to EXTERNAL:jhash ip saddr . udp sport . ip daddr . udp dport mod 40000 seed 7 offset 20000
-    oifname wan snat ip to EXTERNAL";
-
-fn missing() -> Option<&'static str> {
-    let works = |arguments: &[&str]| {
-        Command::new("ip")
-            .args(arguments)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .is_ok_and(|status| status.success())
-    };
-    let name = format!("vd{}-probe", std::process::id());
-    if !works(&["netns", "add", &name]) {
-        return Some("cannot make network namespaces (not root, or no `ip`)");
-    }
-    let nft = works(&["netns", "exec", &name, "nft", "add table ip probe"]);
-    works(&["netns", "del", &name]);
-    (!nft).then_some("nftables does not work in a namespace")
-}
-
-fn run(command: &mut Command) {
-    let output = command.output().expect("the program is there");
-    assert!(output.status.success(), "{command:?}: {output:?}");
-}
-
 impl Lab {
-    /// A lab in which nothing is wrong.
-    fn new() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let mut lab = Self {
-            prefix: format!("vd{}-{number}-", std::process::id()),
-            servers: Vec::new(),
-        };
-        for name in NAMES {
-            run(Command::new("ip").args(["netns", "add", &lab.name(name)]));
-            lab.ip(name, "link set lo up");
-        }
-        lab.wire("home", "eth0", "router", "lan");
-        lab.wire("server", "eth0", "router", "wan");
-        lab.ip("router", "addr add 192.168.1.1/24 dev lan");
-        lab.ip("router", "addr add 198.51.100.1/24 dev wan");
-        lab.ip("home", "addr add 192.168.1.10/24 dev eth0");
-        lab.ip("home", "route add default via 192.168.1.1");
-        lab.ip("server", "addr add 198.51.100.10/24 dev eth0");
-        lab.ip("server", "addr add 198.51.100.11/24 dev eth0");
-        run(lab
-            .inside("router", "sysctl")
-            .args(["-qw", "net.ipv4.ip_forward=1"]));
-        lab.nat("router", ROUTER, PLAIN_NAT);
-        lab.turn();
-        lab
-    }
-
-    /// A second home behind a second NAT, reached by way of the server.
-    fn second_home(&self, nat: &str) {
-        self.wire("gate", "wan", "server", "eth1");
-        self.wire("away", "eth0", "gate", "lan");
-        self.ip("server", "addr add 198.51.101.1/24 dev eth1");
-        self.ip("gate", &format!("addr add {GATE}/24 dev wan"));
-        self.ip("gate", "route add default via 198.51.101.1");
-        self.ip("router", "route add default via 198.51.100.10");
-        self.ip("gate", "addr add 192.168.2.1/24 dev lan");
-        self.ip("away", "addr add 192.168.2.10/24 dev eth0");
-        self.ip("away", "route add default via 192.168.2.1");
-        for name in ["server", "gate"] {
-            let mut forward = self.inside(name, "sysctl");
-            run(forward.args(["-qw", "net.ipv4.ip_forward=1"]));
-        }
-        self.nat("gate", GATE, nat);
-    }
-
-    fn name(&self, name: &str) -> String {
-        format!("{}{name}", self.prefix)
-    }
-
-    fn ip(&self, name: &str, command: &str) {
-        run(Command::new("ip")
-            .args(["-n", &self.name(name)])
-            .args(command.split(' ')));
-    }
-
-    fn inside(&self, name: &str, program: &str) -> Command {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.name(name), program]);
-        command
-    }
-
-    fn wire(&self, a: &str, a_device: &str, b: &str, b_device: &str) {
-        let (a_name, b_name) = (self.name(a), self.name(b));
-        run(Command::new("ip")
-            .args(["-n", &a_name, "link", "add", a_device, "type", "veth"])
-            .args(["peer", "name", b_device, "netns", &b_name]));
-        self.ip(a, &format!("link set {a_device} up"));
-        self.ip(b, &format!("link set {b_device} up"));
-    }
-
-    fn rules(&self, name: &str, rules: &str) {
-        let mut nft = self
-            .inside(name, "nft")
-            .args(["-f", "-"])
-            .stdin(Stdio::piped())
-            .spawn()
-            .expect("nft worked before");
-        let mut input = nft.stdin.take().expect("piped");
-        input.write_all(rules.as_bytes()).expect("nft reads");
-        drop(input);
-        assert!(nft.wait().expect("nft ends").success(), "{rules}");
-    }
-
-    fn nat(&self, name: &str, external: &str, source: &str) {
-        let source = source.replace("EXTERNAL", external);
-        self.rules(
-            name,
-            &format!(
-                "table ip nat4
-                delete table ip nat4
-                table ip nat4 {{
-                    chain leave {{ type nat hook postrouting priority srcnat; {source}
-                    }}
-                    chain own {{ type filter hook input priority 0; iifname wan meta l4proto udp drop
-                    }}
-                }}"
-            ),
-        );
-    }
-
     /// What the router does to packets on their way, both ways.
     fn router(&self, rule: &str) {
         self.rules(
@@ -166,38 +20,6 @@ impl Lab {
                 "table ip stage {{ chain way {{ type filter hook forward priority 1; {rule}\n }}\n }}"
             ),
         );
-    }
-
-    fn turn(&mut self) {
-        let mut turn = self.inside("server", env!("CARGO_BIN_EXE_visavis"));
-        turn.args(["turn", "--listen", "198.51.100.10:3478"])
-            .args(["--tls-listen", "198.51.100.10:443"])
-            .args(["--other-address", "198.51.100.11:3479"])
-            .args(["--relay-ip", "198.51.100.10", "--user", "alice:secret"])
-            .args(["--allow-peer", "198.51.100.0/23", "--workers", "1"])
-            .args(["--ports", "50000-50999"]);
-        self.serve(&mut turn, "health and metrics");
-    }
-
-    /// Keeps a server of ours, once it has said that it is ready.
-    fn serve(&mut self, server: &mut Command, ready: &str) {
-        let mut child = server
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("visavis starts");
-        let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
-        let is_ready = lines.any(|line| line.is_ok_and(|line| line.starts_with(ready)));
-        self.servers.push(child);
-        assert!(is_ready, "{server:?} did not start");
-    }
-
-    /// Where two doctors meet: `visavis serve` without a relay.
-    fn rendezvous(&mut self) {
-        let mut serve = self.inside("server", env!("CARGO_BIN_EXE_visavis"));
-        serve.args(["serve", "--listen", "198.51.100.10:80", "--no-tls"]);
-        serve.args(["--dev", "--turn", "false"]);
-        self.serve(&mut serve, "Visavis is ready");
     }
 
     /// The doctors of both homes against each other.
@@ -287,21 +109,6 @@ s.serve_forever()"
     }
 }
 
-impl Drop for Lab {
-    fn drop(&mut self) {
-        for child in &mut self.servers {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-        for name in NAMES {
-            let _ = Command::new("ip")
-                .args(["netns", "del", &self.name(name)])
-                .status();
-        }
-        let _ = fs::remove_dir_all(format!("/etc/netns/{}", self.name("home")));
-    }
-}
-
 /// What the doctor found.
 struct Report {
     json: Value,
@@ -339,18 +146,6 @@ impl Report {
     fn finds(&self, verdict: &str, id: &str) {
         assert!(self.ids(verdict).contains(&id), "{id}: {:#}", self.json);
     }
-}
-
-/// A lab, if there can be one.
-fn lab() -> Option<Lab> {
-    static MISSING: OnceLock<Option<&str>> = OnceLock::new();
-    if let Some(reason) = *MISSING.get_or_init(missing) {
-        let required = std::env::var("VISAVIS_LAB").is_ok_and(|value| value == "required");
-        assert!(!required, "{reason}");
-        eprintln!("skipped: {reason}");
-        return None;
-    }
-    Some(Lab::new())
 }
 
 macro_rules! staged {
@@ -511,7 +306,7 @@ staged! {
     two_doctors_behind_symmetric_nats_say_why_they_do_not_meet: |lab| {
         lab.nat("router", ROUTER, SYMMETRIC_NAT);
         lab.second_home(SYMMETRIC_NAT);
-        lab.rendezvous();
+        lab.rendezvous(false);
         for report in lab.against(&["--stun", "198.51.100.10"]) {
             let meeting = &report.json["against"];
             assert_eq!(meeting["connected"], false, "{:#}", report.json);
@@ -525,7 +320,7 @@ staged! {
     two_doctors_behind_symmetric_nats_meet_at_a_relay: |lab| {
         lab.nat("router", ROUTER, SYMMETRIC_NAT);
         lab.second_home(SYMMETRIC_NAT);
-        lab.rendezvous();
+        lab.rendezvous(false);
         let relay = ["--stun", "198.51.100.10", "--turn", "turn:198.51.100.10", "--username", "alice"];
         for report in lab.against(&[&relay[..], &["--credential", "secret"]].concat()) {
             let meeting = &report.json["against"];
@@ -537,7 +332,7 @@ staged! {
 
     two_doctors_behind_plain_nats_meet_directly: |lab| {
         lab.second_home(PLAIN_NAT);
-        lab.rendezvous();
+        lab.rendezvous(false);
         for report in lab.against(&["--stun", "198.51.100.10"]) {
             let meeting = &report.json["against"];
             assert_eq!(meeting["connected"], true, "{:#}", report.json);

@@ -14,12 +14,12 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+use visavis_namespaces::Namespaces;
 
 /// How long a program may take to say what is waited for.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -93,7 +93,7 @@ fn documented() -> BTreeSet<String> {
 
 /// Two machines on one network; dropped, they are gone.
 struct World {
-    prefix: String,
+    namespaces: Namespaces,
     folder: TempDir,
 }
 
@@ -107,11 +107,7 @@ fn missing() -> Option<String> {
             return Some(format!("there is no {program}"));
         }
     }
-    let name = format!("vb{}-probe", std::process::id());
-    let made = Command::new("ip").args(["netns", "add", &name]).output();
-    let made = made.is_ok_and(|output| output.status.success());
-    let _ = Command::new("ip").args(["netns", "del", &name]).output();
-    (!made).then(|| "cannot make network namespaces (not root, or no `ip`)".to_owned())
+    None
 }
 
 fn world() -> Option<World> {
@@ -122,7 +118,7 @@ fn world() -> Option<World> {
         eprintln!("skipped: {reason}");
         return None;
     }
-    Some(World::new())
+    visavis_namespaces::are_there().then(World::new)
 }
 
 #[track_caller]
@@ -134,49 +130,27 @@ fn well(command: &mut Command) -> Output {
 
 impl World {
     fn new() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let world = Self {
-            prefix: format!("vb{}-{number}-", std::process::id()),
+            namespaces: Namespaces::new(&MACHINES),
             folder: tempfile::tempdir().unwrap(),
         };
         for name in MACHINES {
-            let name = world.name(name);
-            well(Command::new("ip").args(["netns", "add", &name]));
-            let folder = format!("/etc/netns/{name}");
+            let folder = format!("/etc/netns/{}", world.name(name));
             fs::create_dir_all(&folder).unwrap();
             let hosts = "127.0.0.1 localhost\n192.0.2.1 meet.example.org\n";
             fs::write(format!("{folder}/hosts"), hosts).unwrap();
         }
-        let [here, there] = MACHINES.map(|name| world.name(name));
-        let wire = [
-            "link", "add", "eth0", "type", "veth", "peer", "name", "eth0",
-        ];
-        well(
-            Command::new("ip")
-                .args(["-n", &here])
-                .args(wire)
-                .args(["netns", &there]),
-        );
-        for (name, last, other) in [(&here, 1, 2), (&there, 2, 1)] {
-            for arguments in [
-                "link set lo up".to_owned(),
-                format!("addr add 192.0.2.{last}/24 dev eth0"),
-                "link set eth0 up".to_owned(),
-                format!("route add default via 192.0.2.{other}"),
-            ] {
-                well(
-                    Command::new("ip")
-                        .args(["-n", name])
-                        .args(arguments.split(' ')),
-                );
-            }
+        world.namespaces.wire(["here", "eth0"], ["there", "eth0"]);
+        for (name, last, other) in [("here", 1, 2), ("there", 2, 1)] {
+            let ip = |arguments: &str| world.namespaces.ip(name, arguments);
+            ip(&format!("addr add 192.0.2.{last}/24 dev eth0"));
+            ip(&format!("route add default via 192.0.2.{other}"));
         }
         // The kernel takes up to a second to see that a wire carries.
-        for name in [&here, &there] {
+        for name in MACHINES.map(|name| world.name(name)) {
             let up = || {
                 let shown =
-                    well(Command::new("ip").args(["-n", name, "-o", "link", "show", "eth0"]));
+                    well(Command::new("ip").args(["-n", &name, "-o", "link", "show", "eth0"]));
                 String::from_utf8_lossy(&shown.stdout).contains("state UP")
             };
             let until = Instant::now() + PATIENCE;
@@ -201,7 +175,7 @@ impl World {
     }
 
     fn name(&self, name: &str) -> String {
-        format!("{}{name}", self.prefix)
+        self.namespaces.name(name)
     }
 
     fn path(&self) -> &Path {
@@ -223,9 +197,9 @@ impl World {
         };
         let binary = Path::new(env!("CARGO_BIN_EXE_visavis")).parent().unwrap();
         let path = std::env::var("PATH").unwrap_or_default();
-        let mut command = Command::new("ip");
+        let mut command = self.namespaces.command(machine, "sh");
         command
-            .args(["netns", "exec", &self.name(machine), "sh", "-c", &line])
+            .args(["-c", &line])
             .env("PATH", format!("{}:{path}", binary.display()))
             .env("HOME", self.path())
             .env("SSL_CERT_FILE", self.path().join("cert.pem"))
@@ -287,7 +261,6 @@ impl Drop for World {
     fn drop(&mut self) {
         for name in MACHINES {
             let name = self.name(name);
-            let _ = Command::new("ip").args(["netns", "del", &name]).status();
             let _ = fs::remove_dir_all(format!("/etc/netns/{name}"));
         }
     }

@@ -4,18 +4,17 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader, Cursor};
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Output, Stdio};
 use std::time::Duration;
 
-use common::visavis as command;
+use common::{film, visavis as command};
 use tempfile::tempdir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
 use visavis::{Configuration, Description, Endpoint, Kind, Message, OutgoingFrame};
-use visavis_rtp::file::ivf::{IvfHeader, IvfWriter};
 use visavis_rtp::file::ogg::{OggWriter, OpusHead};
 use visavis_rtp::file::webm::WebmReader;
 use visavis_server::config::Tls;
@@ -80,28 +79,6 @@ fn token(room: &str, identity: &str) -> String {
         ..Claims::default()
     };
     keys.sign(KEY.0, &claims, 600).unwrap()
-}
-
-/// Pictures of VP8, as far as anybody looks who does not decode: 10 seconds of 25 a second, every tenth a key frame.
-fn film(path: &Path) {
-    let header = IvfHeader {
-        codec: *b"VP80",
-        width: 320,
-        height: 240,
-        timebase: (25, 1),
-        frames: 0,
-    };
-    let mut writer = IvfWriter::new(Cursor::new(Vec::new()), header).unwrap();
-    for number in 0..250_u32 {
-        // RFC 6386 section 9.1: the frame tag, the start code, 320 x 240.
-        let mut frame = match number % 10 {
-            0 => vec![0x10, 0, 0, 0x9d, 0x01, 0x2a, 0x40, 0x01, 0xf0, 0x00],
-            _ => vec![0x11, 0, 0],
-        };
-        frame.extend((0..1500).map(|byte| (byte + number) as u8));
-        writer.write_frame(number.into(), &frame).unwrap();
-    }
-    fs::write(path, writer.finish().unwrap().into_inner()).unwrap();
 }
 
 /// 10 seconds of Opus in packets of 20 ms.

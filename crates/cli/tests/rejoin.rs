@@ -4,7 +4,7 @@
 mod common;
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Cursor};
+use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -13,9 +13,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::visavis;
+use common::{film, visavis};
 use tempfile::tempdir;
-use visavis_rtp::file::ivf::{IvfHeader, IvfWriter};
 
 /// How long anything here may take.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -139,27 +138,6 @@ impl Wire {
             let _ = stream.shutdown(std::net::Shutdown::Both);
         }
     }
-}
-
-/// Two seconds of what passes for VP8.
-fn film(path: &Path) {
-    let header = IvfHeader {
-        codec: *b"VP80",
-        width: 320,
-        height: 240,
-        timebase: (25, 1),
-        frames: 0,
-    };
-    let mut writer = IvfWriter::new(Cursor::new(Vec::new()), header).unwrap();
-    for number in 0..50_u32 {
-        let mut frame = match number % 10 {
-            0 => vec![0x10, 0, 0, 0x9d, 0x01, 0x2a, 0x40, 0x01, 0xf0, 0x00],
-            _ => vec![0x11, 0, 0],
-        };
-        frame.extend([number as u8; 1200]);
-        writer.write_frame(number.into(), &frame).unwrap();
-    }
-    fs::write(path, writer.finish().unwrap().into_inner()).unwrap();
 }
 
 /// Sizes of the pictures' files, in the order of their names.

@@ -6,7 +6,7 @@ use std::fs;
 use std::io::Write;
 use std::process::Stdio;
 
-use common::{Running, noise, receive, rendezvous, send, visavis};
+use common::{Running, noise, partial, receive, rendezvous, send, visavis};
 use tempfile::tempdir;
 
 #[test]
@@ -114,11 +114,34 @@ fn a_receiver_that_was_killed_goes_on_where_it_was() {
     assert_eq!(fs::read(to.path().join("big")).unwrap(), data);
 }
 
-/// Bytes of the unfinished transfer in a directory.
-fn partial(directory: &std::path::Path) -> u64 {
-    let entries = fs::read_dir(directory).unwrap().flatten();
-    let sizes = entries.filter_map(|entry| fs::metadata(entry.path().join("tree/big")).ok());
-    sizes.map(|metadata| metadata.len()).sum()
+#[cfg(unix)]
+#[test]
+fn ctrl_c_leaves_what_can_be_gone_on_with() {
+    let (from, to, server) = (tempdir().unwrap(), tempdir().unwrap(), rendezvous());
+    let data = noise(24 << 20);
+    fs::write(from.path().join("big"), &data).unwrap();
+    let (mut sender, code, _) = send(&server, &["--rate", "8M", "big"], from.path());
+    let arguments = ["receive", "--json", "--server", &server, &code];
+    let mut receiver = Running::start(visavis(&arguments, to.path()));
+    while partial(to.path()) < 3 << 20 {
+        std::thread::yield_now();
+    }
+    receiver.interrupt();
+    let told = receiver.event("error")["message"].to_string();
+    assert!(told.contains("run the same command again"), "{told}");
+    assert_eq!(receiver.code(), Some(130));
+    assert!(!to.path().join("big").exists());
+    let mut again = Running::start(visavis(&arguments, to.path()));
+    let have = again.event("begin")["have"].as_u64().unwrap();
+    assert!(have >= 2 << 20, "{have}");
+    sender.interrupt();
+    let told = sender.event("error")["message"].to_string();
+    assert!(told.contains("kept by the receiver"), "{told}");
+    assert_eq!(sender.code(), Some(130));
+    let (mut sender, ..) = send(&server, &["--code", &code, "big"], from.path());
+    assert_eq!(again.code(), Some(0));
+    assert_eq!(sender.code(), Some(0));
+    assert_eq!(fs::read(to.path().join("big")).unwrap(), data);
 }
 
 #[test]

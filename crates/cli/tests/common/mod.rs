@@ -2,13 +2,17 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
-use std::io::{BufRead, BufReader, Read};
+pub(crate) mod lab;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Cursor, Read};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::Arc;
 
 use serde_json::Value;
+use visavis_rtp::file::ivf::{IvfHeader, IvfWriter};
 use visavis_server::rendezvous::{Limits, Rendezvous};
 
 /// A rendezvous on a free port of loopback, for as long as the test runs.
@@ -56,21 +60,33 @@ impl Running {
 
     /// Reads events until one of that name.
     pub(crate) fn event(&mut self, name: &str) -> Value {
-        let mut seen = String::new();
+        self.events(name).pop().unwrap()
+    }
+
+    /// Reads events until one of that name, which is the last.
+    pub(crate) fn events(&mut self, name: &str) -> Vec<Value> {
+        let mut seen: Vec<Value> = Vec::new();
         loop {
             let mut line = String::new();
             if self.lines.read_line(&mut line).unwrap() == 0 {
                 let mut errors = String::new();
                 let stderr = self.child.stderr.as_mut().unwrap();
                 stderr.read_to_string(&mut errors).unwrap();
-                panic!("no {name:?} came; events: {seen}; errors: {errors}");
+                panic!("no {name:?} came; events: {seen:?}; errors: {errors}");
             }
-            let event: Value = serde_json::from_str(&line).unwrap();
-            if event["event"] == name {
-                return event;
+            seen.push(serde_json::from_str(&line).unwrap());
+            if seen.last().unwrap()["event"] == name {
+                return seen;
             }
-            seen.push_str(&line);
         }
+    }
+
+    /// As Ctrl-C does.
+    #[cfg(unix)]
+    pub(crate) fn interrupt(&self) {
+        let id = self.child.id().to_string();
+        let status = Command::new("kill").args(["-INT", &id]).status();
+        assert!(status.unwrap().success());
     }
 
     pub(crate) fn kill(&mut self) {
@@ -126,4 +142,33 @@ pub(crate) fn noise(len: usize) -> Vec<u8> {
     }
     bytes.truncate(len);
     bytes
+}
+
+/// Pictures of VP8, as far as anybody looks who does not decode: 10 seconds of 25 a second, every tenth a key frame.
+pub(crate) fn film(path: &Path) {
+    let header = IvfHeader {
+        codec: *b"VP80",
+        width: 320,
+        height: 240,
+        timebase: (25, 1),
+        frames: 0,
+    };
+    let mut writer = IvfWriter::new(Cursor::new(Vec::new()), header).unwrap();
+    for number in 0..250_u32 {
+        // RFC 6386 section 9.1: the frame tag, the start code, 320 x 240.
+        let mut frame = match number % 10 {
+            0 => vec![0x10, 0, 0, 0x9d, 0x01, 0x2a, 0x40, 0x01, 0xf0, 0x00],
+            _ => vec![0x11, 0, 0],
+        };
+        frame.extend((0..1500).map(|byte| (byte + number) as u8));
+        writer.write_frame(number.into(), &frame).unwrap();
+    }
+    fs::write(path, writer.finish().unwrap().into_inner()).unwrap();
+}
+
+/// Bytes of the unfinished transfer of a file `big` in a directory.
+pub(crate) fn partial(directory: &Path) -> u64 {
+    let entries = fs::read_dir(directory).unwrap().flatten();
+    let sizes = entries.filter_map(|entry| fs::metadata(entry.path().join("tree/big")).ok());
+    sizes.map(|metadata| metadata.len()).sum()
 }
