@@ -6,11 +6,17 @@ use visavis::{Endpoint, Settings};
 
 use crate::exit::Exit;
 
+/// The largest datagram in bytes. In an Ethernet frame this leaves 100 bytes for IPv6, UDP, a relay's channel and a tunnel of
+/// some provider: a transfer that moves to such a path goes on. The rest of the frame would save 0.3 % of the bytes.
+pub(crate) const DATAGRAM: usize = 1400;
+
 /// Sockets for the connections of this process.
 pub(crate) fn endpoint() -> Result<Endpoint, visavis::Error> {
     let mut settings = Settings::default();
     // The other side may be on this very machine.
     settings.interfaces.loopback = true;
+    // Packets grow to it where the path was found to carry them.
+    settings.mtu = DATAGRAM;
     Endpoint::new(settings)
 }
 

@@ -3,15 +3,14 @@
 use std::process::ExitCode;
 
 use tokio::io::{AsyncBufReadExt, BufReader};
-use visavis::Message;
+use visavis::{DataChannel, Message};
 
 use crate::exit::{self, Exit};
-use crate::pairing::Code;
 use crate::pairing::client::{self, RendezvousError};
 use crate::pairing::connect::{self, ConnectError, Paired};
 use crate::pairing::host::{Hosting, ServerArgs};
-use crate::pairing::seal::Secret;
-use crate::transfer::watch;
+use crate::pairing::keep::{Role, keep};
+use crate::pairing::{Code, Invitation};
 
 /// Talk to somebody in lines of text, peer to peer and encrypted end to end.
 ///
@@ -51,8 +50,9 @@ async fn chat(args: &Args) -> Result<(), (Exit, String)> {
         join(args).await?
     };
     eprintln!("connected");
-    let _watch = watch(paired.connection.clone());
-    talk(paired).await
+    let channel = paired.channel;
+    let _kept = keep(paired.connection, paired.signalling, None, Role::Plain);
+    talk(channel).await
 }
 
 async fn host(args: &Args) -> Result<Paired, (Exit, String)> {
@@ -83,26 +83,32 @@ async fn join(args: &Args) -> Result<Paired, (Exit, String)> {
         .parse()
         .map_err(|error: crate::pairing::CodeError| (Exit::Code, error.to_string()))?;
     let endpoint = crate::runtime::endpoint().map_err(failed)?;
-    let server = client::find(&args.server, &code.slot)
+    let invitation = Invitation::Code(code);
+    let server = client::find(&args.server, &invitation)
         .await
         .map_err(unreachable)?;
-    let (host, ice) = client::join(&server, &code.slot)
+    let (host, ice) = client::join(&server, invitation.slot())
         .await
         .map_err(unreachable)?;
-    let secret = Secret::Words(&code.words);
-    connect::guest(&endpoint, &ice, &code.slot, secret, host)
-        .await
-        .map_err(|error| match error {
-            ConnectError::WrongCode(_) => (Exit::Code, error.to_string()),
-            error => (Exit::Unreachable, error.to_string()),
-        })
+    connect::guest(
+        &endpoint,
+        &ice,
+        invitation.slot(),
+        invitation.secret(),
+        host,
+    )
+    .await
+    .map_err(|error| match error {
+        ConnectError::WrongCode(_) => (Exit::Code, error.to_string()),
+        error => (Exit::Unreachable, error.to_string()),
+    })
 }
 
 #[expect(
     clippy::print_stdout,
     reason = "what the other side says is the output"
 )]
-async fn talk(mut paired: Paired) -> Result<(), (Exit, String)> {
+async fn talk(mut channel: DataChannel) -> Result<(), (Exit, String)> {
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     let mut open = true;
     loop {
@@ -110,17 +116,17 @@ async fn talk(mut paired: Paired) -> Result<(), (Exit, String)> {
         tokio::select! {
             line = lines.next_line(), if open => match line {
                 Ok(Some(line)) => {
-                    if paired.channel.feed(line).await.is_err() {
+                    if channel.feed(line).await.is_err() {
                         break;
                     }
                 }
                 _ => {
                     open = false;
-                    paired.channel.buffered_amount_low(0).await;
-                    paired.channel.close();
+                    channel.buffered_amount_low(0).await;
+                    channel.close();
                 }
             },
-            message = paired.channel.recv() => match message {
+            message = channel.recv() => match message {
                 Some(Message::Text(text)) => {
                     // What comes from elsewhere must not drive the terminal.
                     let plain: String = text.chars().filter(|c| !c.is_control() || *c == '\t').collect();

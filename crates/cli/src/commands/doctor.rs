@@ -16,8 +16,7 @@ use crate::exit::Exit;
 use crate::pairing::client;
 use crate::pairing::connect::{self, About, ConnectError, Own, Paired};
 use crate::pairing::host::{Hosting, ServerArgs};
-use crate::pairing::seal::Secret;
-use crate::pairing::{Code, CodeError};
+use crate::pairing::{Code, CodeError, Invitation};
 
 /// The longest that all tests together may take.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -189,6 +188,7 @@ async fn pair(
     let own = Own {
         endpoint: &endpoint,
         about: Some(about),
+        large_packets: false,
     };
     let named = targets.ice_servers.iter().cloned().map(client::ice_server);
     if code.is_empty() {
@@ -208,13 +208,14 @@ async fn pair(
         Ok(connect::host(own, &hosting.secrets, "doctor", guest).await)
     } else {
         let code: Code = code.parse().map_err(|error: CodeError| error.to_string())?;
-        let server = client::find(&args.server, &code.slot).await;
+        let invitation = Invitation::Code(code);
+        let slot = invitation.slot();
+        let server = client::find(&args.server, &invitation).await;
         let server = server.map_err(|error| error.to_string())?;
-        let joined = client::join(&server, &code.slot).await;
+        let joined = client::join(&server, slot).await;
         let (host, mut ice) = joined.map_err(|error| error.to_string())?;
         ice.extend(named);
-        let secret = Secret::Words(&code.words);
-        Ok(connect::guest(own, &ice, &code.slot, secret, host).await)
+        Ok(connect::guest(own, &ice, slot, invitation.secret(), host).await)
     }
 }
 

@@ -11,14 +11,13 @@ use visavis::Endpoint;
 
 use crate::exit::{self, Exit};
 use crate::pairing::Invitation;
-use crate::pairing::client::{self, RendezvousError, Server};
-use crate::pairing::connect::{self, ConnectError};
+use crate::pairing::client::{self, RendezvousError};
+use crate::pairing::connect::{self, ConnectError, Own};
 use crate::pairing::host::ServerArgs;
-use crate::pairing::seal::Secret;
+use crate::pairing::keep::{Role, keep};
 use crate::transfer::progress::Progress;
 use crate::transfer::receive::{self, Offer, ReceiveError};
 use crate::transfer::store::{OnConflict, Store, StoreError};
-use crate::transfer::watch;
 
 /// Pause between two tries.
 const RETRY: Duration = Duration::from_secs(2);
@@ -160,21 +159,14 @@ async fn fetch(args: &Args, progress: &Progress) -> Result<(), Failed> {
         .map_err(|error| Failed::new(Exit::Code, error))?;
     let endpoint =
         crate::runtime::endpoint().map_err(|error| Failed::new(Exit::Unreachable, error))?;
-    let server = match &invitation {
-        Invitation::Link(link) => Server::parse(&link.server, args.server.insecure)?,
-        Invitation::Code(code) => {
-            if args.server.server.is_none() {
-                progress.say("looking for the sender on this network …");
-            }
-            client::find(&args.server, &code.slot).await?
-        }
-    };
+    if matches!(invitation, Invitation::Code(_)) && args.server.server.is_none() {
+        progress.say("looking for the sender on this network …");
+    }
     let mut agreed = Agreement::default();
     let mut since = Instant::now();
     loop {
         let before = agreed.begun;
-        let failed = match once(args, progress, &endpoint, &server, &invitation, &mut agreed).await
-        {
+        let failed = match once(args, progress, &endpoint, &invitation, &mut agreed).await {
             Ok(()) => return Ok(()),
             Err(failed) => failed,
         };
@@ -210,18 +202,25 @@ async fn once(
     args: &Args,
     progress: &Progress,
     endpoint: &Endpoint,
-    server: &Server,
     invitation: &Invitation,
     agreed: &mut Agreement,
 ) -> Result<(), Failed> {
-    let (host, ice) = client::join(server, invitation.slot()).await?;
-    let secret = match invitation {
-        Invitation::Code(code) => Secret::Words(&code.words),
-        Invitation::Link(link) => Secret::Link(&link.secret),
+    // Each time anew: on the LAN the host's address may be another one now.
+    let server = client::find(&args.server, invitation).await?;
+    let (host, ice) = client::join(&server, invitation.slot()).await?;
+    let secret = invitation.secret();
+    let own = Own {
+        large_packets: true,
+        ..Own::from(endpoint)
     };
-    let mut paired = connect::guest(endpoint, &ice, invitation.slot(), secret, host).await?;
-    let _watch = watch(paired.connection.clone());
-    let channel = &mut paired.channel;
+    let paired = connect::guest(own, &ice, invitation.slot(), secret, host).await?;
+    let role = Role::Guest {
+        server: args.server.clone(),
+        invitation: invitation.clone(),
+    };
+    let _kept = keep(paired.connection, paired.signalling, paired.session, role);
+    let mut channel = paired.channel;
+    let channel = &mut channel;
     let offer = receive::offer(channel).await?;
     let entries = offer.entries.clone();
     let mut store = match open_store(args, &offer) {

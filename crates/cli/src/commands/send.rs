@@ -5,19 +5,20 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use serde_json::json;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use visavis::Endpoint;
 
 use crate::exit::{self, Exit};
 use crate::pairing::Code;
 use crate::pairing::client::RendezvousError;
-use crate::pairing::connect::{self, ConnectError, HostSecrets};
+use crate::pairing::connect::{self, ConnectError, HostSecrets, Own, Paired};
 use crate::pairing::host::{Guest, Hosting, ServerArgs};
+use crate::pairing::keep::{Interfaces, Role, Sessions, keep};
 use crate::transfer::progress::Progress;
 use crate::transfer::rate::{self, RateLimit};
 use crate::transfer::send::{SendError, send};
 use crate::transfer::source::Source;
-use crate::transfer::watch;
 
 /// Wrong codes that are put up with before the code is given up: each is one guess of a stranger.
 const WRONG_CODES: u32 = 5;
@@ -84,6 +85,10 @@ struct Sender {
     secrets: HostSecrets,
     rate: Option<u64>,
     progress: Progress,
+    /// Connections that receivers come back to.
+    sessions: Sessions,
+    /// Hears when the server is worth a look.
+    doubts: mpsc::Sender<()>,
 }
 
 /// A guest that was served, and how that ended.
@@ -126,7 +131,11 @@ async fn host(args: &Args, progress: &Progress) -> Ended {
     let mut hosting = Hosting::start(&args.server, args.code.as_ref())
         .await
         .map_err(refused)?;
+    let (doubts, mut doubted) = mpsc::channel(1);
+    let mut interfaces = Interfaces::watch();
     let sender = Arc::new(Sender {
+        sessions: Sessions::default(),
+        doubts,
         endpoint: crate::runtime::endpoint().map_err(unreachable)?,
         secrets: hosting.secrets.clone(),
         rate: args.rate,
@@ -142,8 +151,11 @@ async fn host(args: &Args, progress: &Progress) -> Ended {
                 let (sender, guest) = (Arc::clone(&sender), guest.map_err(refused)?);
                 guests.spawn(async move { attend(&sender, guest).await });
             }
+            Some(()) = doubted.recv() => hosting.check(),
+            () = interfaces.changed() => hosting.network_changed(),
             Some(ended) = guests.join_next() => {
-                let ended = ended.unwrap_or_else(|error| Err((Exit::Failure, error.to_string())));
+                let ended = ended.unwrap_or_else(|error| Some(Err((Exit::Failure, error.to_string()))));
+                let Some(ended) = ended else { continue };
                 let Err((exit, reason)) = ended else {
                     complete += 1;
                     progress.event(&json!({ "event": "sent", "receivers": complete }));
@@ -177,21 +189,47 @@ async fn host(args: &Args, progress: &Progress) -> Ended {
     }
 }
 
-/// Serves one guest from its first word to the end.
-async fn attend(sender: &Sender, guest: Guest) -> Ended {
-    let paired = connect::host(&sender.endpoint, &sender.secrets, "transfer", guest);
-    let mut paired = paired.await.map_err(|error| match error {
-        ConnectError::WrongCode(_) => (
-            Exit::Code,
-            "somebody came with a wrong code, or left at once".to_owned(),
-        ),
-        error => (Exit::Unreachable, error.to_string()),
-    })?;
-    let _watch = watch(paired.connection.clone());
+/// Serves one guest from its first word to the end. `None`: it came back to the connection that it had, which goes on.
+async fn attend(sender: &Sender, guest: Guest) -> Option<Ended> {
+    let wrong = || {
+        let text = "somebody came with a wrong code, or left at once".to_owned();
+        Some(Err((Exit::Code, text)))
+    };
+    let failed = |error: ConnectError| match error {
+        ConnectError::WrongCode(_) => wrong(),
+        error => Some(Err((Exit::Unreachable, error.to_string()))),
+    };
+    let arrived = match connect::greet(&sender.secrets, guest, Some(&sender.sessions)).await {
+        Ok(Some(arrived)) => arrived,
+        Ok(None) => return None,
+        Err(error) => return failed(error),
+    };
+    if let Some(session) = &arrived.back {
+        let welcome = sender.sessions.welcome(session, arrived.signalling).await;
+        return if welcome { None } else { wrong() };
+    }
+    let own = Own {
+        large_packets: true,
+        ..Own::from(&sender.endpoint)
+    };
+    match connect::pair(own, "transfer", arrived).await {
+        Ok(paired) => Some(transfer(sender, paired).await),
+        Err(error) => failed(error),
+    }
+}
+
+/// Sends everything to a guest that is connected.
+async fn transfer(sender: &Sender, paired: Paired) -> Ended {
+    let role = Role::Host {
+        sessions: sender.sessions.clone(),
+        doubts: sender.doubts.clone(),
+    };
+    let _kept = keep(paired.connection, paired.signalling, paired.session, role);
+    let mut channel = paired.channel;
     sender.progress.event(&json!({ "event": "connected" }));
     let rate = sender.rate.map(RateLimit::new);
     let source = Arc::clone(&sender.source);
-    let result = send(&mut paired.channel, source, rate, &sender.progress).await;
+    let result = send(&mut channel, source, rate, &sender.progress).await;
     sender.progress.end();
     result.map_err(|error| match &error {
         SendError::Lost => (

@@ -1,6 +1,7 @@
 //! The WebSocket to a rendezvous server, as host and as guest.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,9 +12,10 @@ use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use url::Url;
+use visavis_net::interface::{InterfaceFilter, addresses};
 
 use super::host::ServerArgs;
-use super::lan;
+use super::{Invitation, lan};
 use crate::stream::{self, CONNECT, Stream, StreamError};
 
 /// The server is pinged when it was silent for so long.
@@ -82,7 +84,8 @@ impl Server {
         self.url.as_str().trim_end_matches('/')
     }
 
-    async fn open(&self, query: &str) -> Result<Socket, RendezvousError> {
+    /// The socket, and the address of ours that it stands on.
+    async fn open(&self, query: &str) -> Result<(Socket, SocketAddr), RendezvousError> {
         let unreachable = |reason: String| RendezvousError::Unreachable {
             server: self.address().to_owned(),
             reason,
@@ -91,7 +94,7 @@ impl Server {
         let secure = self.url.scheme() == "https";
         let port = self.url.port_or_known_default().unwrap_or(443);
         let tls = secure.then(|| Arc::new(crate::tls::client_config(self.insecure)));
-        let (stream, _, _) =
+        let (stream, local, _) =
             stream::connect(host, port, tls)
                 .await
                 .map_err(|error| match error {
@@ -106,7 +109,7 @@ impl Server {
         let request = format!("{scheme}://{host}:{port}{path}/api/rendezvous?{query}");
         let upgrade = tokio_tungstenite::client_async(request, stream);
         match tokio::time::timeout(CONNECT, upgrade).await {
-            Ok(Ok((socket, _))) => Ok(socket),
+            Ok(Ok((socket, _))) => Ok((socket, local)),
             Ok(Err(error)) => Err(RendezvousError::NotOurs {
                 server: self.address().to_owned(),
                 reason: error.to_string(),
@@ -149,6 +152,8 @@ enum FromServer {
 #[derive(Debug)]
 pub(crate) struct Correspondent {
     guest: Option<u32>,
+    /// Where the socket to the server stands.
+    local: SocketAddr,
     inbox: mpsc::Receiver<Value>,
     outbox: mpsc::Sender<(Option<u32>, Option<Value>)>,
 }
@@ -157,6 +162,11 @@ impl Correspondent {
     /// The next message; `None` when the peer left or the server is gone.
     pub(crate) async fn recv(&mut self) -> Option<Value> {
         self.inbox.recv().await
+    }
+
+    /// The address that the server was reached from is no longer ours.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        is_gone(self.local)
     }
 
     /// Sends a message; nothing happens if the peer has left.
@@ -172,6 +182,13 @@ impl Drop for Correspondent {
     }
 }
 
+/// Whether no interface has the address any more. A stream that stands on it is dead, which TCP alone notices late.
+fn is_gone(local: SocketAddr) -> bool {
+    let mut all = InterfaceFilter::default();
+    (all.loopback, all.link_local) = (true, true);
+    addresses(&all).is_ok_and(|known| known.iter().all(|known| known.ip != local.ip()))
+}
+
 /// A slot that this process holds.
 #[derive(Debug)]
 pub(crate) struct Host {
@@ -179,6 +196,7 @@ pub(crate) struct Host {
     pub(crate) slot: String,
     /// ICE servers that the server recommends.
     pub(crate) ice_servers: Vec<visavis::IceServer>,
+    local: SocketAddr,
     guests: mpsc::Receiver<Correspondent>,
     checks: mpsc::Sender<()>,
 }
@@ -194,14 +212,15 @@ impl Host {
             Some(slot) => format!("host={key}&slot={slot}"),
             None => format!("host={key}"),
         };
-        let mut socket = server.open(&query).await?;
+        let (mut socket, local) = server.open(&query).await?;
         match welcome(&mut socket).await? {
             FromServer::Slot { slot, ice_servers } => {
                 let (sender, guests) = mpsc::channel(QUEUE);
                 let (checks, asked) = mpsc::channel(1);
-                tokio::spawn(attend(socket, sender, asked));
+                tokio::spawn(attend(socket, local, sender, asked));
                 Ok(Self {
                     slot,
+                    local,
                     checks,
                     ice_servers: ice_servers.into_iter().map(ice_server).collect(),
                     guests,
@@ -216,17 +235,28 @@ impl Host {
         let _ = self.checks.try_send(());
     }
 
+    /// The address that the server was reached from is no longer ours.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        is_gone(self.local)
+    }
+
     /// The next guest; `None` when the server is gone. Cancel-safe.
     pub(crate) async fn next_guest(&mut self) -> Option<Correspondent> {
         self.guests.recv().await
     }
 }
 
-/// The server that a guest is to go to: the one that is named, or the host itself on this network.
-pub(crate) async fn find(args: &ServerArgs, slot: &str) -> Result<Server, RendezvousError> {
-    match args.server()? {
-        Some(server) => Ok(server),
-        None => lan::find(slot).await,
+/// The server that a guest is to go to: the one in its link, the one that is named, or the host itself on this network.
+pub(crate) async fn find(
+    args: &ServerArgs,
+    invitation: &Invitation,
+) -> Result<Server, RendezvousError> {
+    match invitation {
+        Invitation::Link(link) => Server::parse(&link.server, args.insecure),
+        Invitation::Code(code) => match args.server()? {
+            Some(server) => Ok(server),
+            None => lan::find(&code.slot).await,
+        },
     }
 }
 
@@ -235,11 +265,11 @@ pub(crate) async fn join(
     server: &Server,
     slot: &str,
 ) -> Result<(Correspondent, Vec<visavis::IceServer>), RendezvousError> {
-    let mut socket = server.open(&format!("slot={slot}")).await?;
+    let (mut socket, local) = server.open(&format!("slot={slot}")).await?;
     match welcome(&mut socket).await? {
         FromServer::Joined { ice_servers } => {
             let (sender, mut hosts) = mpsc::channel(1);
-            tokio::spawn(attend_as_guest(socket, sender));
+            tokio::spawn(attend_as_guest(socket, local, sender));
             let host = hosts.recv().await.ok_or(RendezvousError::Lost)?;
             Ok((host, ice_servers.into_iter().map(ice_server).collect()))
         }
@@ -292,6 +322,7 @@ async fn next(socket: &mut Socket, pinged: &mut bool) -> Option<FromServer> {
 /// Serves a host's socket until the server or the host is gone.
 async fn attend(
     mut socket: Socket,
+    local: SocketAddr,
     new: mpsc::Sender<Correspondent>,
     mut checks: mpsc::Receiver<()>,
 ) {
@@ -304,7 +335,7 @@ async fn attend(
                 Some(FromServer::Guest { guest }) => {
                     let (sender, inbox) = mpsc::channel(QUEUE);
                     guests.insert(guest, sender);
-                    let correspondent = Correspondent { guest: Some(guest), inbox, outbox: outbox.clone() };
+                    let correspondent = Correspondent { guest: Some(guest), local, inbox, outbox: outbox.clone() };
                     if new.try_send(correspondent).is_err() {
                         guests.remove(&guest);
                     }
@@ -342,11 +373,12 @@ async fn attend(
 }
 
 /// Serves a guest's socket until the server, the host or the guest is gone.
-async fn attend_as_guest(mut socket: Socket, new: mpsc::Sender<Correspondent>) {
+async fn attend_as_guest(mut socket: Socket, local: SocketAddr, new: mpsc::Sender<Correspondent>) {
     let (outbox, mut out) = mpsc::channel::<(Option<u32>, Option<Value>)>(QUEUE);
     let (sender, inbox) = mpsc::channel(QUEUE);
     let host = Correspondent {
         guest: None,
+        local,
         inbox,
         outbox,
     };

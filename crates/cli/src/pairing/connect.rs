@@ -1,11 +1,15 @@
 //! From a correspondent at the rendezvous to a peer connection whose fingerprints are authenticated.
 //!
-//! The guest speaks first: `{"version":1,"by":"code"|"link","share"}`; the host answers with its share;
+//! The guest speaks first: `{"version":1,"by":"code"|"link","share","session"}`; the host answers with its share;
 //! from then on both send `{"sealed"}`, which hold `{"description":{"type","sdp"}}` or `{"candidate"}`.
 //! The host offers, with one data channel. Whoever cannot open what it gets says `{"wrong":true}`. Doctors also send `{"about"}`,
 //! what each knows of its network; what is not understood of what was sealed is passed over.
+//!
+//! A host that keeps connections (`keep`) says `"again":false` with its share. A guest that has lost the server then comes again,
+//! with the same `session` (16 random bytes in hex) and `"back":true`: the host answers `{"share","again":true}`, and ICE can be
+//! restarted under the connection that the two have; or `{"again":false}` alone, if it has that connection no more.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -17,12 +21,24 @@ use visavis_peer::Event as PeerEvent;
 
 use super::client::Correspondent;
 use super::host::Guest;
+use super::keep::Sessions;
 use super::seal::{Exchange, Seal, Secret, Side, WrongCode};
+use crate::runtime::DATAGRAM;
 
 /// How long a peer may take for its share of the key, and for its description.
 const ANSWER: Duration = Duration::from_secs(30);
 /// How long the connection may take to come up once descriptions are exchanged.
 const CONNECT: Duration = Duration::from_secs(40);
+/// Least time between two restarts of ICE by the same signalling.
+const RESTART: Duration = Duration::from_secs(2);
+/// What DTLS 1.3 adds to a packet: header, content type, tag.
+const RECORD: usize = 22;
+/// Random bytes in a session's name.
+const SESSION: usize = 16;
+
+fn is_session(name: &str) -> bool {
+    name.len() == 2 * SESSION && name.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
 
 /// Why no connection came of it.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +94,9 @@ pub(crate) struct Own<'a> {
     pub(crate) endpoint: &'a Endpoint,
     /// Told to the other side.
     pub(crate) about: Option<About>,
+    /// Look for packets that are larger than every path carries (RFC 8899). Not for everybody: what was sent in large packets
+    /// when the path narrows is lost, and the connection with it. A transfer goes on with the next connection.
+    pub(crate) large_packets: bool,
 }
 
 impl<'a> From<&'a Endpoint> for Own<'a> {
@@ -85,6 +104,7 @@ impl<'a> From<&'a Endpoint> for Own<'a> {
         Self {
             endpoint,
             about: None,
+            large_packets: false,
         }
     }
 }
@@ -98,6 +118,10 @@ pub(crate) struct Paired {
     pub(crate) channel: DataChannel,
     /// The way between them, in words.
     pub(crate) path: Option<String>,
+    /// Still open.
+    pub(crate) signalling: Signalling,
+    /// What a guest is known by when it comes again; `None` if its host does not know it then.
+    pub(crate) session: Option<String>,
 }
 
 /// What a host hands out.
@@ -114,6 +138,10 @@ struct Hello {
     version: u32,
     by: By,
     share: String,
+    #[serde(default)]
+    session: String,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    back: bool,
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -134,6 +162,8 @@ enum Signal {
     /// `None` for the end of candidates.
     Candidate(Option<Candidate>),
     About(About),
+    /// From a guest: the way is lost, restart ICE.
+    Restart(bool),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -168,14 +198,22 @@ impl From<Candidate> for IceCandidate {
     }
 }
 
-/// The host's side. A guest that does not know the secret gives [`ConnectError::WrongCode`].
-pub(crate) async fn host<'a>(
-    own: impl Into<Own<'a>>,
+/// A guest that has said who it is and was answered, but has yet to show that it knows the secret.
+pub(crate) struct Arrived {
+    pub(crate) signalling: Signalling,
+    session: Option<String>,
+    ice_servers: Vec<IceServer>,
+    /// The session that it comes back to.
+    pub(crate) back: Option<String>,
+}
+
+/// Hears a guest's first word, and answers it. `sessions`: those that guests may come back to, if there can be any.
+/// `None`: it came back to a session that is no more, and was told so.
+pub(crate) async fn greet(
     secrets: &HostSecrets,
-    label: &str,
     guest: Guest,
-) -> Result<Paired, ConnectError> {
-    let Own { endpoint, about } = own.into();
+    sessions: Option<&Sessions>,
+) -> Result<Option<Arrived>, ConnectError> {
     let Guest {
         correspondent: mut guest,
         slot,
@@ -186,18 +224,56 @@ pub(crate) async fn host<'a>(
     if hello.version != 1 {
         return Err(ConnectError::Version);
     }
+    let known = sessions.is_some_and(|sessions| sessions.has(&hello.session));
+    if hello.back && !known {
+        guest.send(json!({ "again": false })).await;
+        return Ok(None);
+    }
     let secret = match hello.by {
         By::Code => Secret::Words(&secrets.words),
         By::Link => Secret::Link(&secrets.link),
     };
     let exchange = Exchange::start(Side::Host, &slot, secret)?;
-    guest.send(json!({ "share": exchange.share() })).await;
+    let answer = match sessions {
+        Some(_) => json!({ "share": exchange.share(), "again": hello.back }),
+        None => json!({ "share": exchange.share() }),
+    };
+    guest.send(answer).await;
     let seal = exchange.finish(&hello.share)?;
-    let connection = connection(endpoint, &ice_servers)?;
+    let session = Some(hello.session).filter(|session| is_session(session));
+    Ok(Some(Arrived {
+        signalling: Signalling::new(guest, seal, Side::Host),
+        ice_servers,
+        back: session.clone().filter(|_| hello.back),
+        session,
+    }))
+}
+
+/// The host's side. A guest that does not know the secret gives [`ConnectError::WrongCode`].
+pub(crate) async fn host<'a>(
+    own: impl Into<Own<'a>>,
+    secrets: &HostSecrets,
+    label: &str,
+    guest: Guest,
+) -> Result<Paired, ConnectError> {
+    match greet(secrets, guest, None).await? {
+        Some(arrived) => pair(own, label, arrived).await,
+        None => Err(ConnectError::Left),
+    }
+}
+
+/// Connects to a guest that has arrived.
+pub(crate) async fn pair<'a>(
+    own: impl Into<Own<'a>>,
+    label: &str,
+    arrived: Arrived,
+) -> Result<Paired, ConnectError> {
+    let own = own.into();
+    let mut signalling = arrived.signalling;
+    let connection = connection(&own, &arrived.ice_servers)?;
     let channel = connection.create_data_channel(label, ChannelOptions::default())?;
     connection.set_local_description(None).await?;
-    let mut signalling = Signalling::new(guest, seal);
-    signalling.introduce(about).await;
+    signalling.introduce(own.about).await;
     signalling.send_description(&connection).await;
     let opened = signalling
         .run(&connection, async { channel.opened().await })
@@ -211,7 +287,9 @@ pub(crate) async fn host<'a>(
     Ok(Paired {
         connection,
         channel,
-        path: signalling.path,
+        path: signalling.path.take(),
+        signalling,
+        session: arrived.session,
     })
 }
 
@@ -223,25 +301,13 @@ pub(crate) async fn guest<'a>(
     secret: Secret<'_>,
     host: Correspondent,
 ) -> Result<Paired, ConnectError> {
-    let Own { endpoint, about } = own.into();
-    let mut host = host;
-    let exchange = Exchange::start(Side::Guest, slot, secret)?;
-    let by = match secret {
-        Secret::Words(_) => By::Code,
-        Secret::Link(_) => By::Link,
-    };
-    let hello = Hello {
-        version: 1,
-        by,
-        share: exchange.share(),
-    };
-    host.send(json!(hello)).await;
-    let answer = receive(&mut host).await?;
-    let share = answer["share"].as_str().ok_or(ConnectError::Version)?;
-    let seal = exchange.finish(share)?;
-    let connection = connection(endpoint, ice_servers)?;
-    let mut signalling = Signalling::new(host, seal);
-    signalling.introduce(about).await;
+    let own = own.into();
+    let mut session = [0; SESSION];
+    getrandom::fill(&mut session)?;
+    let session: String = session.iter().map(|byte| format!("{byte:02x}")).collect();
+    let (mut signalling, again) = introduce(slot, secret, host, &session, false).await?;
+    let connection = connection(&own, ice_servers)?;
+    signalling.introduce(own.about).await;
     let (channel, mut channels) = tokio::sync::oneshot::channel();
     signalling.channel = Some(channel);
     let channel = signalling
@@ -254,18 +320,65 @@ pub(crate) async fn guest<'a>(
     Ok(Paired {
         connection,
         channel,
-        path: signalling.path,
+        path: signalling.path.take(),
+        signalling,
+        session: again.map(|_| session),
     })
 }
 
-fn connection(
-    endpoint: &Endpoint,
-    ice_servers: &[IceServer],
-) -> Result<PeerConnection, visavis::Error> {
-    endpoint.peer_connection(Configuration {
+/// A guest comes back to its session. `None` if the host has it no more.
+pub(crate) async fn come_back(
+    slot: &str,
+    secret: Secret<'_>,
+    host: Correspondent,
+    session: &str,
+) -> Result<Option<Signalling>, ConnectError> {
+    match introduce(slot, secret, host, session, true).await {
+        Ok((signalling, Some(true))) => Ok(Some(signalling)),
+        Ok(_) | Err(ConnectError::Version) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// A guest's first word, and the answer: whether the session goes on, if the host said so.
+async fn introduce(
+    slot: &str,
+    secret: Secret<'_>,
+    mut host: Correspondent,
+    session: &str,
+    back: bool,
+) -> Result<(Signalling, Option<bool>), ConnectError> {
+    let exchange = Exchange::start(Side::Guest, slot, secret)?;
+    let by = match secret {
+        Secret::Words(_) => By::Code,
+        Secret::Link(_) => By::Link,
+    };
+    let hello = Hello {
+        version: 1,
+        by,
+        share: exchange.share(),
+        session: session.to_owned(),
+        back,
+    };
+    host.send(json!(hello)).await;
+    let answer = receive(&mut host).await?;
+    let share = answer["share"].as_str().ok_or(ConnectError::Version)?;
+    let seal = exchange.finish(share)?;
+    Ok((
+        Signalling::new(host, seal, Side::Guest),
+        answer["again"].as_bool(),
+    ))
+}
+
+fn connection(own: &Own<'_>, ice_servers: &[IceServer]) -> Result<PeerConnection, visavis::Error> {
+    let mut configuration = Configuration {
         ice_servers: ice_servers.to_vec(),
         ..Configuration::default()
-    })
+    };
+    if own.large_packets {
+        configuration.advanced.sctp.packet_sizes.max = DATAGRAM - RECORD;
+    }
+    own.endpoint.peer_connection(configuration)
 }
 
 async fn receive(correspondent: &mut Correspondent) -> Result<Value, ConnectError> {
@@ -276,14 +389,18 @@ async fn receive(correspondent: &mut Correspondent) -> Result<Value, ConnectErro
     }
 }
 
-/// Passes descriptions and candidates, sealed, until the connection is up.
-struct Signalling {
+/// Passes descriptions and candidates, sealed.
+#[derive(Debug)]
+pub(crate) struct Signalling {
     correspondent: Correspondent,
     seal: Seal,
+    side: Side,
     /// Takes the channel that the peer opens.
     channel: Option<tokio::sync::oneshot::Sender<DataChannel>>,
     /// The peer has sealed something with our key.
-    authenticated: bool,
+    pub(crate) authenticated: bool,
+    /// When ICE was restarted last.
+    restarted: Option<Instant>,
     /// The pair of candidates that is used.
     path: Option<String>,
     /// Candidates that came before the description they belong to.
@@ -293,10 +410,12 @@ struct Signalling {
 }
 
 impl Signalling {
-    fn new(correspondent: Correspondent, seal: Seal) -> Self {
+    fn new(correspondent: Correspondent, seal: Seal, side: Side) -> Self {
         Self {
             correspondent,
             seal,
+            side,
+            restarted: None,
             channel: None,
             authenticated: false,
             path: None,
@@ -339,6 +458,41 @@ impl Signalling {
         }
     }
 
+    pub(crate) async fn send_candidate(&mut self, candidate: Option<IceCandidate>) {
+        self.send(&Signal::Candidate(candidate.map(Into::into)))
+            .await;
+    }
+
+    /// The next message of the peer; `None` when it or the server is gone. Cancel-safe.
+    pub(crate) async fn recv(&mut self) -> Option<Value> {
+        self.correspondent.recv().await
+    }
+
+    /// The server was reached from an address that is no longer ours.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        self.correspondent.is_cut_off()
+    }
+
+    /// Looks for a new way under the connection: the host offers it, a guest asks for that. Once for both, where both ask.
+    pub(crate) async fn restart(
+        &mut self,
+        connection: &PeerConnection,
+    ) -> Result<(), ConnectError> {
+        if self.restarted.is_some_and(|at| at.elapsed() < RESTART) {
+            return Ok(());
+        }
+        self.restarted = Some(Instant::now());
+        match self.side {
+            Side::Guest => self.send(&Signal::Restart(true)).await,
+            Side::Host => {
+                connection.restart_ice();
+                connection.set_local_description(None).await?;
+                self.send_description(connection).await;
+            }
+        }
+        Ok(())
+    }
+
     async fn run<T>(
         &mut self,
         connection: &PeerConnection,
@@ -358,9 +512,7 @@ impl Signalling {
                     }
                 }),
                 event = connection.next_event() => match event {
-                    Some(Event::IceCandidate(candidate)) => {
-                        self.send(&Signal::Candidate(candidate.map(Into::into))).await;
-                    }
+                    Some(Event::IceCandidate(candidate)) => self.send_candidate(candidate).await,
                     Some(Event::DataChannel(channel)) => {
                         if let Some(taker) = self.channel.take() {
                             let _ = taker.send(channel);
@@ -394,7 +546,8 @@ impl Signalling {
         }
     }
 
-    async fn take(
+    /// Does what the peer said.
+    pub(crate) async fn take(
         &mut self,
         connection: &PeerConnection,
         message: &Value,
@@ -417,6 +570,8 @@ impl Signalling {
         };
         match signal {
             Signal::About(about) => self.theirs = Some(about),
+            Signal::Restart(_) if self.side == Side::Host => self.restart(connection).await?,
+            Signal::Restart(_) => {}
             Signal::Description { kind, sdp } if kind == "offer" => {
                 connection.set_remote_description(&Description::offer(sdp))?;
                 connection.set_local_description(None).await?;

@@ -8,7 +8,8 @@ use super::connect::HostSecrets;
 use super::lan::LanRendezvous;
 use super::{Code, Link};
 
-/// How long to wait before a server that went away is tried again.
+/// How long to wait before a server that went away is tried again: at first, and at most.
+const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY: Duration = Duration::from_secs(3);
 /// How long to wait for a slot to be free again.
 const FREED: Duration = Duration::from_secs(75);
@@ -49,6 +50,8 @@ pub(crate) struct Hosting {
     key: String,
     slot: String,
     host: Option<Host>,
+    /// How long to wait before the next try.
+    pause: Duration,
 }
 
 /// A guest, with what is needed to connect to it.
@@ -113,6 +116,7 @@ impl Hosting {
             key,
             slot: host.slot.clone(),
             host: Some(host),
+            pause: RETRY_FIRST,
         })
     }
 
@@ -169,6 +173,16 @@ impl Hosting {
         }
     }
 
+    /// This machine's addresses changed: what is lost with them is taken back at once.
+    pub(crate) fn network_changed(&mut self) {
+        self.pause = RETRY_FIRST;
+        if self.host.as_ref().is_some_and(Host::is_cut_off) {
+            self.host = None;
+        } else {
+            self.check();
+        }
+    }
+
     /// The next guest. Takes the slot back when the server went away, for as long as it takes.
     /// Cancel-safe.
     ///
@@ -187,9 +201,10 @@ impl Hosting {
                 self.host = None;
                 eprintln!("the server is gone; trying to get it back");
             }
-            tokio::time::sleep(RETRY).await;
+            tokio::time::sleep(self.pause).await;
+            self.pause = RETRY.min(self.pause * 2);
             match Host::open(&self.server, &self.key, Some(&self.slot)).await {
-                Ok(host) => self.host = Some(host),
+                Ok(host) => (self.host, self.pause) = (Some(host), RETRY_FIRST),
                 Err(error @ RendezvousError::Refused { .. }) => return Err(error),
                 Err(_) => {}
             }

@@ -3,11 +3,13 @@
 //! The code has two parts: the number of a slot at a rendezvous server, and a secret that the server
 //! never sees. [`seal`] makes a key of the secret; [`connect`] passes descriptions and candidates
 //! sealed with it, so that whoever is not in the know can neither read nor change the fingerprints in
-//! them. What lives here: codes, links, the key exchange. What does not: what is said afterwards.
+//! them; [`keep`] does so for as long as the connection is used. What lives here: codes, links, the key exchange. What does not:
+//! what is said over the connection.
 
 pub(crate) mod client;
 pub(crate) mod connect;
 pub(crate) mod host;
+pub(crate) mod keep;
 pub(crate) mod lan;
 pub(crate) mod seal;
 
@@ -176,6 +178,14 @@ impl Invitation {
         match self {
             Self::Code(code) => &code.slot,
             Self::Link(link) => &link.slot,
+        }
+    }
+
+    /// The secret in it.
+    pub(crate) fn secret(&self) -> seal::Secret<'_> {
+        match self {
+            Self::Code(code) => seal::Secret::Words(&code.words),
+            Self::Link(link) => seal::Secret::Link(&link.secret),
         }
     }
 }

@@ -131,6 +131,12 @@ pub(crate) struct Seal {
     received: u64,
 }
 
+impl std::fmt::Debug for Seal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Seal").finish_non_exhaustive()
+    }
+}
+
 impl Seal {
     /// Seals the next message.
     pub(crate) fn seal(&mut self, plain: &[u8]) -> String {

@@ -21,13 +21,10 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use visavis::{ConnectionState, DataChannel, Event, PeerConnection};
+use visavis::DataChannel;
 
 /// Bytes per binary message.
 pub(crate) const MESSAGE: usize = 64 << 10;
-/// How long a connection may be without its peer before it is given up.
-const PATIENCE: Duration = Duration::from_secs(12);
-
 /// How long the last words may take to arrive.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 
@@ -36,44 +33,6 @@ const LAST_WORDS: Duration = Duration::from_secs(10);
 pub(crate) async fn finish(channel: &DataChannel) {
     channel.close();
     let _ = tokio::time::timeout(LAST_WORDS, channel.closed()).await;
-}
-
-/// Closes the connection when its peer is gone, so that whoever waits on a channel of it wakes up.
-/// Ends with the result.
-pub(crate) fn watch(connection: PeerConnection) -> Watch {
-    let task = tokio::spawn(async move {
-        let mut gone = false;
-        loop {
-            let event = if gone {
-                match tokio::time::timeout(PATIENCE, connection.next_event()).await {
-                    Ok(event) => event,
-                    Err(_) => break,
-                }
-            } else {
-                connection.next_event().await
-            };
-            match event {
-                Some(Event::ConnectionState(state)) => match state {
-                    ConnectionState::Failed | ConnectionState::Closed => break,
-                    state => gone = state == ConnectionState::Disconnected,
-                },
-                Some(_) => {}
-                None => break,
-            }
-        }
-        connection.close();
-    });
-    Watch(task)
-}
-
-/// A watch that is being kept.
-#[derive(Debug)]
-pub(crate) struct Watch(tokio::task::JoinHandle<()>);
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 /// A message that has come already; `None` if none has.
