@@ -376,9 +376,9 @@ impl GoogCc {
     }
 
     fn loss_based(&mut self, packets: &[PacketResult]) {
-        let (delay, throughput) = (self.aimd.estimate(), self.throughput.bitrate());
-        let limited = self.alr.since().is_some();
-        self.loss.update(packets, delay, throughput, limited);
+        let (delay, limited) = (self.aimd.estimate(), self.alr.since().is_some());
+        let acknowledged = || self.throughput.bitrate();
+        self.loss.update(packets, delay, acknowledged, limited);
     }
 
     /// What a probe has shown.

@@ -209,12 +209,13 @@ impl LossBased {
         &mut self,
         results: &[PacketResult],
         delay_based: f64,
-        acknowledged: Option<f64>,
+        acknowledged: impl FnOnce() -> Option<f64>,
         limited: bool,
     ) {
         if !self.observe(results) {
             return;
         }
+        let acknowledged = acknowledged();
         let mut best = *self.best.get_or_insert(Channel {
             inherent_loss: INITIAL_INHERENT_LOSS,
             bandwidth: delay_based,
@@ -422,7 +423,7 @@ mod tests {
                     probe: None,
                 })
                 .collect();
-            estimator.update(&results, 1.2e6, Some(1e6), false);
+            estimator.update(&results, 1.2e6, || Some(1e6), false);
         }
     }
 

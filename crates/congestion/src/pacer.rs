@@ -419,7 +419,8 @@ impl<T: Copy> Pacer<T> {
         let Some(updated) = self.updated.replace(now) else {
             return;
         };
-        if now < updated {
+        if now <= updated {
+            // Within one moment, as the packets of one run, nothing is to be paid.
             self.updated = Some(updated);
             return;
         }

@@ -476,14 +476,39 @@ impl Transport {
                 return None;
             }
             let ecn = self.fill(now, media, reborrow(&mut source), out)?;
-            if let Some(segments) = out.segments() {
-                self.stats.packets_sent += out.datagrams() as u64;
-                self.stats.bytes_sent += segments.len as u64;
-            }
+            self.count_sent(out);
             if let Some(transmit) = self.ice.send(now, ecn, out) {
                 return Some(transmit);
             }
             // ICE took the run, and gives it by its own poll, or dropped it.
+        }
+    }
+
+    /// A run of the owner's packets, and nothing of the connection's own.
+    pub(crate) fn poll_source(
+        &mut self,
+        now: Instant,
+        source: &mut dyn PacketSource,
+        out: &mut TransmitBuf,
+    ) -> Option<Transmit> {
+        if !self.has_path() {
+            return None;
+        }
+        out.clear();
+        out.set_framing(self.ice.framing());
+        if !self.fill_from(now, source, out) {
+            return None;
+        }
+        self.count_sent(out);
+        let transmit = self.ice.send(now, Ecn::NotEct, out);
+        // ICE took the run, and gives it by its own poll, or dropped it.
+        transmit.or_else(|| self.ice.poll_transmit(now, out))
+    }
+
+    fn count_sent(&mut self, out: &TransmitBuf) {
+        if let Some(segments) = out.segments() {
+            self.stats.packets_sent += out.datagrams() as u64;
+            self.stats.bytes_sent += segments.len as u64;
         }
     }
 

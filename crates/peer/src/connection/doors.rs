@@ -259,6 +259,19 @@ impl PeerConnection {
         transmit
     }
 
+    /// The next run of `source`'s packets alone, as [`poll_transmit_with`](Self::poll_transmit_with) gives it when the
+    /// connection has nothing to send itself. For who knows that, because that answered `None` and nothing but media was
+    /// asked of the connection since: none of the layers that are at rest is looked at.
+    pub fn poll_source(
+        &mut self,
+        now: Instant,
+        out: &mut TransmitBuf,
+        source: &mut dyn PacketSource,
+    ) -> Option<Transmit> {
+        self.now = now;
+        self.transport.poll_source(now, source, out)
+    }
+
     /// What happened next.
     pub fn poll_event(&mut self) -> Option<Event> {
         if let Some(event) = self.events.pop_front() {

@@ -198,7 +198,9 @@ impl Worker {
             }
             Received::Rtcp(range) => {
                 self.receive_rtcp(now, slot, &datagram[range]);
-                self.touch(slot);
+                // It gives the connection itself nothing to send; the pacer may let something go.
+                self.follow_events(now, slot);
+                self.send_from(slot);
             }
             _ => self.touch(slot),
         }
@@ -219,7 +221,11 @@ impl Worker {
             since_birth: now.saturating_duration_since(connection.born),
             stats: &mut self.stats,
         };
-        let transmit = connection.peer.poll_transmit_with(now, out, &mut source)?;
+        let transmit = if connection.has_own {
+            connection.peer.poll_transmit_with(now, out, &mut source)?
+        } else {
+            connection.peer.poll_source(now, out, &mut source)?
+        };
         let path = transmit.path();
         // Checks are told apart by their transactions; anything else only claims its path.
         let is_stun = matches!(out.as_slice().first(), Some(0..=3));
