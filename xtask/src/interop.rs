@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use crate::delegate;
@@ -29,14 +29,19 @@ pub(crate) fn run(long: bool, wanted: &[String]) -> ExitCode {
         println!("no peer named {unknown}; there are: {}", peers.join(", "));
         return ExitCode::FAILURE;
     }
-    let mut failed = Vec::new();
-    for peer in peers
+    let wanted: Vec<&str> = peers
         .iter()
-        .filter(|peer| wanted.is_empty() || wanted.contains(peer))
-    {
+        .map(String::as_str)
+        .filter(|peer| wanted.is_empty() || wanted.iter().any(|name| name == peer))
+        .collect();
+    let Some(programs) = build(&wanted, long) else {
+        return ExitCode::FAILURE;
+    };
+    let mut failed = Vec::new();
+    for peer in wanted {
         println!("interop: {peer}");
-        if !test(peer, long) {
-            failed.push(peer.as_str());
+        if !test(peer, &programs, long) {
+            failed.push(peer);
         }
     }
     println!("interop: failed: {failed:?}");
@@ -47,33 +52,79 @@ pub(crate) fn run(long: bool, wanted: &[String]) -> ExitCode {
     }
 }
 
-/// Builds a peer's tests here, where the network is, and runs them there, where it is not.
-fn test(peer: &str, long: bool) -> bool {
-    let manifest = format!("interop/{peer}/Cargo.toml");
-    let mut build = delegate::cargo();
-    build.args(["test", "--quiet", "--no-run", "--manifest-path", &manifest]);
-    if delegate::run(&mut build) != ExitCode::SUCCESS {
-        return false;
+/// A program of tests, of the package in this folder.
+struct Program {
+    folder: PathBuf,
+    path: PathBuf,
+}
+
+impl Program {
+    /// Takes a line of what cargo says of its work in JSON; `None` for lines about other things.
+    fn parse(line: &str) -> Option<Self> {
+        let value = |key: &str| {
+            let (_, rest) = line.split_once(&format!("\"{key}\":\""))?;
+            Some(PathBuf::from(rest.split_once('"')?.0))
+        };
+        Some(Self {
+            folder: value("manifest_path")?.parent()?.to_owned(),
+            path: value("executable")?,
+        })
     }
+}
+
+/// Builds the tests of peers, all at once, so that what they share is built once; here, where the network is, because
+/// they run where it is not.
+fn build(peers: &[&str], long: bool) -> Option<Vec<Program>> {
+    let mut build = delegate::cargo();
+    build.args([
+        "test",
+        "--quiet",
+        "--no-run",
+        "--manifest-path",
+        "interop/Cargo.toml",
+    ]);
+    build.arg("--message-format=json-render-diagnostics");
+    for peer in peers {
+        build.args(["--package", &format!("interop-{peer}")]);
+    }
+    let mut programs = Vec::new();
+    let built = watch(&mut build, |line| programs.extend(Program::parse(line)))?;
     // Peers in Rust are packages of their own, dear to build.
-    for program in packages(&crate::root().join("interop").join(peer)) {
-        let manifest = format!("interop/{peer}/{program}/Cargo.toml");
-        let mut build = delegate::cargo();
-        build.args(["build", "--quiet", "--manifest-path", &manifest]);
-        if long && delegate::run(&mut build) != ExitCode::SUCCESS {
-            return false;
+    for peer in peers.iter().filter(|_| long) {
+        for program in packages(&crate::root().join("interop").join(peer)) {
+            let manifest = format!("interop/{peer}/{program}/Cargo.toml");
+            let mut build = delegate::cargo();
+            build.args(["build", "--quiet", "--manifest-path", &manifest]);
+            if delegate::run(&mut build) != ExitCode::SUCCESS {
+                return None;
+            }
         }
     }
-    let mut namespace = namespace();
-    namespace.args(["test", "--offline", "--manifest-path", &manifest]);
-    namespace.args(["--no-fail-fast", "--", "--test-threads=1", "--nocapture"]);
-    if long {
-        namespace.arg("--include-ignored");
+    built.then_some(programs)
+}
+
+/// Runs a peer's tests.
+fn test(peer: &str, programs: &[Program], long: bool) -> bool {
+    let folder = crate::root().join("interop").join(peer);
+    let mut passed = true;
+    let mut seen = Vec::new();
+    let own = Path::new("interop").join(peer);
+    for program in programs
+        .iter()
+        .filter(|program| program.folder.ends_with(&own))
+    {
+        let mut namespace = namespace();
+        namespace.arg(&program.path).current_dir(&folder);
+        namespace.args(["--test-threads=1", "--nocapture"]);
+        if long {
+            namespace.arg("--include-ignored");
+        }
+        let succeeded = watch(&mut namespace, |line| {
+            println!("{line}");
+            seen.extend(Seen::parse(line));
+        });
+        passed &= succeeded == Some(true);
     }
-    let Some((passed, seen)) = watch(&mut namespace) else {
-        println!("interop: {peer}: cargo did not start");
-        return false;
-    };
     if !seen.is_empty()
         && let Err(error) = results::write(peer, &seen)
     {
@@ -82,16 +133,20 @@ fn test(peer: &str, long: bool) -> bool {
     passed
 }
 
-/// Runs a command; whether it succeeded, and what its tests saw.
-fn watch(command: &mut Command) -> Option<(bool, Vec<Seen>)> {
-    let mut child = command.stdout(Stdio::piped()).spawn().ok()?;
+/// Runs a command and passes each line of its output on; whether it succeeded, `None` where it did not start.
+fn watch(command: &mut Command, mut line: impl FnMut(&str)) -> Option<bool> {
+    let mut child = match command.stdout(Stdio::piped()).spawn() {
+        Ok(child) => child,
+        Err(error) => {
+            println!("cannot start {:?}: {error}", command.get_program());
+            return None;
+        }
+    };
     let output = BufReader::new(child.stdout.take()?);
-    let mut seen = Vec::new();
-    for line in output.lines().map_while(Result::ok) {
-        println!("{line}");
-        seen.extend(Seen::parse(&line));
+    for text in output.lines().map_while(Result::ok) {
+        line(&text);
     }
-    Some((child.wait().ok()?.success(), seen))
+    Some(child.wait().ok()?.success())
 }
 
 /// Records what browsers send, as fixtures in `folder`.
@@ -108,17 +163,17 @@ pub(crate) fn capture(folder: &str, names: &[String]) -> ExitCode {
     }
     let mut namespace = namespace();
     namespace
+        .arg(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .args(["run", "--quiet", "--offline"])
         .args(manifest)
         .args(example);
     delegate::run(namespace.arg("--").arg(folder).args(names))
 }
 
-/// A cargo command inside a namespace.
+/// A command inside a namespace, which wants the program and its arguments.
 fn namespace() -> Command {
     let mut namespace = Command::new("unshare");
     namespace.args(["--net", "--", "sh", "-c", NAMESPACE, "namespace"]);
-    namespace.arg(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     namespace
         .env("VISAVIS_NAMESPACE", "1")
         .current_dir(crate::root());

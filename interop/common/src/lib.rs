@@ -4,8 +4,12 @@
 //! A line `seen: PEER VERSION: WHAT: MARK` goes into `interop/RESULTS.md`, where `cargo xtask interop`
 //! writes a table of them. A mark is `✓`, `✗` or `—`, and a reason may follow it.
 
+mod built;
+
 use std::sync::Mutex;
 use std::time::Duration;
+
+pub use built::{binary, target};
 
 /// How long anything may take that a test waits for.
 const LIMIT: Duration = Duration::from_secs(40);

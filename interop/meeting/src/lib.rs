@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+pub use interop_common::{binary, target};
+
 /// How long a server may take until it answers.
 const START: Duration = Duration::from_secs(20);
 
@@ -181,29 +183,9 @@ pub fn interop() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The folder of what is built.
-pub fn target() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| interop().join("../target"), PathBuf::from)
-}
-
 /// Where pictures go.
 pub fn artefacts() -> PathBuf {
     target().join("meeting")
-}
-
-/// The server's binary, built if it is not up to date. `VISAVIS` names another.
-pub fn binary() -> PathBuf {
-    if let Some(path) = std::env::var_os("VISAVIS") {
-        return path.into();
-    }
-    let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["build", "--quiet", "--offline", "--package", "visavis-cli"])
-        .args(["--manifest-path", "../Cargo.toml"])
-        .current_dir(interop())
-        .status()
-        .expect("cargo runs");
-    assert!(status.success(), "the server builds");
-    target().join("debug/visavis")
 }
 
 /// A port of loopback that nobody uses.

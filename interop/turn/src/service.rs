@@ -3,9 +3,10 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+
+pub use interop_common::binary;
 
 use crate::free_port;
 
@@ -149,25 +150,3 @@ fn command(plain: SocketAddr, secure: SocketAddr, arguments: &[&str]) -> Command
     command
 }
 
-/// The binary, built once.
-pub fn binary() -> PathBuf {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT
-        .get_or_init(|| {
-            if let Some(path) = std::env::var_os("VISAVIS_BINARY") {
-                return path.into();
-            }
-            let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
-            let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-            let status = Command::new(cargo)
-                .current_dir(&root)
-                .args(["build", "--quiet", "--package", "visavis-cli"])
-                .status()
-                .expect("cargo starts");
-            assert!(status.success(), "visavis builds");
-            let target =
-                std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
-            target.join("debug/visavis")
-        })
-        .clone()
-}

@@ -1,0 +1,34 @@
+//! What the tests run that this repository builds.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// The folder of what is built.
+pub fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+/// The binary `visavis`, built once if it is not up to date. `VISAVIS_BINARY` names one that is built already.
+pub fn binary() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT
+        .get_or_init(|| {
+            if let Some(path) = std::env::var_os("VISAVIS_BINARY") {
+                return path.into();
+            }
+            let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+            let status = Command::new(cargo)
+                .current_dir(root())
+                .args(["build", "--quiet", "--offline", "--package", "visavis-cli"])
+                .status()
+                .expect("cargo starts");
+            assert!(status.success(), "visavis builds");
+            target().join("debug/visavis")
+        })
+        .clone()
+}
+
+fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+}

@@ -1,0 +1,1 @@
+//! Clients in Rust that others wrote: `tests/`.
