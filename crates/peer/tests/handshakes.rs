@@ -336,9 +336,11 @@ fn certificates_of_either_kind_connect() {
     for version in [Version::Dtls13, Version::Dtls12] {
         for (seed, [alice, bob]) in [[0, 1], [1, 0], [0, 0]].into_iter().enumerate() {
             let configurations = [alice, bob].map(|which: usize| {
-                let mut configuration = Configuration::default();
-                configuration.certificates = vec![both[which].clone()];
-                configuration.wall_clock = clock;
+                let mut configuration = Configuration {
+                    certificates: vec![both[which].clone()],
+                    wall_clock: clock,
+                    ..Default::default()
+                };
                 configuration.dtls.max_version = version;
                 configuration
             });
