@@ -69,10 +69,17 @@ pub(crate) fn bench_of_binary(binary: &str, arguments: &[String]) -> ExitCode {
     run(command.args(arguments))
 }
 
-/// A cargo command that starts in the repository's root.
+/// A cargo command that starts in the repository's root. What cargo told this program about its own package is not for others:
+/// build scripts that look at such variables, and all that depends on them, would be built again each time that they change.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(crate::root());
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
     command
 }
 
