@@ -419,11 +419,11 @@ fn attack_18_the_port_pool_runs_dry_and_recovers() {
 #[test]
 fn a_port_that_somebody_else_has_is_replaced() {
     let mut world = World::new();
-    world.refuse_sockets = 3;
+    world.refuse_sockets = 15;
     let mut raw = Raw::new("7.7.7.7:1000");
     raw.allocate(&mut world);
     assert_eq!(world.open.len(), 1);
-    world.refuse_sockets = 4;
+    world.refuse_sockets = 16;
     let mut raw = Raw::new("7.7.7.7:1001");
     raw.challenge(&mut world);
     let refused = raw.code(&mut world, Method::ALLOCATE, |b| {

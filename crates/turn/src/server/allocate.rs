@@ -23,8 +23,8 @@ use super::worker::{Server, source_of};
 
 /// How long a reserved port is held (RFC 8656 section 7.2: at least 30 seconds).
 const RESERVATION_LIFETIME: Duration = Duration::from_secs(30);
-/// How many ports are tried when the driver cannot bind one.
-const MAX_ATTEMPTS: u32 = 4;
+/// How many ports are tried when the driver cannot bind one: where half of them are taken by others, one Allocate in 65,536 fails.
+const MAX_ATTEMPTS: u32 = 16;
 
 /// A port that waits for whoever brings the token.
 #[derive(Debug)]
