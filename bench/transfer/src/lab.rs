@@ -40,7 +40,8 @@ pub(crate) struct Lab {
 impl Lab {
     pub(crate) fn new(left: Kind, right: Kind, shape: Shape, seed: u64) -> Self {
         let namespaces = Namespaces::new(&NAMES);
-        let devices = ["west", "east"].map(|end| namespaces.name(end));
+        // A device's name has 15 characters at most.
+        let devices = ["w", "e"].map(|end| namespaces.name(end));
         let devices = devices.each_ref().map(String::as_str);
         let link = Link::new(devices, shape, seed).expect("TUN devices (/dev/net/tun)");
         let lab = Self { namespaces, link };
