@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
 
 /// How long connecting may take, TLS included.
 pub(crate) const CONNECT: Duration = Duration::from_secs(10);
@@ -31,15 +32,20 @@ pub(crate) async fn connect(
     port: u16,
     tls: Option<Arc<rustls::ClientConfig>>,
 ) -> Result<(Box<dyn Stream>, SocketAddr, SocketAddr), StreamError> {
+    let deadline = Instant::now() + CONNECT;
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let unnamed = |reason: String| StreamError::Name {
+        host: bare.to_owned(),
+        reason,
+    };
+    // A name server that is silent is not a server that is silent: each has its own words.
+    let addresses: Vec<SocketAddr> =
+        match timeout_at(deadline, tokio::net::lookup_host((bare, port))).await {
+            Ok(Ok(found)) => found.collect(),
+            Ok(Err(error)) => return Err(unnamed(error.to_string())),
+            Err(_) => return Err(unnamed("no name server answers".into())),
+        };
     let connecting = async {
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        let addresses: Vec<SocketAddr> = tokio::net::lookup_host((bare, port))
-            .await
-            .map_err(|error| StreamError::Name {
-                host: bare.to_owned(),
-                reason: error.to_string(),
-            })?
-            .collect();
         let stream = TcpStream::connect(addresses.as_slice())
             .await
             .map_err(|error| StreamError::Connect(error.to_string()))?;
@@ -60,7 +66,7 @@ pub(crate) async fn connect(
             .map_err(|error| fault(error.to_string()))?;
         Ok((Box::new(stream) as Box<dyn Stream>, local, remote))
     };
-    match tokio::time::timeout(CONNECT, connecting).await {
+    match timeout_at(deadline, connecting).await {
         Ok(result) => result,
         Err(_) => Err(StreamError::Connect("no answer within 10 s".into())),
     }

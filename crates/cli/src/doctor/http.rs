@@ -4,7 +4,7 @@ use hyper::{Method, header};
 use url::Url;
 
 use super::facts::ServerError;
-use super::probe::{PATIENCE, silent};
+use super::probe::{PATIENCE, resolve, silent};
 use crate::http::{HttpError, Question, ask};
 use crate::stream::StreamError;
 
@@ -26,13 +26,9 @@ pub(super) async fn get(url: &Url, insecure: bool) -> Result<Answer, ServerError
         insecure,
     };
     // A resolver may take longer than a server: asked first, it is told apart.
-    let host = url.host_str().unwrap_or_default();
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let named = tokio::time::timeout(PATIENCE, tokio::net::lookup_host((bare, 0))).await;
-    if named.is_err() {
-        let text = format!("the name {host} has no address (no name server answers)");
-        return Err(ServerError::Name(text));
-    }
+    resolve(url.host_str().unwrap_or_default(), 0)
+        .await
+        .map_err(ServerError::Name)?;
     let asked = tokio::time::timeout(PATIENCE, ask(question))
         .await
         .map_err(|_| ServerError::Connect(silent()))?;

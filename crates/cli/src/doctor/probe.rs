@@ -193,11 +193,20 @@ impl IceUrl {
     }
 
     async fn resolve(&self) -> Result<Vec<SocketAddr>, String> {
-        match tokio::net::lookup_host((self.host.as_str(), self.port)).await {
-            Ok(found) => Ok(found.collect()),
-            Err(error) => Err(error.to_string()),
-        }
+        resolve(&self.host, self.port).await
     }
+}
+
+/// The addresses of a name or of an address in text; the error is a sentence.
+pub(super) async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let found = tokio::time::timeout(PATIENCE, tokio::net::lookup_host((bare, port))).await;
+    let reason = match found {
+        Ok(Ok(found)) => return Ok(found.collect()),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "no name server answers".to_owned(),
+    };
+    Err(format!("the name {bare} has no address ({reason})"))
 }
 
 /// A socket on the address that the system would use towards a server.
@@ -224,7 +233,7 @@ async fn stun_facts(urls: Vec<IceUrl>, own: Vec<IpAddr>) -> (Vec<Stun>, OfPath) 
                 facts.push(Stun {
                     server: SocketAddr::from((Ipv4Addr::UNSPECIFIED, url.port)),
                     answer: None,
-                    error: Some(format!("the name {} has no address ({error})", url.host)),
+                    error: Some(error),
                 });
                 continue;
             }
