@@ -2,7 +2,7 @@
 //! taken apart and put together twice.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use tokio::task::AbortHandle;
 use visavis::{
@@ -15,6 +15,8 @@ pub struct Counts {
     pictures: AtomicU64,
     keys: AtomicU64,
     sounds: AtomicU64,
+    spatial: AtomicU8,
+    temporal: AtomicU8,
 }
 
 /// Sends back what comes for as long as it lives.
@@ -60,6 +62,17 @@ impl Echo {
         self.counts.keys.load(Ordering::Relaxed)
     }
 
+    /// The highest spatial and temporal layer that was in a frame.
+    pub fn layers(&self) -> (u8, u8) {
+        let Counts {
+            spatial, temporal, ..
+        } = &*self.counts;
+        (
+            spatial.load(Ordering::Relaxed),
+            temporal.load(Ordering::Relaxed),
+        )
+    }
+
     /// Frames of audio.
     pub fn sounds(&self) -> u64 {
         self.counts.sounds.load(Ordering::Relaxed)
@@ -80,6 +93,12 @@ async fn send_back(receiver: RtpReceiver, sender: RtpSender, counts: Arc<Counts>
         counts
             .keys
             .fetch_add(u64::from(frame.is_key()), Ordering::Relaxed);
+        counts
+            .spatial
+            .fetch_max(frame.spatial_id, Ordering::Relaxed);
+        counts
+            .temporal
+            .fetch_max(frame.temporal_id, Ordering::Relaxed);
         let frame = OutgoingFrame::new(frame.timestamp, frame.is_key(), &frame.data);
         // Not yet, or no more: what was negotiated decides.
         let _ = sender.send_frame(&frame);

@@ -19,24 +19,25 @@ async fn talk(call: &mut Call, offerer: Side) -> Echo {
             call.negotiate(offerer).await;
         }
         Side::Page => {
-            call.page
-                .eval("pc.addTrack(tone()); pc.addTrack(picture())")
-                .await;
-            let offer = call.page.eval("offer()").await;
-            call.take(&offer);
-            call.connection
-                .add_track(MediaKind::Audio, "a", &[])
-                .unwrap();
-            call.connection
-                .add_track(MediaKind::Video, "v", &[])
-                .unwrap();
-            let answer = call.our_description().await;
-            call.page
-                .call("await pc.setRemoteDescription(argument)", answer)
-                .await;
+            let tracks = "pc.addTrack(tone()); pc.addTrack(picture())";
+            answer(call, tracks, &[MediaKind::Audio, MediaKind::Video]).await;
         }
     }
     Echo::of(&call.connection)
+}
+
+/// The page adds its tracks and offers; we answer with as many of ours.
+async fn answer(call: &mut Call, tracks: &str, kinds: &[MediaKind]) {
+    call.page.eval(tracks).await;
+    let offer = call.page.eval("offer()").await;
+    call.take(&offer);
+    for &kind in kinds {
+        call.connection.add_track(kind, "ours", &[]).unwrap();
+    }
+    let answer = call.our_description().await;
+    call.page
+        .call("await pc.setRemoteDescription(argument)", answer)
+        .await;
 }
 
 /// Waits until the page has decoded so many more pictures, and packets of sound came with them.
@@ -106,6 +107,34 @@ async fn three_layers(kind: Kind) {
     assert!(all.is_ok(), "packets of q, h, f: {seen:?}");
 }
 
+/// The page sends three spatial and three temporal layers in one stream (W3C webrtc-svc): each is put together here, and
+/// the page decodes them all when they come back.
+async fn scalable(kind: Kind, codec: &str) {
+    let Some(mut call) = Call::new(Plan::new(kind).video(codec)).await else {
+        return;
+    };
+    let tracks = "pc.addTransceiver(picture(1280, 720), {
+        sendEncodings: [{ scalabilityMode: 'L3T3', maxBitrate: 2500000 }] })";
+    answer(&mut call, tracks, &[MediaKind::Video]).await;
+    let echo = Echo::of(&call.connection);
+    let deadline = Instant::now() + Duration::from_secs(35);
+    let report = loop {
+        let report = decoded(&call, 15, 0).await;
+        if echo.layers() == (2, 2) && report["width"] == 1280 {
+            break report;
+        }
+        let what = format!("layers {:?} came; {report}", echo.layers());
+        assert!(Instant::now() < deadline, "{what}");
+    };
+    let used = report["codec"].as_str().unwrap_or_default();
+    assert!(
+        used.eq_ignore_ascii_case(&format!("video/{codec}")),
+        "{report}"
+    );
+    let look = within("a look", call.page.eval("look()")).await;
+    assert!(look["change"].as_u64() >= Some(32), "still: {look}");
+}
+
 /// A twentieth of the datagrams gets lost each way.
 fn lossy(kind: Kind) -> Plan {
     let line = Conditions {
@@ -147,13 +176,18 @@ async fn retransmission(kind: Kind) {
     assert!(sent_again > 0, "nothing was sent again");
 }
 
-/// Without retransmission, the browser sends parity (ULPFEC in RED), and lost packets are recovered.
-async fn parity(kind: Kind) {
-    let mut plan = lossy(kind).video("VP8");
+/// What is lost stays lost, unless parity brings it back.
+fn give_up_nack(plan: &mut Plan) {
     for codec in &mut std::sync::Arc::make_mut(&mut plan.configuration.advanced.codecs).video {
         codec.feedback.retain(|feedback| feedback != "nack");
         codec.rtx = None;
     }
+}
+
+/// Without retransmission, the browser sends parity (ULPFEC in RED), and lost packets are recovered.
+async fn parity(kind: Kind) {
+    let mut plan = lossy(kind).video("VP8");
+    give_up_nack(&mut plan);
     let Some(mut call) = Call::new(plan).await else {
         return;
     };
@@ -182,10 +216,7 @@ async fn parity_of_its_own(kind: Kind) {
     codecs
         .video
         .retain(|codec| codec.is("VP8") || codec.is("flexfec-03"));
-    for codec in &mut codecs.video {
-        codec.feedback.retain(|feedback| feedback != "nack");
-        codec.rtx = None;
-    }
+    give_up_nack(&mut plan);
     let Some(mut call) = Call::new(plan).await else {
         return;
     };
@@ -365,12 +396,14 @@ tests! {
     chromium_answers_what_we_only_receive: one_way(Kind::Chromium, Side::Here);
     chromium_offers_what_it_only_sends: one_way(Kind::Chromium, Side::Page);
     chromium_sends_three_layers: three_layers(Kind::Chromium);
+    chromium_sends_scalable_vp9: scalable(Kind::Chromium, "VP9");
+    chromium_sends_scalable_av1: scalable(Kind::Chromium, "AV1");
     chromium_and_we_send_again: retransmission(Kind::Chromium);
     chromium_sends_parity: parity(Kind::Chromium);
     chromium_and_we_send_flexfec: parity_of_its_own(Kind::Chromium);
     chromium_presses_keys: page_presses_keys(Kind::Chromium);
     we_press_keys_for_chromium: we_press_keys(Kind::Chromium);
-    #[ignore = "long"]
+    #[ignore = "long: an estimate settles twice, half a minute"]
     chromium_follows_a_shrinking_line: bandwidth(Kind::Chromium);
 
     firefox_echoes_vp8_as_we_offer: echoes(Kind::Firefox, "VP8", Side::Here);
@@ -387,6 +420,6 @@ tests! {
     firefox_sends_parity: parity(Kind::Firefox);
     firefox_presses_keys: page_presses_keys(Kind::Firefox);
     we_press_keys_for_firefox: we_press_keys(Kind::Firefox);
-    #[ignore = "long"]
+    #[ignore = "long: an estimate settles twice, half a minute"]
     firefox_follows_a_shrinking_line: bandwidth(Kind::Firefox);
 }
