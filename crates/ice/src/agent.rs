@@ -263,6 +263,12 @@ impl Agent {
         &self.session.local
     }
 
+    /// The peer's credentials of the current session, once told.
+    pub fn remote_credentials(&self) -> Option<&Credentials> {
+        let remote = self.session.remote.as_ref()?;
+        Some(&remote.parameters.credentials)
+    }
+
     /// A router leads what comes to `external` to the local address `local` (PCP, NAT-PMP or UPnP): it is
     /// offered as server-reflexive, now and after each restart.
     pub fn set_mapped_address(

@@ -49,6 +49,7 @@ mod media;
 mod peer_connection;
 mod settings;
 mod stream;
+mod transports;
 
 pub use data_channel::{DataChannel, DataChannelStream, Message};
 pub use endpoint::Endpoint;
@@ -58,13 +59,14 @@ pub use incoming::{RtpBatch, RtpPacket};
 pub use media::{Frame, RtpReceiver, RtpSender, RtpTransceiver};
 pub use peer_connection::{Configuration, Event, PeerConnection};
 pub use settings::{Binding, Settings};
-pub use visavis_ice::TransportPolicy;
+pub use transports::{DtlsTransport, IceTransport, SctpTransport};
+pub use visavis_ice::{Candidate, Credentials, Role, SelectedPair, TransportPolicy};
 pub use visavis_net as net;
 pub use visavis_peer::{
     BitrateLimits, Certificate, CertificateKind, ChannelOptions, ChannelState, Codec,
-    ConnectionState, Description, Direction, Encoding, FrameKind, FrameMeta, FrameParams,
-    IceCandidate, IceConnectionState, IceGatheringState, Kind, OfferOptions, OutgoingFrame,
-    OutgoingRtp, SdpType, SendParameters, SignalingState, Stats, StatsKind, StatsReport,
-    StatsValue, TransceiverDirection, TransceiverInit,
+    ConnectionState, Description, Direction, DtlsState, Encoding, FrameKind, FrameMeta,
+    FrameParams, IceCandidate, IceConnectionState, IceGatheringState, Kind, OfferOptions,
+    OutgoingFrame, OutgoingRtp, SctpState, SdpType, SendParameters, SignalingState, Stats,
+    StatsKind, StatsReport, StatsValue, TransceiverDirection, TransceiverInit,
 };
 pub use visavis_peer::{CongestionControl, ControllerFactory, congestion, sframe};

@@ -16,6 +16,7 @@ use crate::Error;
 use crate::connection::register;
 use crate::incoming::RtpBatch;
 use crate::peer_connection::Handle;
+use crate::transports::DtlsTransport;
 
 /// A sender and a receiver that share a media section (W3C `RTCRtpTransceiver`). Cheap to clone.
 #[derive(Debug, Clone)]
@@ -47,6 +48,10 @@ impl RtpTransceiver {
     /// The media section's id, once there is one.
     pub fn mid(&self) -> Option<String> {
         self.look(|transceiver| transceiver.mid.clone()).flatten()
+    }
+
+    fn transport(&self) -> Option<DtlsTransport> {
+        self.mid().map(|_| DtlsTransport::of(&self.handle))
     }
 
     /// The wanted direction.
@@ -141,6 +146,11 @@ impl RtpSender {
     /// The transceiver that it is half of.
     pub fn transceiver(&self) -> RtpTransceiver {
         RtpTransceiver::new(Arc::clone(&self.handle), self.id)
+    }
+
+    /// What it sends over (W3C `transport`); `None` before it has a media section.
+    pub fn transport(&self) -> Option<DtlsTransport> {
+        self.transceiver().transport()
     }
 
     /// What may be sent, under the negotiated payload types, best first; empty before negotiation.
@@ -325,6 +335,11 @@ impl RtpReceiver {
     /// The transceiver that it is half of.
     pub fn transceiver(&self) -> RtpTransceiver {
         RtpTransceiver::new(Arc::clone(&self.handle), self.id)
+    }
+
+    /// What it receives over (W3C `transport`); `None` before it has a media section.
+    pub fn transport(&self) -> Option<DtlsTransport> {
+        self.transceiver().transport()
     }
 
     /// The id of the received track; empty once the transceiver is over.

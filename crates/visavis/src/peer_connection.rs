@@ -17,6 +17,7 @@ use crate::data_channel::DataChannel;
 use crate::endpoint::{Endpoint, system_random, wall_clock};
 use crate::ice_server::{IceServer, ServerUrl};
 use crate::media::{RtpSender, RtpTransceiver};
+use crate::transports::SctpTransport;
 use crate::{Error, Settings};
 
 /// What a connection is configured with (W3C `RTCConfiguration`).
@@ -356,6 +357,11 @@ impl PeerConnection {
     /// The state of gathering.
     pub fn ice_gathering_state(&self) -> IceGatheringState {
         self.handle.connection.lock().core.ice_gathering_state()
+    }
+
+    /// What data channels run over (W3C `sctp`); `None` while none are negotiated.
+    pub fn sctp(&self) -> Option<SctpTransport> {
+        SctpTransport::of(&self.handle)
     }
 
     /// Looks at the sans-IO core: statistics, transceivers, the layers beneath.

@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use visavis::{
-    Certificate, CertificateKind, ChannelOptions, Configuration, DataChannel, Endpoint, Event,
-    Message, PeerConnection, Settings,
+    Certificate, CertificateKind, ChannelOptions, Configuration, DataChannel, DtlsState, Endpoint,
+    Event, IceGatheringState, Message, PeerConnection, Role, SctpState, Settings,
 };
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -98,6 +98,55 @@ async fn messages_cross_both_ways() {
     );
     near.close();
     assert_eq!(within("the end", there.recv()).await, None);
+}
+
+/// The W3C's objects, each above the next, say what the connection runs over.
+#[tokio::test]
+async fn transports_can_be_looked_at() {
+    let (near, far) = (connection(&endpoint()), connection(&endpoint()));
+    assert!(near.sctp().is_none(), "nothing is negotiated");
+    let here = near.create_data_channel("chat", ChannelOptions::default());
+    let sender = near.add_track(visavis::Kind::Audio, "a", &[]).unwrap();
+    assert!(sender.transport().is_none(), "it has no section");
+    negotiate(&near, &far).await;
+    let there = incoming(&far).await;
+    within("sending", here.unwrap().feed("hello"))
+        .await
+        .unwrap();
+    let (above, beyond) = (near.sctp().unwrap(), far.sctp().unwrap());
+    assert_eq!(above.state(), SctpState::Connected);
+    assert_eq!(above.max_message_size(), 262_144);
+    assert!(above.max_channels() >= Some(1024), "{above:?}");
+    let dtls = above.transport();
+    assert_eq!(dtls.state(), DtlsState::Connected);
+    assert!(dtls.remote_certificate().is_some());
+    assert!(sender.transport().is_some());
+    let (ice, other) = (dtls.ice_transport(), beyond.transport().ice_transport());
+    assert_eq!(
+        (ice.role(), other.role()),
+        (Role::Controlling, Role::Controlled)
+    );
+    assert_eq!(ice.gathering_state(), IceGatheringState::Complete);
+    assert_eq!(ice.remote_parameters(), Some(other.local_parameters()));
+    let (pair, mirrored) = (
+        ice.selected_candidate_pair().unwrap(),
+        within("a pair", async {
+            loop {
+                // The controlled end hears of the choice with the next check.
+                match other.selected_candidate_pair() {
+                    Some(pair) => break pair,
+                    None => drop(far.next_event().await),
+                }
+            }
+        })
+        .await,
+    );
+    assert_eq!(pair.local.address(), mirrored.remote.address());
+    assert!(!ice.local_candidates().is_empty() && !ice.remote_candidates().is_empty());
+    drop(there);
+    near.close();
+    assert_eq!(above.state(), SctpState::Closed);
+    assert_eq!(dtls.state(), DtlsState::Closed);
 }
 
 /// Certificates are made once and shared; one end has an RSA key.
