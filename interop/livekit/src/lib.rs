@@ -15,7 +15,9 @@ pub fn scenario(server: &Server, file: &str, name: &str) {
 
 /// The same, with one more argument for the driver.
 pub fn scenario_with(server: &Server, file: &str, name: &str, more: &str) {
-    let driver = Path::new(env!("CARGO_MANIFEST_DIR")).join("driver").join(file);
+    let driver = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("driver")
+        .join(file);
     run_with("node", &driver, name, server, more);
 }
 
@@ -45,7 +47,11 @@ pub fn python() -> String {
 /// Whether Python has a module; if not, how to get it is printed, and the test is to be skipped.
 pub fn has_python_module(name: &str, how: &str) -> bool {
     // The bindings of the system's libraries belong to the system's Python.
-    let interpreter = if name == "gi" { "/usr/bin/python3".into() } else { python() };
+    let interpreter = if name == "gi" {
+        "/usr/bin/python3".into()
+    } else {
+        python()
+    };
     let import = Command::new(&interpreter)
         .args(["-c", &format!("import {name}")])
         .stderr(Stdio::null())
@@ -83,5 +89,8 @@ pub fn run_go(program: &Path, name: &str, server: &Server) {
         .stderr(Stdio::null())
         .status()
         .expect("the program runs");
-    assert!(status.success(), "the scenario {name} failed: its lines are above");
+    assert!(
+        status.success(),
+        "the scenario {name} failed: its lines are above"
+    );
 }

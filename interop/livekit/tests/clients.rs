@@ -65,7 +65,10 @@ fn a_recorded_room_is_decoded_by_ffmpeg() {
 
 /// PyPI `livekit`, which has Google's libwebrtc inside.
 fn libwebrtc(name: &str) {
-    if !has_python_module("livekit.rtc", "pip install livekit livekit-api, and set VISAVIS_PYTHON") {
+    if !has_python_module(
+        "livekit.rtc",
+        "pip install livekit livekit-api, and set VISAVIS_PYTHON",
+    ) {
         return;
     }
     if let Some(server) = Server::start() {

@@ -70,7 +70,10 @@ fn noise(name: &str) -> (PathBuf, PathBuf, String) {
 }
 
 fn sha256(path: &Path) -> String {
-    let output = Command::new("sha256sum").arg(path).output().expect("sha256sum runs");
+    let output = Command::new("sha256sum")
+        .arg(path)
+        .output()
+        .expect("sha256sum runs");
     let text = String::from_utf8(output.stdout).expect("text");
     text.split(' ').next().expect("a digest").to_owned()
 }

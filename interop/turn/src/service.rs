@@ -47,6 +47,16 @@ impl Service {
         Self::spawn(command(plain, secure, &[]), plain, secure)
     }
 
+    /// Starts a server that has everything but its addresses from a file.
+    pub fn start_with_config(ip: IpAddr, config: &Path) -> Self {
+        let (plain, secure) = (free_port(), free_port());
+        let (plain, secure) = (SocketAddr::new(ip, plain), SocketAddr::new(ip, secure));
+        let mut command = anybody(plain, secure);
+        command.arg("--config").arg(config);
+        command.args(["--admin-token", "token"]);
+        Self::spawn(command, plain, secure)
+    }
+
     /// Starts a server that writes its log to a file.
     pub fn start_with_log(ip: IpAddr, arguments: &[&str], log: &Path) -> Self {
         let (plain, secure) = (free_port(), free_port());
@@ -138,15 +148,21 @@ impl Drop for Service {
     }
 }
 
-fn command(plain: SocketAddr, secure: SocketAddr, arguments: &[&str]) -> Command {
+/// Where it listens and relays.
+fn anybody(plain: SocketAddr, secure: SocketAddr) -> Command {
     let mut command = Command::new(binary());
     command
         .arg("turn")
         .args(["--listen", &plain.to_string()])
         .args(["--tls-listen", &secure.to_string()])
-        .args(["--relay-ip", &plain.ip().to_string()])
+        .args(["--relay-ip", &plain.ip().to_string()]);
+    command
+}
+
+fn command(plain: SocketAddr, secure: SocketAddr, arguments: &[&str]) -> Command {
+    let mut command = anybody(plain, secure);
+    command
         .args(["--user", &format!("{}:{}", USER.0, USER.1)])
         .args(arguments);
     command
 }
-

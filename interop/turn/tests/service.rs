@@ -296,6 +296,59 @@ fn reloads_and_a_drain_under_load_lose_no_packet() {
     );
 }
 
+/// Whether a TLS client that trusts this root alone takes the server's certificate.
+fn trusts(service: &Service, root: &Path) -> bool {
+    let mut client = Command::new("openssl");
+    client
+        .args(["s_client", "-verify_return_error", "-connect"])
+        .arg(service.secure.to_string())
+        .arg("-CAfile")
+        .arg(root)
+        .stdin(Stdio::null());
+    client.output().expect("openssl starts").status.success()
+}
+
+/// Realm, users and certificate are others after a reload: newcomers need them, who is inside stays.
+#[test]
+fn a_reload_changes_the_locks_and_puts_nobody_out() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("reload");
+    let authorities = ["first", "second"].map(|name| Authority::new(&folder.join(name)));
+    let config = folder.join("turn.toml");
+    let write = |authority: &Authority, realm: &str, password: &str| {
+        let (certificate, key) = authority.issue(&["127.0.0.1"]);
+        let text = format!(
+            "realm = {realm:?}\nuser = [\"{}:{password}\"]\ncertificate = {certificate:?}\nprivate-key = {key:?}\n",
+            USER.0
+        );
+        std::fs::write(&config, text).expect("a file");
+    };
+    write(&authorities[0], "before", USER.1);
+    let service = Service::start_with_config([127, 0, 0, 1].into(), &config);
+    assert!(trusts(&service, &authorities[0].root()));
+    let Some(mut command) = client(&service, &["-c", "-n", "300"]) else {
+        return;
+    };
+    let child = command.spawn().expect("turnutils_uclient starts");
+    let relays = || service.metric("visavis_turn_packets_to_clients_total") > 100;
+    assert!(within(Duration::from_secs(20), relays), "traffic flows");
+    let refused = || service.metric("visavis_turn_unauthenticated_total");
+    let before = refused();
+
+    write(&authorities[1], "after", "another-password");
+    service.signal("HUP");
+    let changed = || trusts(&service, &authorities[1].root());
+    assert!(within(Duration::from_secs(5), changed), "the certificate");
+    assert!(!trusts(&service, &authorities[0].root()), "the old one");
+    let mut old = client(&service, &["-c"]).expect("it was there");
+    let output = old.output().expect("turnutils_uclient starts");
+    assert!(!output.status.success(), "the old password opens");
+    assert!(refused() > before);
+    let mut new = client(&service, &["-c", "-w", "another-password"]).expect("it was there");
+    loses_nothing(&new.output().expect("turnutils_uclient starts"));
+
+    loses_nothing(&child.wait_with_output().expect("its output"));
+}
+
 #[test]
 fn after_kill_9_the_next_one_starts_at_once() {
     let service = Service::start([127, 0, 0, 1].into(), &[]);

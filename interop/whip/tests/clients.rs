@@ -15,7 +15,10 @@ fn scenario(name: &str) {
 /// GStreamer's webrtcbin publishes and plays: VP8 and H.264, Opus.
 #[test]
 fn gstreamer_publishes_and_plays() {
-    if has_python_module("gi", "apt-get install python3-gst-1.0 gstreamer1.0-nice gstreamer1.0-libav gstreamer1.0-plugins-{bad,good,ugly}") {
+    if has_python_module(
+        "gi",
+        "apt-get install python3-gst-1.0 gstreamer1.0-nice gstreamer1.0-libav gstreamer1.0-plugins-{bad,good,ugly}",
+    ) {
         scenario("gstreamer");
     }
 }
