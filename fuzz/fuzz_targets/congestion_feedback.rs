@@ -44,14 +44,28 @@ fn run(controller: impl Controller, start: Instant, data: &[u8]) {
             0..=2 => {
                 let kind = PacketKind::ALL[usize::from(input.byte()) % 5];
                 let size = input.number() as usize;
-                let _ = sender.push(now, Queued { token: 0, size, kind });
+                let _ = sender.push(
+                    now,
+                    Queued {
+                        token: 0,
+                        size,
+                        kind,
+                    },
+                );
                 for _ in 0..50 {
-                    let Some(release) = sender.poll(now) else { break };
+                    let Some(release) = sender.poll(now) else {
+                        break;
+                    };
                     let (size, probe) = match release {
                         Release::Packet { packet, probe, .. } => (packet.size, probe),
                         Release::Padding { size, probe } => (size, probe),
                     };
-                    let packet = SentPacket { sequence, size, kind, probe };
+                    let packet = SentPacket {
+                        sequence,
+                        size,
+                        kind,
+                        probe,
+                    };
                     sender.sent(now, &packet);
                     sequence = sequence.wrapping_add(1);
                 }
@@ -79,7 +93,14 @@ fn run(controller: impl Controller, start: Instant, data: &[u8]) {
             7 => sequence = input.number(),
             8 => {
                 let (a, b, c) = (input.number(), input.number(), input.number());
-                sender.controller.set_limits(now, Limits { min: a.min(c), start: b, max: c });
+                sender.controller.set_limits(
+                    now,
+                    Limits {
+                        min: a.min(c),
+                        start: b,
+                        max: c,
+                    },
+                );
             }
             _ => match input.byte() % 4 {
                 0 => sender.controller.remb(now, input.number()),
@@ -92,7 +113,11 @@ fn run(controller: impl Controller, start: Instant, data: &[u8]) {
                 _ => sender.controller.path_changed(now),
             },
         }
-        let _ = (sender.target(), sender.controller.stats(), sender.poll_timeout());
+        let _ = (
+            sender.target(),
+            sender.controller.stats(),
+            sender.poll_timeout(),
+        );
     }
 }
 

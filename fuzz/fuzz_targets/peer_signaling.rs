@@ -32,12 +32,16 @@ fuzz_target!(|input: (u8, &str)| {
         };
         let state = pc.signaling_state();
         let sdp = part.into();
-        if pc.set_remote_description(now, &Description { kind, sdp }).is_err() {
+        if pc
+            .set_remote_description(now, &Description { kind, sdp })
+            .is_err()
+        {
             assert_eq!(pc.signaling_state(), state);
         } else if kind == SdpType::Offer {
             pc.set_local_description(now, None).unwrap();
             pc.set_local_description(now, None).unwrap();
-            pc.set_local_description(now, Some(&Description::rollback())).unwrap();
+            pc.set_local_description(now, Some(&Description::rollback()))
+                .unwrap();
         }
         let candidate = IceCandidate {
             candidate: part.into(),

@@ -9,7 +9,11 @@ fuzz_target!(|text: &str| {
         let again = SessionDescription::parse(&description.to_string());
         assert_eq!(again.as_ref(), Ok(&description));
         for media in &description.media {
-            let _ = (media.is_plan_b(), media.is_data_channel(), media.sctp_port());
+            let _ = (
+                media.is_plan_b(),
+                media.is_data_channel(),
+                media.sctp_port(),
+            );
         }
     }
     if let Ok(fragment) = Fragment::parse(text) {
