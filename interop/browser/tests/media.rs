@@ -32,7 +32,8 @@ async fn answer(call: &mut Call, tracks: &str, kinds: &[MediaKind]) {
     let offer = call.page.eval("offer()").await;
     call.take(&offer);
     for &kind in kinds {
-        call.connection.add_track(kind, "ours", &[]).unwrap();
+        let track = format!("{kind:?}");
+        call.connection.add_track(kind, &track, &[]).unwrap();
     }
     let answer = call.our_description().await;
     call.page
