@@ -107,7 +107,6 @@ pub struct GoogCc {
     queue: QueueDelay,
     stalls: Stalls,
     loss: LossBased,
-    alr: AlrDetector,
     probes: ProbeController,
     probe_estimator: ProbeEstimator,
     remb: Option<f64>,
@@ -120,16 +119,29 @@ pub struct GoogCc {
     rtt: Option<Duration>,
     min_rtt: Option<(Duration, Duration)>,
     last_feedback: Option<Duration>,
-    last_sent: Option<Duration>,
     /// When a full queue was answered last.
     cut_full: Duration,
     /// Until when a standing queue is taken for our own.
     ours_until: Duration,
     /// When a probe raised the estimate last.
     raised: Option<Duration>,
+    sending: Sending,
+    stats: Stats,
+}
+
+/// All that a packet which leaves reads and writes: with thousands of transports what is touched costs more than what is
+/// computed.
+#[derive(Debug, Default)]
+struct Sending {
+    alr: AlrDetector,
+    last: Option<Duration>,
     /// Until when feedback may stay away.
     silent_from: Option<Duration>,
-    stats: Stats,
+    /// Whether something has left, and the first probes were made.
+    started: bool,
+    /// When probing has something to do, and whether that is for something that waits for more; as of the last look.
+    probe_due: Option<Duration>,
+    is_wanted: bool,
 }
 
 impl GoogCc {
@@ -151,7 +163,6 @@ impl GoogCc {
             queue: QueueDelay::new(),
             stalls: Stalls::default(),
             loss: LossBased::new(config.loss, min, max),
-            alr,
             probes: ProbeController::new(config.probe),
             probe_estimator: ProbeEstimator::new(),
             remb: None,
@@ -163,11 +174,13 @@ impl GoogCc {
             rtt: None,
             min_rtt: None,
             last_feedback: None,
-            last_sent: None,
             cut_full: Duration::ZERO,
             ours_until: Duration::ZERO,
             raised: None,
-            silent_from: None,
+            sending: Sending {
+                alr,
+                ..Sending::default()
+            },
             stats: Stats::default(),
         }
     }
@@ -182,7 +195,7 @@ impl GoogCc {
             estimate: self.target,
             demand: self.demand,
             max: self.limits.max as f64,
-            alr_since: self.alr.since(),
+            alr_since: self.sending.alr.since(),
             idle_from: match self.last_feedback {
                 Some(last) if !self.is_idle() => last + STREAM_TIMEOUT,
                 _ => Duration::ZERO,
@@ -299,7 +312,7 @@ impl GoogCc {
         let arrived = probed.map(|(id, _)| id);
         let probed = probed.and_then(|(_, shown)| self.judge(now, shown));
         let throughput = self.throughput.bitrate();
-        let in_alr = self.alr.since().is_some();
+        let in_alr = self.sending.alr.since().is_some();
         let before = self.aimd.estimate();
         let competing = self.is_competing(now);
         let usage = match self.trendline.usage() {
@@ -376,9 +389,17 @@ impl GoogCc {
     }
 
     fn loss_based(&mut self, packets: &[PacketResult]) {
-        let (delay, limited) = (self.aimd.estimate(), self.alr.since().is_some());
+        let (delay, limited) = (self.aimd.estimate(), self.sending.alr.since().is_some());
         let acknowledged = || self.throughput.bitrate();
         self.loss.update(packets, delay, acknowledged, limited);
+    }
+
+    /// Lets probing do what is due, and notes when it has something to do next.
+    fn look_at_probes(&mut self, now: Duration) {
+        let situation = self.situation(now);
+        self.probes.process(situation);
+        self.sending.probe_due = self.probes.due(&situation);
+        self.sending.is_wanted = self.probes.is_wanted(&situation);
     }
 
     /// What a probe has shown.
@@ -417,8 +438,8 @@ impl GoogCc {
             }
         }
         self.target = target.clamp(min, max.max(min));
-        self.alr.set_estimate(self.target);
-        self.probes.process(self.situation(now));
+        self.sending.alr.set_estimate(self.target);
+        self.look_at_probes(now);
     }
 
     fn marked(&mut self, now: Duration, packets: &[PacketResult]) {
@@ -443,14 +464,21 @@ impl GoogCc {
 impl Controller for GoogCc {
     fn packet_sent(&mut self, now: Instant, packet: &SentPacket) {
         let at = self.at(now);
-        self.alr.sent(at, packet.size);
-        self.last_sent = Some(at);
-        if self.silent_from.is_none() {
-            self.silent_from = Some(at + self.config.silence);
+        let limited_since = self.sending.alr.since();
+        self.sending.alr.sent(at, packet.size);
+        self.sending.last = Some(at);
+        if self.sending.silent_from.is_none() {
+            self.sending.silent_from = Some(at + self.config.silence);
         }
-        let situation = self.situation(at);
-        self.probes.start(situation);
-        self.probes.process(situation);
+        if !std::mem::replace(&mut self.sending.started, true) {
+            self.probes.start(self.situation(at));
+            self.look_at_probes(at);
+        }
+        // Nothing else that probing rests on changes by what leaves.
+        let is_due = self.sending.probe_due.is_some_and(|due| due <= at);
+        if is_due || self.sending.alr.since() != limited_since {
+            self.look_at_probes(at);
+        }
     }
 
     fn feedback(&mut self, now: Instant, feedback: &Feedback<'_>) {
@@ -469,18 +497,19 @@ impl Controller for GoogCc {
         self.marked(at, feedback.packets);
         self.loss_based(feedback.packets);
         self.last_feedback = Some(at);
-        self.silent_from = (feedback.in_flight > 0).then(|| at + self.config.silence);
+        self.sending.silent_from = (feedback.in_flight > 0).then(|| at + self.config.silence);
         self.settle(at);
     }
 
     fn handle_timeout(&mut self, now: Instant) {
         let at = self.at(now);
-        if let Some(from) = self.silent_from
+        if let Some(from) = self.sending.silent_from
             && at >= from
         {
             // Nothing comes back: the path may be dead, or full beyond measure.
-            self.silent_from = self
-                .last_sent
+            self.sending.silent_from = self
+                .sending
+                .last
                 .filter(|sent| at.saturating_sub(*sent) < STREAM_TIMEOUT)
                 .map(|_| at + SILENCE_INTERVAL);
             if self.last_feedback.is_some() {
@@ -490,22 +519,20 @@ impl Controller for GoogCc {
             }
             self.settle(at);
         }
-        self.probes.process(self.situation(at));
+        self.look_at_probes(at);
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
         // An idle sender is not probed, unless it waits for nothing else.
-        let last = self.last_sent?;
-        let now = self
-            .last_feedback
-            .map_or(last, |feedback| feedback.max(last));
-        let situation = self.situation(now);
-        let wanted = self.probes.is_wanted(&situation);
+        let last = self.sending.last?;
         let probe = self
-            .probes
-            .due(&situation)
-            .filter(|due| wanted || due.saturating_sub(last) < STREAM_TIMEOUT);
-        let due = [self.silent_from, probe].into_iter().flatten().min()?;
+            .sending
+            .probe_due
+            .filter(|due| self.sending.is_wanted || due.saturating_sub(last) < STREAM_TIMEOUT);
+        let due = [self.sending.silent_from, probe]
+            .into_iter()
+            .flatten()
+            .min()?;
         Some(self.start + due)
     }
 
@@ -545,13 +572,13 @@ impl Controller for GoogCc {
     fn set_demand(&mut self, now: Instant, bitrate: u64) {
         self.demand = bitrate as f64;
         let at = self.at(now);
-        self.probes.process(self.situation(at));
+        self.look_at_probes(at);
     }
 
     fn set_wanted(&mut self, now: Instant, bitrate: Option<u64>) {
         self.probes.set_wanted(bitrate.map(|rate| rate as f64));
         let at = self.at(now);
-        self.probes.process(self.situation(at));
+        self.look_at_probes(at);
     }
 
     fn set_floor(&mut self, now: Instant, bitrate: u64) {
@@ -613,7 +640,7 @@ impl Controller for GoogCc {
             loss: self.loss.average_loss(),
             inherent_loss: self.loss.inherent_loss(),
             usage: self.trendline.usage(),
-            application_limited: self.alr.since().is_some(),
+            application_limited: self.sending.alr.since().is_some(),
             ..self.stats
         }
     }

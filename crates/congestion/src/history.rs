@@ -9,6 +9,10 @@ use crate::packet::{Arrival, MAX_PACKET, PacketResult, ProbeId, SentPacket};
 /// How many packets a ring holds unless told otherwise: 8192 are 3 s at 30 Mbit/s.
 pub const DEFAULT_HISTORY: usize = 8192;
 
+/// What a growing ring begins with.
+const FIRST_SLOTS: usize = 256;
+const FIRST_RESULTS: usize = 64;
+
 /// Counters of a [`SentPackets`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct HistoryStats {
@@ -24,12 +28,15 @@ pub struct HistoryStats {
     pub missing: u64,
 }
 
+/// Two of them are a line of the cache.
 #[derive(Debug, Clone, Copy)]
 struct Slot {
     sequence: u64,
-    size: u32,
-    sent_at: Instant,
+    /// Nanoseconds since the ring's beginning.
+    sent_at: u64,
     probe: Option<ProbeId>,
+    /// [`MAX_PACKET`] at most.
+    size: u16,
     state: State,
     in_flight: bool,
 }
@@ -45,6 +52,10 @@ enum State {
 #[derive(Debug)]
 pub struct SentPackets {
     slots: Box<[Option<Slot>]>,
+    /// The ring grows to so many slots.
+    most: usize,
+    /// When the first packet left.
+    begun: Option<Instant>,
     results: Vec<PacketResult>,
     /// The highest number sent, and the lowest that may be in flight.
     highest: Option<u64>,
@@ -56,10 +67,22 @@ pub struct SentPackets {
 impl SentPackets {
     /// A ring for `capacity` packets (rounded up to a power of two, at least 64).
     pub fn new(capacity: usize) -> Self {
-        let capacity = capacity.clamp(64, 1 << 24).next_power_of_two();
+        Self::with_slots(capacity, capacity, 256)
+    }
+
+    /// A ring that grows up to `capacity` packets (rounded likewise) as long as packets whose feedback has not come
+    /// would have to be forgotten.
+    pub fn growing(capacity: usize) -> Self {
+        Self::with_slots(FIRST_SLOTS.min(capacity), capacity, FIRST_RESULTS)
+    }
+
+    fn with_slots(slots: usize, most: usize, results: usize) -> Self {
+        let round = |slots: usize| slots.clamp(64, 1 << 24).next_power_of_two();
         Self {
-            slots: vec![None; capacity].into_boxed_slice(),
-            results: Vec::with_capacity(256),
+            slots: vec![None; round(slots)].into_boxed_slice(),
+            most: round(most),
+            begun: None,
+            results: Vec::with_capacity(results),
             highest: None,
             lowest_in_flight: 0,
             in_flight: 0,
@@ -77,12 +100,17 @@ impl SentPackets {
     /// Notes a packet that leaves now.
     pub fn sent(&mut self, now: Instant, packet: &SentPacket) {
         self.stats.sent += 1;
-        let size = packet.size.min(MAX_PACKET) as u32;
-        let index = self.index(packet.sequence);
+        let begun = *self.begun.get_or_insert(now);
+        let size = packet.size.min(MAX_PACKET) as u16;
+        let mut index = self.index(packet.sequence);
+        while self.slots.len() < self.most && self.slots[index].is_some_and(|slot| slot.in_flight) {
+            self.grow();
+            index = self.index(packet.sequence);
+        }
         if let Some(former) = self.slots[index].take()
             && former.in_flight
         {
-            self.in_flight = self.in_flight.saturating_sub(former.size as usize);
+            self.in_flight = self.in_flight.saturating_sub(usize::from(former.size));
         }
         if self.highest.is_none() || packet.sequence < self.lowest_in_flight {
             self.lowest_in_flight = packet.sequence;
@@ -90,12 +118,12 @@ impl SentPackets {
         self.slots[index] = Some(Slot {
             sequence: packet.sequence,
             size,
-            sent_at: now,
+            sent_at: now.saturating_duration_since(begun).as_nanos() as u64,
             probe: packet.probe,
             state: State::Unreported,
             in_flight: true,
         });
-        self.in_flight += size as usize;
+        self.in_flight += usize::from(size);
         self.highest = Some(
             self.highest
                 .map_or(packet.sequence, |highest| highest.max(packet.sequence)),
@@ -106,6 +134,10 @@ impl SentPackets {
     /// left out; so are repeated ones.
     pub fn resolve(&mut self, arrivals: &[Arrival]) -> &[PacketResult] {
         self.results.clear();
+        let Some(begun) = self.begun else {
+            self.stats.unknown += arrivals.len() as u64;
+            return &self.results;
+        };
         let mut newest = None;
         for arrival in arrivals {
             let index = self.index(arrival.sequence);
@@ -133,8 +165,8 @@ impl SentPackets {
             slot.state = state;
             self.results.push(PacketResult {
                 sequence: slot.sequence,
-                size: slot.size as usize,
-                sent_at: slot.sent_at,
+                size: usize::from(slot.size),
+                sent_at: begun + Duration::from_nanos(slot.sent_at),
                 received_at: arrival.received_at,
                 ecn: arrival.ecn,
                 probe: slot.probe,
@@ -173,10 +205,22 @@ impl SentPackets {
                 && slot.in_flight
             {
                 slot.in_flight = false;
-                self.in_flight = self.in_flight.saturating_sub(slot.size as usize);
+                self.in_flight = self.in_flight.saturating_sub(usize::from(slot.size));
             }
         }
         self.lowest_in_flight = self.lowest_in_flight.max(newest.saturating_add(1));
+    }
+
+    /// Twice the slots.
+    fn grow(&mut self) {
+        let slots = vec![None; self.slots.len() * 2].into_boxed_slice();
+        for slot in std::mem::replace(&mut self.slots, slots)
+            .into_iter()
+            .flatten()
+        {
+            let index = self.index(slot.sequence);
+            self.slots[index] = Some(slot);
+        }
     }
 
     fn index(&self, sequence: u64) -> usize {
@@ -281,6 +325,31 @@ mod tests {
         history.sent(now, &packet(1 << 40));
         assert_eq!(history.resolve(&[received(1 << 40)]).len(), 1);
         assert_eq!(history.in_flight(), 0);
+    }
+
+    #[test]
+    fn a_growing_ring_forgets_nothing_that_is_in_flight() {
+        let mut history = SentPackets::growing(1000);
+        let now = Instant::now();
+        // Feedback comes for all that was sent: it need not grow.
+        for sequence in 0..2000 {
+            history.sent(now, &packet(sequence));
+            assert_eq!(history.resolve(&[received(sequence)]).len(), 1);
+        }
+        assert_eq!(history.slots.len(), 256);
+        // It stays away.
+        for sequence in 2000..3024 {
+            history.sent(now, &packet(sequence));
+        }
+        assert_eq!(history.in_flight(), 102_400);
+        let arrivals: Vec<Arrival> = (2000..3024).map(received).collect();
+        assert_eq!(history.resolve(&arrivals).len(), 1024);
+        // And not beyond its bound.
+        for sequence in 3024..5000 {
+            history.sent(now, &packet(sequence));
+        }
+        assert_eq!(history.slots.len(), 1024);
+        assert_eq!(history.in_flight(), 102_400);
     }
 
     #[test]

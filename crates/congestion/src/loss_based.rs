@@ -89,6 +89,13 @@ struct Observation {
     rate: f64,
 }
 
+/// Observations in one, each by its weight: all of them lose with the inherent loss.
+#[derive(Debug, Clone, Copy, Default)]
+struct Borne {
+    sum: Observation,
+    count: usize,
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Channel {
     inherent_loss: f64,
@@ -342,15 +349,20 @@ impl LossBased {
 
     /// The inherent loss that fits best, by Newton's method.
     fn fit(&self, channel: Channel) -> Channel {
+        let borne = self.borne(channel.bandwidth);
         let mut inherent = self.feasible(channel.inherent_loss, channel.bandwidth);
         for _ in 0..NEWTON_STEPS {
             let (mut first, mut second) = (0.0, 0.0);
-            for (weight, observation) in self.weighted() {
-                let loss = loss_probability(inherent, channel.bandwidth, observation.rate);
+            let mut add = |weight: f64, observation: &Observation, loss: f64| {
                 let received = observation.packets - observation.lost;
                 first += weight * (observation.lost / loss - received / (1.0 - loss));
                 second -= weight
                     * (observation.lost / (loss * loss) + received / ((1.0 - loss) * (1.0 - loss)));
+            };
+            add(1.0, &borne.sum, loss_probability(inherent, 1.0, 0.0));
+            for (weight, observation) in self.beyond(channel.bandwidth, &borne) {
+                let loss = loss_probability(inherent, channel.bandwidth, observation.rate);
+                add(weight, &observation, loss);
             }
             if second < 0.0 {
                 inherent -= NEWTON_STEP * first / second;
@@ -361,6 +373,27 @@ impl LossBased {
             inherent_loss: inherent,
             ..channel
         }
+    }
+
+    /// What was observed at rates that a bandwidth bears.
+    fn borne(&self, bandwidth: f64) -> Borne {
+        let mut borne = Borne::default();
+        for (weight, observation) in self.weighted() {
+            if observation.rate <= bandwidth {
+                borne.sum.packets += weight * observation.packets;
+                borne.sum.lost += weight * observation.lost;
+                borne.count += 1;
+            }
+        }
+        borne
+    }
+
+    /// What was observed at higher rates, the latest first, each with its weight.
+    fn beyond(&self, bandwidth: f64, borne: &Borne) -> impl Iterator<Item = (f64, Observation)> {
+        let beyond = self.count.min(WINDOW) - borne.count;
+        self.weighted()
+            .filter(move |(_, observation)| observation.rate > bandwidth)
+            .take(beyond)
     }
 
     fn feasible(&self, loss: f64, bandwidth: f64) -> f64 {
@@ -380,14 +413,16 @@ impl LossBased {
         let kilobits = channel.bandwidth / 1e3;
         let bias = preference
             * (HIGH_BANDWIDTH_BIAS * kilobits + HIGH_LOG_BANDWIDTH_BIAS * (1.0 + kilobits).ln());
-        let mut objective = 0.0;
-        for (weight, observation) in self.weighted() {
-            let loss = loss_probability(channel.inherent_loss, channel.bandwidth, observation.rate);
+        let likelihood = |observation: &Observation, loss: f64| {
             let received = observation.packets - observation.lost;
-            objective += weight
-                * (observation.lost * loss.ln()
-                    + received * (1.0 - loss).ln()
-                    + bias * observation.packets);
+            observation.lost * loss.ln() + received * (1.0 - loss).ln() + bias * observation.packets
+        };
+        let borne = self.borne(channel.bandwidth);
+        let inherent = loss_probability(channel.inherent_loss, 1.0, 0.0);
+        let mut objective = likelihood(&borne.sum, inherent);
+        for (weight, observation) in self.beyond(channel.bandwidth, &borne) {
+            let loss = loss_probability(channel.inherent_loss, channel.bandwidth, observation.rate);
+            objective += weight * likelihood(&observation, loss);
         }
         objective
     }

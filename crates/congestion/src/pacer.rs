@@ -342,7 +342,12 @@ impl<T: Copy> Pacer<T> {
 
     fn release(&mut self, now: Instant, entry: Entry<T>, probe: Option<ProbeId>) -> Release<T> {
         let packet = entry.packet;
-        self.queues[packet.kind as usize].pop_front();
+        let queue = &mut self.queues[packet.kind as usize];
+        queue.pop_front();
+        if queue.is_empty() {
+            // The next ones take the place of these rather than going round in memory that no cache has.
+            queue.clear();
+        }
         self.bytes -= packet.size;
         self.packets -= 1;
         self.debt += packet.size as f64;

@@ -29,11 +29,12 @@ impl<C: Controller, T: Copy> Sender<C, T> {
     }
 
     /// The same, remembering `history` packets at most (rounded up to a power of two) rather than the
-    /// 8192 of [`new`](Self::new): for who has thousands of transports at modest rates.
+    /// 8192 of [`new`](Self::new), with memory that grows with what is in flight: for who has thousands of transports at
+    /// modest rates.
     pub fn with_history(controller: C, pacer: PacerConfig, history: usize) -> Self {
         let mut sender = Self {
             pacer: Pacer::new(pacer),
-            history: SentPackets::new(history),
+            history: SentPackets::growing(history),
             controller,
         };
         sender.follow();
@@ -60,7 +61,9 @@ impl<C: Controller, T: Copy> Sender<C, T> {
         self.pacer.left(now, packet.size);
         self.history.sent(now, packet);
         self.controller.packet_sent(now, packet);
-        self.follow();
+        // What may be sent does not change by what is.
+        self.pacer.set_in_flight(self.history.in_flight());
+        self.follow_probes();
     }
 
     /// Feedback has come.
@@ -114,6 +117,10 @@ impl<C: Controller, T: Copy> Sender<C, T> {
     fn follow(&mut self) {
         self.pacer.set_target(&self.controller.target());
         self.pacer.set_in_flight(self.history.in_flight());
+        self.follow_probes();
+    }
+
+    fn follow_probes(&mut self) {
         while let Some(probe) = self.controller.poll_probe() {
             self.pacer.add_probe(probe);
         }
