@@ -217,7 +217,7 @@ fn forward() -> Row<'static> {
             let source = SourcePacket {
                 encoding: 0,
                 sequence,
-                packet: &packet,
+                header: packet.header(),
                 info: &info,
             };
             if let Decision::Forward(rewrite) = forwarder.handle_packet(now, &source) {

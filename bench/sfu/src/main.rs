@@ -1,6 +1,10 @@
 //! Forwarding of rooms: what one forwarded packet costs, beside the bare loop (encrypt and send), a loop on
 //! str0m and LiveKit's server, under one load generator. `cargo xtask sfu-bench`.
-#![allow(clippy::print_stdout, reason = "it prints its table")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "it prints its table, and before that what it has measured so far"
+)]
 
 mod bare;
 mod client;
@@ -140,6 +144,7 @@ async fn table(options: Options, names: &[String]) -> io::Result<ExitCode> {
             continue;
         }
         let bare = floor(&scenario, seconds.min(5.0)).await?;
+        eprintln!("{}: bare loop: {bare:.0} ns per packet", scenario.name);
         table.row(vec![
             json!(scenario.name),
             json!("bare loop"),
@@ -189,6 +194,11 @@ async fn table(options: Options, names: &[String]) -> io::Result<ExitCode> {
 }
 
 fn row(table: &mut Table, scenario: &Scenario, name: &str, m: &Measured, bare: f64) {
+    let (packets, share) = (m.packets as f64 / m.seconds, m.nanos / bare);
+    eprintln!(
+        "{}: {name}: {:.0} ns per packet, {share:.2} bare loops, {packets:.0} packets per second",
+        scenario.name, m.nanos
+    );
     table.row(vec![
         json!(scenario.name),
         json!(name),

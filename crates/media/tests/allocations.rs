@@ -128,7 +128,7 @@ impl Way {
             let source = SourcePacket {
                 encoding: 0,
                 sequence: self.extender.extend(packet.sequence()),
-                packet: &packet,
+                header: packet.header(),
                 info: &info,
             };
             if let Decision::Forward(rewrite) = self.forwarder.handle_packet(now, &source) {

@@ -217,7 +217,7 @@ fn forward(
         let source = SourcePacket {
             encoding: encoding_of(ssrc),
             sequence,
-            packet: &packet,
+            header: packet.header(),
             info: &info,
         };
         let mut out = [0; 1500];

@@ -184,7 +184,7 @@ fn simulcast(codec: Codec, seed: u64, swaps: bool) {
                 let source = SourcePacket {
                     encoding,
                     sequence,
-                    packet: &packet,
+                    header: packet.header(),
                     info: &info,
                 };
                 let mut out = [0; 1500];
@@ -350,7 +350,7 @@ fn spatial_layers_are_left_out_whole() {
                 let source = SourcePacket {
                     encoding: 0,
                     sequence,
-                    packet: &packet,
+                    header: packet.header(),
                     info: &info,
                 };
                 if let Decision::Forward(rewrite) = forwarder.handle_packet(now, &source) {

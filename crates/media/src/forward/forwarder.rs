@@ -5,7 +5,7 @@ use std::time::Instant;
 use visavis_rtp::payload::{Codec, PayloadInfo};
 use visavis_rtp::rtcp::SenderInfo;
 use visavis_rtp::{
-    ExtensionMap, Mid, NtpTime, Packet, PayloadType, Result, Rid, SequenceNumber, Ssrc,
+    ExtensionMap, Header, Mid, NtpTime, Packet, PayloadType, Result, Rid, SequenceNumber, Ssrc,
 };
 
 use super::clock::ClockMap;
@@ -41,8 +41,8 @@ pub struct SourcePacket<'a> {
     pub encoding: u8,
     /// Its extended sequence number.
     pub sequence: u64,
-    /// The packet.
-    pub packet: &'a Packet<'a>,
+    /// What stands in its header.
+    pub header: Header,
     /// What its payload and its dependency descriptor say ([`super::inspect`]).
     pub info: &'a PayloadInfo,
 }
@@ -196,8 +196,12 @@ impl Forwarder {
 
     /// Decides about a packet.
     pub fn handle_packet(&mut self, now: Instant, source: &SourcePacket<'_>) -> Decision {
-        let header = source.packet.header();
-        let (encoding, sequence, info) = (source.encoding, source.sequence, source.info);
+        let SourcePacket {
+            encoding,
+            sequence,
+            header,
+            info,
+        } = *source;
         let selection =
             self.selector
                 .select(encoding, sequence, header.timestamp, header.marker, info);

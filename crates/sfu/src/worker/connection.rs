@@ -72,6 +72,8 @@ pub(super) struct Connection {
     /// When a closed connection is forgotten.
     ends: Option<Instant>,
     alarm: Alarm,
+    /// When the peer connection itself wants to be woken, as of the last look.
+    peer_due: Option<Instant>,
     pub(super) is_touched: bool,
     pub(super) is_sending: bool,
     /// The connection itself may have something to send, beside forwarded media.
@@ -147,6 +149,7 @@ impl Connection {
             claimed: None,
             ends: None,
             alarm: Alarm::default(),
+            peer_due: None,
             is_touched: false,
             is_sending: false,
             has_own: false,
@@ -259,8 +262,10 @@ impl Worker {
             self.forget(slot);
             return;
         }
-        if connection.peer.poll_timeout().is_some_and(|due| due <= now) {
+        let mut has_own = false;
+        if connection.peer_due.is_some_and(|due| due <= now) {
             connection.peer.handle_timeout(now);
+            has_own = true;
         }
         if connection
             .egress
@@ -272,11 +277,18 @@ impl Worker {
         let (allocate_at, quality_at) = (connection.allocate_at, connection.quality_at);
         if allocate_at.is_some_and(|at| at <= now) {
             self.allocate(now, slot);
+            has_own = true;
         }
         if quality_at.is_some_and(|at| at <= now) {
             self.judge_quality(now, slot);
+            has_own = true;
         }
-        self.touch(slot);
+        if has_own {
+            self.touch(slot);
+        } else {
+            // Its pacer alone: nothing of the peer connection need be looked at.
+            self.send_from(slot);
+        }
     }
 
     /// Sets a connection's alarm anew.
@@ -284,13 +296,11 @@ impl Worker {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
-        let due = if std::mem::take(&mut connection.needs_schedule) {
-            connection.peer.poll_timeout()
-        } else {
-            None
-        };
+        if std::mem::take(&mut connection.needs_schedule) {
+            connection.peer_due = connection.peer.poll_timeout();
+        }
         let due = [
-            due,
+            connection.peer_due,
             // What cannot leave waits for the path, not for the time.
             connection
                 .egress

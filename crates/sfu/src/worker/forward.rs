@@ -1,10 +1,8 @@
-//! The path of a packet: from a publisher into its track's history, and as tokens to all subscribers.
+//! The path of a packet: from a publisher into its track's history, and to those who hand it on.
 
 use std::time::Instant;
 
 use bytes::Bytes;
-use visavis_congestion::PacketKind;
-use visavis_media::forward::{Decision, SourcePacket};
 use visavis_peer::{Kind, ReceivedRtp};
 use visavis_rtp::Packet;
 use visavis_rtp::payload::Codec;
@@ -12,7 +10,7 @@ use visavis_rtp::payload::red::RedBlocks;
 use visavis_rtp::rtcp::SenderInfo;
 
 use super::Worker;
-use super::egress::{Token, What};
+use super::fanout::{Arrived, Origin};
 use super::timers::Due;
 use super::track::{Encoding, Variant, VariantCodec, audio_level};
 use crate::events::Event;
@@ -268,59 +266,20 @@ impl Worker {
         if track.muted {
             return;
         }
-        let source = SourcePacket {
+        self.arrived(Arrived {
+            at: now,
+            origin: Origin {
+                track: track_slot,
+                variant: variant_index as u8,
+                generation,
+            },
             encoding: encoding_index,
             sequence,
-            packet,
-            info: &info,
-        };
-        let packet_kind = match kind {
-            Kind::Audio => PacketKind::Audio,
-            Kind::Video => PacketKind::Video,
-        };
-        let mut wants_key = false;
-        for &(connection_slot, key) in &track.subscribers {
-            let Some(connection) = self.connections.get_mut(connection_slot) else {
-                continue;
-            };
-            let Some(subscription) = connection.subscriptions.get_mut(key) else {
-                continue;
-            };
-            if usize::from(subscription.variant) != variant_index
-                || subscription.variant_generation != generation
-            {
-                continue;
-            }
-            let Some(forwarder) = &mut subscription.forwarder else {
-                continue;
-            };
-            let decision = forwarder.handle_packet(now, &source);
-            wants_key |= begins_key && forwarder.wants_keyframe() == Some(encoding_index);
-            let (what, rewrite, size) = match decision {
-                Decision::Forward(rewrite) => (What::Media, rewrite, bytes.len()),
-                Decision::Fill(rewrite) => (What::Fill, rewrite, 32),
-                Decision::Drop => continue,
-            };
-            let token = Token {
-                subscription: key as u32,
-                generation: subscription.generation,
-                variant: variant_index as u8,
-                encoding: encoding_index,
-                what,
-                source: sequence,
-                rewrite,
-            };
-            if !connection.egress.push(now, token, size, packet_kind) {
-                self.stats.pacer_dropped += 1;
-                continue;
-            }
-            if !std::mem::replace(&mut connection.is_sending, true) {
-                self.sending.push_back(connection_slot);
-            }
-        }
-        if wants_key {
-            self.want_keyframe(now, track_slot, variant_index, encoding_index);
-        }
+            header: packet.header(),
+            size: bytes.len(),
+            info,
+            begins_key,
+        });
     }
 
     /// Somebody needs a key frame of an encoding.

@@ -8,6 +8,7 @@ mod allocate;
 mod connection;
 mod data;
 mod egress;
+mod fanout;
 mod feedback;
 mod forward;
 mod history;
@@ -35,6 +36,7 @@ use visavis_peer::{Certificate, CodecTable};
 use visavis_stun::PacketKind;
 
 use self::connection::Connection;
+use self::fanout::Fanout;
 use self::links::Links;
 pub use self::links::Message;
 use self::room::{Participants, Room};
@@ -94,6 +96,8 @@ pub struct Worker {
     timers: Timers,
     /// Connections on which something happened that events or timers may follow from.
     touched: Vec<usize>,
+    /// Packets that not all subscribers have yet.
+    fanout: Fanout,
     /// Connections that may have something to send.
     sending: VecDeque<usize>,
     events: VecDeque<Event>,
@@ -121,6 +125,7 @@ impl Worker {
             latest_route: None,
             timers: Timers::default(),
             touched: Vec::new(),
+            fanout: Fanout::default(),
             sending: VecDeque::new(),
             events: VecDeque::new(),
             stats: WorkerStats::default(),
@@ -273,7 +278,13 @@ impl Worker {
     pub fn poll_transmit(&mut self, now: Instant, out: &mut TransmitBuf) -> Option<Transmit> {
         loop {
             self.settle(now);
-            let &slot = self.sending.front()?;
+            let Some(&slot) = self.sending.front() else {
+                // Its next subscriber sends before the one behind it is looked at.
+                if self.fan_out() {
+                    continue;
+                }
+                return None;
+            };
             let transmit = self.transmit_from(now, slot, out);
             let connection = self.connections.get_mut(slot);
             // Where only media waited, and is gone, there is no need to ask again.

@@ -179,6 +179,7 @@ impl Worker {
 
     /// Ends a track, whatever the reason.
     pub(super) fn end_track(&mut self, now: Instant, slot: usize) {
+        self.finish_fanout();
         let Some(track) = self.tracks.get_mut(slot) else {
             return;
         };

@@ -42,6 +42,7 @@ impl Worker {
             }
             None => return Err(Error::NoTrack),
         };
+        self.finish_fanout();
         self.numbers += 1;
         let subscription_id = SubscriptionId::new(self.settings.index, self.numbers);
         let Some(connection) = self.connections.get_mut(slot) else {
@@ -101,6 +102,7 @@ impl Worker {
 
     /// Ends a subscription, whatever the reason.
     pub(super) fn drop_subscription(&mut self, now: Instant, slot: usize, key: usize) {
+        self.finish_fanout();
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
