@@ -42,3 +42,4 @@ pub use event::{
 pub use pacer::{DEFAULT_TA, MIN_TA, Pacer, ProcessPace};
 pub use piggyback::{AttributeWriter, NoPiggyback, Piggyback};
 pub use stats::{AgentStats, LocalCandidateStats, PairCounters, PairState, PairStats};
+pub use visavis_turn::client::MAX_OVERHEAD as MAX_RELAY_OVERHEAD;

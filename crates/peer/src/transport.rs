@@ -463,25 +463,31 @@ impl Transport {
         mut source: Option<&mut dyn PacketSource>,
         out: &mut TransmitBuf,
     ) -> Option<Transmit> {
-        loop {
+        let mtu = out.mtu();
+        let transmit = loop {
             out.clear();
+            out.set_mtu(mtu);
             out.set_framing(Framing::default());
             if let Some(transmit) = self.poll_ice(now, out) {
-                return Some(transmit);
+                break Some(transmit);
             }
             self.try_start(now);
             self.follow_sped(now);
             if !self.has_path() {
                 self.finish_closing(now);
-                return None;
+                break None;
             }
-            let ecn = self.fill(now, media, reborrow(&mut source), out)?;
+            let Some(ecn) = self.fill(now, media, reborrow(&mut source), out) else {
+                break None;
+            };
             self.count_sent(out);
             if let Some(transmit) = self.ice.send(now, ecn, out) {
-                return Some(transmit);
+                break Some(transmit);
             }
             // ICE took the run, and gives it by its own poll, or dropped it.
-        }
+        };
+        out.set_mtu(mtu);
+        transmit
     }
 
     /// A run of the owner's packets, and nothing of the connection's own.
@@ -666,6 +672,9 @@ impl Transport {
         }
         let record = dtls.framing();
         out.clear();
+        // What a relay adds comes on top: a chunk that was cut for a path without one cannot be cut again for a path that has one
+        // (RFC 9260 section 6.9), and would never arrive.
+        out.set_mtu(out.mtu() + outer.header + outer.trailer);
         out.set_framing(Framing {
             header: outer.header + record.header,
             trailer: outer.trailer + record.trailer,

@@ -35,5 +35,5 @@ mod response;
 
 pub use agent::{Client, ClientStats};
 pub use config::{ClientConfig, Families};
-pub use data::Received;
+pub use data::{MAX_OVERHEAD, Received};
 pub use event::{Error, Event, Failure, NewPathReason, Relayed};

@@ -41,7 +41,8 @@ pub struct Settings {
     pub port_mapping: Option<visavis_net::portmap::PortMapOptions>,
     /// How the certificates of TURN servers over TLS are checked. Default: the Mozilla roots.
     pub tls: Option<Arc<rustls::ClientConfig>>,
-    /// The largest datagram in bytes, IP and UDP headers not counted. Default 1200.
+    /// The largest datagram in bytes, IP and UDP headers not counted. Default 1200. A relay adds 4 bytes to those that carry
+    /// messages of data channels, and up to 51 before it has a channel for the peer (RFC 8656 section 12).
     pub mtu: usize,
     /// Bytes of received messages that a connection holds for a slow reader before it slows the peer
     /// down. Default 4 MiB.

@@ -17,6 +17,9 @@ use super::agent::{Client, MAX_WAITING_EVENTS, State};
 use super::event::{Error, Event};
 use super::peers::Standing;
 
+/// The most bytes that [`Client::wrap`] adds to a payload: header, XOR-PEER-ADDRESS of IPv6, DATA's header and padding.
+pub const MAX_OVERHEAD: usize = 20 + 24 + 4 + 3;
+
 /// What a datagram from the server was.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Received {
@@ -109,8 +112,10 @@ impl Client {
         if self.is_bound(peer) {
             return CHANNEL_HEADER_LEN + if self.is_stream() { 3 } else { 0 };
         }
-        // Header, XOR-PEER-ADDRESS, DATA's header and padding.
-        20 + if peer.is_ipv4() { 12 } else { 24 } + 4 + 3
+        match peer {
+            SocketAddr::V4(_) => MAX_OVERHEAD - 12,
+            SocketAddr::V6(_) => MAX_OVERHEAD,
+        }
     }
 
     /// The room to leave around each payload for [`seal`](Self::seal): the way without a copy. `None` where it does not

@@ -20,7 +20,7 @@ use std::time::Instant;
 use slab::Slab;
 use tokio::sync::mpsc;
 use visavis_datagram::{Arrival, Ecn, Path, Protocol, Random, Transmit, TransmitBuf};
-use visavis_ice::{ConnectionId, LocalAddress, Network};
+use visavis_ice::{ConnectionId, LocalAddress, MAX_RELAY_OVERHEAD, Network};
 use visavis_net::interface::{InterfaceAddress, InterfaceKind};
 use visavis_net::mdns::{Mdns, PublishedName};
 use visavis_net::mux::{Mux, MuxLimits};
@@ -137,8 +137,11 @@ impl Driver {
         } else {
             None
         };
+        // With room for what a relay wraps around a datagram.
+        let mut out = TransmitBuf::new(RUN, settings.mtu + MAX_RELAY_OVERHEAD);
+        out.set_mtu(settings.mtu);
         let mut driver = Self {
-            out: TransmitBuf::new(RUN, settings.mtu),
+            out,
             sockets: Sockets::new(Arc::clone(&shared)),
             tcp_ports: TcpPorts::new(notes_sender.clone()),
             shared,
