@@ -10,6 +10,8 @@ pub(crate) enum Exit {
     Success = 0,
     /// It failed, for a reason without a code of its own.
     Failure = 1,
+    /// What was asked for makes no sense, whatever the network is like; as where an argument is missing.
+    Usage = 2,
     /// The code is wrong, or nobody waits under it.
     Code = 3,
     /// The server or the other side cannot be reached.

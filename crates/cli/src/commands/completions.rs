@@ -26,7 +26,8 @@ pub(crate) fn run(args: Args) -> ExitCode {
     let mut command = crate::Cli::command();
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut command, "visavis", &mut script);
-    finish(std::io::Write::write_all(&mut std::io::stdout(), &script))
+    let written = std::io::Write::write_all(&mut std::io::stdout(), &script);
+    finish("the script", written)
 }
 
 /// Write the manual pages into a directory.
@@ -41,17 +42,19 @@ pub(crate) struct ManualArgs {
 }
 
 pub(crate) fn manual(args: ManualArgs) -> ExitCode {
-    let made = std::fs::create_dir_all(&args.directory);
-    finish(made.and_then(|()| clap_mangen::generate_to(crate::Cli::command(), args.directory)))
+    let directory = &args.directory;
+    let made = std::fs::create_dir_all(directory);
+    let made = made.and_then(|()| clap_mangen::generate_to(crate::Cli::command(), directory));
+    finish(&directory.display().to_string(), made)
 }
 
-fn finish(result: std::io::Result<()>) -> ExitCode {
+fn finish(what: &str, result: std::io::Result<()>) -> ExitCode {
     match result {
         Ok(()) => Exit::Success.into(),
         // Whoever reads from us may have seen enough.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Exit::Success.into(),
         Err(error) => {
-            eprintln!("cannot write: {error}");
+            eprintln!("cannot write {what}: {error}");
             Exit::Files.into()
         }
     }

@@ -91,7 +91,7 @@ async fn join(args: &Args) -> Result<Exit, (Exit, String)> {
     let room = args.room.clone().or(of_link);
     if room.is_none() && args.access.token.is_none() {
         let text = "which room? give its link, or --room NAME, or --token TOKEN";
-        return Err((Exit::Failure, text.to_owned()));
+        return Err((Exit::Usage, text.to_owned()));
     }
     let door = Door { args, server, room };
     let (entry, welcome) = door.enter().await.map_err(of_signal)?;

@@ -34,7 +34,7 @@ pub(crate) async fn negotiate(
         .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
         .ok_or_else(|| {
             let text = format!("{endpoint:?} is no endpoint: use https://HOST/PATH");
-            (Exit::Failure, text)
+            (Exit::Usage, text)
         })?;
     let failed = |error: visavis::Error| (Exit::Failure, error.to_string());
     connection
