@@ -20,8 +20,18 @@ pub(crate) fn endpoint() -> Result<Endpoint, visavis::Error> {
     Endpoint::new(settings)
 }
 
+/// Tells on standard error what happens inside, as far as `$VISAVIS_LOG` asks for it.
+fn start_log() {
+    if let Ok(filter) = tracing_subscriber::EnvFilter::try_from_env("VISAVIS_LOG") {
+        let log = tracing_subscriber::fmt().with_env_filter(filter);
+        // A program around this one may have a log already.
+        let _ = log.with_writer(std::io::stderr).try_init();
+    }
+}
+
 /// Runs a subcommand to its end.
 pub(crate) fn block_on(command: impl Future<Output = Exit>) -> ExitCode {
+    start_log();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();

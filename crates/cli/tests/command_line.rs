@@ -27,6 +27,48 @@ fn help_teaches_and_wrong_usage_is_told_apart() {
     assert_eq!(run(&["no-such-thing"]).status.code(), Some(2));
 }
 
+/// Codes of `--help`: 2 is for what no network would mend, 4 for what another one might.
+#[test]
+fn nonsense_is_told_apart_from_what_cannot_be_reached() {
+    let here = tempdir().unwrap();
+    std::fs::write(here.path().join("a"), "a").unwrap();
+    let code = "1234-zebra-zebra-zebra";
+    let ends = |expected: i32, named: &str, arguments: &[&str]| {
+        let ended = visavis(arguments, here.path()).output().unwrap();
+        assert_eq!(ended.status.code(), Some(expected), "{arguments:?}");
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert!(said.contains(named), "{arguments:?}: {said}");
+    };
+    let nonsense = "ftp://there";
+    ends(2, nonsense, &["send", "--server", nonsense, "a"]);
+    ends(2, nonsense, &["receive", "--server", nonsense, code]);
+    ends(2, nonsense, &["chat", "--server", nonsense]);
+    ends(2, nonsense, &["chat", "--server", nonsense, code]);
+    ends(2, nonsense, &["whep", nonsense]);
+    ends(2, "which room", &["join", "localhost"]);
+    let nobody = "http://127.0.0.1:9";
+    ends(4, nobody, &["send", "--server", nobody, "a"]);
+    ends(4, nobody, &["receive", "--server", nobody, code]);
+    ends(4, nobody, &["chat", "--server", nobody]);
+    ends(4, nobody, &["whep", nobody]);
+    ends(6, "/proc/no/such", &["manual", "/proc/no/such"]);
+    ends(6, "missing", &["send", "--server", nobody, "missing"]);
+}
+
+#[test]
+fn what_happens_inside_is_told_who_asks() {
+    let here = tempdir().unwrap();
+    let nobody = "http://127.0.0.1:9";
+    let arguments = ["receive", "--server", nobody, "1234-zebra-zebra-zebra"];
+    let said = |level: &str| {
+        let mut command = visavis(&arguments, here.path());
+        let ended = command.env("VISAVIS_LOG", level).output().unwrap();
+        String::from_utf8(ended.stderr).unwrap()
+    };
+    assert!(said("visavis=debug").contains("to the server"));
+    assert!(!said("off").contains("to the server"));
+}
+
 #[test]
 fn completions_and_manual_pages_are_made() {
     let here = tempdir().unwrap();

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::lab::{Lab, PLAIN_NAT, lab};
+use common::lab::{Lab, ROUTER, lab};
 use common::{Running, noise, partial};
 use tempfile::tempdir;
 
@@ -20,6 +20,10 @@ const STILL: Duration = Duration::from_secs(5);
 const FLOW: u64 = 256 << 10;
 /// How long anything else may take.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The address of each router before and after a change; different networks, so that the one does not go with the other.
+const ROUTERS: (&str, &str) = ("198.51.100.1/24", "198.51.100.77/25");
+const GATES: (&str, &str) = ("198.51.101.2/24", "198.51.101.77/25");
 
 /// From the home to the one far away.
 struct Transfer<'a> {
@@ -89,7 +93,9 @@ impl<'a> Transfer<'a> {
 
 fn through(change: impl FnOnce(&Lab)) {
     let Some(mut lab) = lab() else { return };
-    lab.second_home(PLAIN_NAT);
+    // Both forget what they translated when their address goes.
+    lab.nat("router", ROUTER, "oifname wan masquerade");
+    lab.second_home("oifname wan masquerade");
     // Who relays wants to know which of its addresses leads away.
     lab.ip("server", "route add default dev eth0");
     lab.rendezvous(true);
@@ -117,4 +123,53 @@ fn the_sender_moves_to_another_interface() {
 #[test]
 fn the_receiver_moves_to_another_interface() {
     through(|lab| move_over(lab, "away", "gate", 4));
+}
+
+/// Drops what a namespace would forward, if it matches.
+fn drops(lab: &Lab, name: &str, what: &str) {
+    lab.rules(
+        name,
+        &format!(
+            "table ip filter {{
+                chain middle {{ type filter hook forward priority 0; {what} drop
+                }}
+            }}"
+        ),
+    );
+}
+
+/// What was in flight in packets for the direct way has to fit those of a relay.
+#[test]
+fn the_direct_way_closes_and_the_relay_goes_on() {
+    through(|lab| drops(lab, "server", "meta l4proto udp"));
+}
+
+/// A router gets another address, of which nobody behind it is told. A strict one drops what belongs to no connection that it knows;
+/// behind another one the server answers with a reset.
+fn change_address(lab: &Lab, router: &str, (old, new): (&str, &str), strict: bool) {
+    if strict {
+        drops(lab, router, "ct state new tcp flags & (syn | ack) == ack");
+    }
+    lab.ip(router, &format!("addr add {new} dev wan"));
+    lab.ip(router, &format!("addr del {old} dev wan"));
+}
+
+#[test]
+fn the_sender_s_router_changes_its_address() {
+    through(|lab| change_address(lab, "router", ROUTERS, false));
+}
+
+#[test]
+fn the_sender_s_strict_router_changes_its_address() {
+    through(|lab| change_address(lab, "router", ROUTERS, true));
+}
+
+#[test]
+fn the_receiver_s_router_changes_its_address() {
+    through(|lab| change_address(lab, "gate", GATES, false));
+}
+
+#[test]
+fn the_receiver_s_strict_router_changes_its_address() {
+    through(|lab| change_address(lab, "gate", GATES, true));
 }

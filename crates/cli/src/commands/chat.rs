@@ -148,8 +148,5 @@ fn failed(error: visavis::Error) -> (Exit, String) {
 }
 
 fn unreachable(error: RendezvousError) -> (Exit, String) {
-    match error {
-        RendezvousError::Refused { .. } => (Exit::Code, error.to_string()),
-        error => (Exit::Unreachable, error.to_string()),
-    }
+    (error.exit(), error.to_string())
 }

@@ -112,9 +112,9 @@ impl Failed {
 impl From<RendezvousError> for Failed {
     fn from(error: RendezvousError) -> Self {
         let exit = match &error {
-            RendezvousError::Refused { code, .. } if code != "host-away" => Exit::Code,
+            RendezvousError::Refused { code, .. } if code == "host-away" => Exit::Unreachable,
             RendezvousError::Lost => Exit::Broken,
-            _ => Exit::Unreachable,
+            error => error.exit(),
         };
         let text = match &error {
             RendezvousError::Refused { code, .. } if code == "no-such-slot" => {

@@ -116,10 +116,7 @@ async fn serve(args: Args) -> Exit {
 
 async fn host(args: &Args, progress: &Progress) -> Ended {
     let unreachable = |error: visavis::Error| (Exit::Unreachable, error.to_string());
-    let refused = |error: RendezvousError| match error {
-        RendezvousError::Refused { .. } => (Exit::Code, error.to_string()),
-        error => (Exit::Unreachable, error.to_string()),
-    };
+    let refused = |error: RendezvousError| (error.exit(), error.to_string());
     let source = Source::new(&args.paths, args.name.as_deref())
         .map_err(|error| (Exit::Files, error.to_string()))?;
     for path in &source.skipped {

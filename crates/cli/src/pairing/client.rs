@@ -9,6 +9,7 @@ use futures_util::{SinkExt, StreamExt};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use url::Url;
@@ -16,12 +17,15 @@ use visavis_net::interface::{InterfaceFilter, addresses};
 
 use super::host::ServerArgs;
 use super::{Invitation, lan};
+use crate::exit::Exit;
 use crate::stream::{self, CONNECT, Stream, StreamError};
 
 /// The server is pinged when it was silent for so long.
 const SILENCE: Duration = Duration::from_secs(45);
 /// How long the answer to a ping may take.
 const PONG: Duration = Duration::from_secs(5);
+/// The same where there is a reason to think that the server cannot be reached any more.
+const DOUBT: Duration = Duration::from_secs(1);
 /// Messages that wait for one guest.
 const QUEUE: usize = 256;
 
@@ -47,13 +51,25 @@ pub(crate) enum RendezvousError {
     )]
     NotOnLan,
     #[error(
-        "this machine is on no network, or on none that carries multicast, so nobody can be looked for there. Name the server that the other side uses: --server URL"
+        "this machine is on no network, or on none that carries multicast, so the two sides cannot find each other there. Name a server for both: --server URL"
     )]
     NoLan,
     #[error("cannot listen on this machine: {0}")]
     Listen(String),
     #[error("no randomness: {0}")]
     Random(#[from] getrandom::Error),
+}
+
+impl RendezvousError {
+    /// What a script is told.
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Address(_) => Exit::Usage,
+            Self::Refused { .. } => Exit::Code,
+            Self::Listen(_) | Self::Random(_) => Exit::Failure,
+            _ => Exit::Unreachable,
+        }
+    }
 }
 
 /// A rendezvous server.
@@ -90,6 +106,7 @@ impl Server {
             server: self.address().to_owned(),
             reason,
         };
+        tracing::debug!(server = self.address(), "to the server");
         let host = self.url.host_str().unwrap_or_default();
         let secure = self.url.scheme() == "https";
         let port = self.url.port_or_known_default().unwrap_or(443);
@@ -230,7 +247,7 @@ impl Host {
         }
     }
 
-    /// Asks the server whether it is there; if it does not answer, there are no more guests.
+    /// Asks the server whether it is there; if it does not answer soon, there are no more guests.
     pub(crate) fn check(&self) {
         let _ = self.checks.try_send(());
     }
@@ -287,7 +304,7 @@ pub(crate) fn ice_server(server: visavis_server::rendezvous::IceServer) -> visav
 }
 
 async fn welcome(socket: &mut Socket) -> Result<FromServer, RendezvousError> {
-    let first = tokio::time::timeout(CONNECT, next(socket, &mut false)).await;
+    let first = tokio::time::timeout(CONNECT, next(socket, &mut Pulse::new())).await;
     match first.ok().flatten() {
         Some(FromServer::Error { code, message }) => {
             Err(RendezvousError::Refused { code, message })
@@ -297,23 +314,47 @@ async fn welcome(socket: &mut Socket) -> Result<FromServer, RendezvousError> {
     }
 }
 
-/// The next message that makes sense; `None` when there will be none. `pinged`: an answer is due.
-async fn next(socket: &mut Socket, pinged: &mut bool) -> Option<FromServer> {
+/// Whether the server is there: it is asked when it was silent for long, or when somebody doubts it.
+struct Pulse {
+    /// When it is asked; once it was, when it is given up.
+    due: Instant,
+    asked: bool,
+}
+
+impl Pulse {
+    fn new() -> Self {
+        Self {
+            due: Instant::now() + SILENCE,
+            asked: false,
+        }
+    }
+
+    /// Asks for a sign of life.
+    async fn ask(&mut self, socket: &mut Socket, patience: Duration) -> Option<()> {
+        let due = Instant::now() + patience;
+        if self.asked {
+            self.due = self.due.min(due);
+            return Some(());
+        }
+        (self.due, self.asked) = (due, true);
+        socket.send(Message::Ping(bytes::Bytes::new())).await.ok()
+    }
+}
+
+/// The next message that makes sense; `None` when there will be none.
+async fn next(socket: &mut Socket, pulse: &mut Pulse) -> Option<FromServer> {
     loop {
-        let patience = if *pinged { PONG } else { SILENCE };
-        let heard = tokio::time::timeout(patience, socket.next()).await;
-        if heard.is_err() {
-            if *pinged {
+        let Ok(heard) = tokio::time::timeout_at(pulse.due, socket.next()).await else {
+            if pulse.asked {
                 return None;
             }
-            *pinged = true;
-            socket.send(Message::Ping(bytes::Bytes::new())).await.ok()?;
+            pulse.ask(socket, PONG).await?;
             continue;
-        }
-        *pinged = false;
+        };
+        *pulse = Pulse::new();
         match heard {
-            Ok(Some(Ok(Message::Text(text)))) => return serde_json::from_str(&text).ok(),
-            Ok(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => {}
+            Some(Ok(Message::Text(text))) => return serde_json::from_str(&text).ok(),
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
             _ => return None,
         }
     }
@@ -328,10 +369,10 @@ async fn attend(
 ) {
     let (outbox, mut out) = mpsc::channel::<(Option<u32>, Option<Value>)>(QUEUE);
     let mut guests: HashMap<u32, mpsc::Sender<Value>> = HashMap::new();
-    let mut pinged = false;
+    let mut pulse = Pulse::new();
     loop {
         tokio::select! {
-            heard = next(&mut socket, &mut pinged) => match heard {
+            heard = next(&mut socket, &mut pulse) => match heard {
                 Some(FromServer::Guest { guest }) => {
                     let (sender, inbox) = mpsc::channel(QUEUE);
                     guests.insert(guest, sender);
@@ -358,9 +399,8 @@ async fn attend(
                     return;
                 }
             }
-            Some(()) = checks.recv(), if !pinged => {
-                pinged = true;
-                if socket.send(Message::Ping(bytes::Bytes::new())).await.is_err() {
+            Some(()) = checks.recv() => {
+                if pulse.ask(&mut socket, DOUBT).await.is_none() {
                     return;
                 }
             }
@@ -385,10 +425,10 @@ async fn attend_as_guest(mut socket: Socket, local: SocketAddr, new: mpsc::Sende
     if new.send(host).await.is_err() {
         return;
     }
-    let mut pinged = false;
+    let mut pulse = Pulse::new();
     loop {
         tokio::select! {
-            heard = next(&mut socket, &mut pinged) => match heard {
+            heard = next(&mut socket, &mut pulse) => match heard {
                 Some(FromServer::Message { message, .. }) => {
                     if sender.try_send(message).is_err() {
                         return;

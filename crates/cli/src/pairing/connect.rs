@@ -6,8 +6,8 @@
 //! what each knows of its network; what is not understood of what was sealed is passed over.
 //!
 //! A host that keeps connections (`keep`) says `"again":false` with its share. A guest that has lost the server then comes again,
-//! with the same `session` (16 random bytes in hex) and `"back":true`: the host answers `{"share","again":true}`, and ICE can be
-//! restarted under the connection that the two have; or `{"again":false}` alone, if it has that connection no more.
+//! with the same `session` (16 random bytes in hex) and `"back":true`: the host answers `{"share","again":true}`, the guest says
+//! `{"back":true}`, sealed, and ICE can be restarted under the connection that the two have; or `{"again":false}` alone, if it has that connection no more.
 
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,8 @@ use crate::runtime::DATAGRAM;
 
 /// How long a peer may take for its share of the key, and for its description.
 const ANSWER: Duration = Duration::from_secs(30);
+/// The same for a host that a guest comes back to: it waits.
+const ANSWER_AGAIN: Duration = Duration::from_secs(3);
 /// How long the connection may take to come up once descriptions are exchanged.
 const CONNECT: Duration = Duration::from_secs(40);
 /// Least time between two restarts of ICE by the same signalling.
@@ -164,6 +166,8 @@ enum Signal {
     About(About),
     /// From a guest: the way is lost, restart ICE.
     Restart(bool),
+    /// From a guest that came back, to show at once that it knows the secret.
+    Back(bool),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -219,7 +223,7 @@ pub(crate) async fn greet(
         slot,
         ice_servers,
     } = guest;
-    let first = receive(&mut guest).await?;
+    let first = receive(&mut guest, ANSWER).await?;
     let hello: Hello = serde_json::from_value(first).map_err(|_| ConnectError::Version)?;
     if hello.version != 1 {
         return Err(ConnectError::Version);
@@ -334,7 +338,10 @@ pub(crate) async fn come_back(
     session: &str,
 ) -> Result<Option<Signalling>, ConnectError> {
     match introduce(slot, secret, host, session, true).await {
-        Ok((signalling, Some(true))) => Ok(Some(signalling)),
+        Ok((mut signalling, Some(true))) => {
+            signalling.send(&Signal::Back(true)).await;
+            Ok(Some(signalling))
+        }
         Ok(_) | Err(ConnectError::Version) => Ok(None),
         Err(error) => Err(error),
     }
@@ -361,7 +368,8 @@ async fn introduce(
         back,
     };
     host.send(json!(hello)).await;
-    let answer = receive(&mut host).await?;
+    let patience = if back { ANSWER_AGAIN } else { ANSWER };
+    let answer = receive(&mut host, patience).await?;
     let share = answer["share"].as_str().ok_or(ConnectError::Version)?;
     let seal = exchange.finish(share)?;
     Ok((
@@ -381,8 +389,11 @@ fn connection(own: &Own<'_>, ice_servers: &[IceServer]) -> Result<PeerConnection
     own.endpoint.peer_connection(configuration)
 }
 
-async fn receive(correspondent: &mut Correspondent) -> Result<Value, ConnectError> {
-    match tokio::time::timeout(ANSWER, correspondent.recv()).await {
+async fn receive(
+    correspondent: &mut Correspondent,
+    patience: Duration,
+) -> Result<Value, ConnectError> {
+    match tokio::time::timeout(patience, correspondent.recv()).await {
         Ok(Some(message)) => Ok(message),
         Ok(None) => Err(ConnectError::Left),
         Err(_) => Err(ConnectError::Silent),
@@ -571,7 +582,7 @@ impl Signalling {
         match signal {
             Signal::About(about) => self.theirs = Some(about),
             Signal::Restart(_) if self.side == Side::Host => self.restart(connection).await?,
-            Signal::Restart(_) => {}
+            Signal::Restart(_) | Signal::Back(_) => {}
             Signal::Description { kind, sdp } if kind == "offer" => {
                 connection.set_remote_description(&Description::offer(sdp))?;
                 connection.set_local_description(None).await?;

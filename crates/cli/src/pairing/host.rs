@@ -105,7 +105,12 @@ impl Hosting {
                 lan.insert(started).server.clone()
             }
         };
-        let host = open(&server, &key, code).await?;
+        let host = open(&server, &key, code).await;
+        let host = host.map_err(|error| match error {
+            // That was this machine itself.
+            RendezvousError::Unreachable { .. } if lan.is_some() => RendezvousError::NoLan,
+            error => error,
+        })?;
         let published = lan.as_mut().is_some_and(|lan| lan.publish(&host.slot));
         Ok(Self {
             secrets,
@@ -176,6 +181,10 @@ impl Hosting {
     /// This machine's addresses changed: what is lost with them is taken back at once.
     pub(crate) fn network_changed(&mut self) {
         self.pause = RETRY_FIRST;
+        tracing::debug!(
+            cut_off = self.host.as_ref().is_some_and(Host::is_cut_off),
+            "the network changed"
+        );
         if self.host.as_ref().is_some_and(Host::is_cut_off) {
             self.host = None;
         } else {
@@ -204,9 +213,12 @@ impl Hosting {
             tokio::time::sleep(self.pause).await;
             self.pause = RETRY.min(self.pause * 2);
             match Host::open(&self.server, &self.key, Some(&self.slot)).await {
-                Ok(host) => (self.host, self.pause) = (Some(host), RETRY_FIRST),
+                Ok(host) => {
+                    tracing::debug!("the slot is taken back");
+                    (self.host, self.pause) = (Some(host), RETRY_FIRST);
+                }
                 Err(error @ RendezvousError::Refused { .. }) => return Err(error),
-                Err(_) => {}
+                Err(error) => tracing::debug!(%error, "the slot is not taken back"),
             }
         }
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until};
-use visavis::{ConnectionState, Event, PeerConnection};
+use visavis::{ConnectionState, Event, IceCandidate, PeerConnection};
 use visavis_net::interface::{InterfaceFilter, InterfaceWatcher};
 
 use super::Invitation;
@@ -19,7 +19,9 @@ use super::host::ServerArgs;
 
 /// How long a connection may be without its peer before it is given up.
 const PATIENCE: Duration = Duration::from_secs(12);
-/// How long the peer may take to restart ICE by signalling that seems to be open, before a guest goes to the server anew.
+/// How long the host may be silent by signalling that seems to be open when the way is lost, before a guest goes to the server anew.
+const ANSWER: Duration = Duration::from_secs(1);
+/// How long a restart of ICE may take that the two speak about, before a guest does the same.
 const RESTART: Duration = Duration::from_secs(3);
 /// How long a guest waits before it goes to the server again: at first, and at most.
 const RETRY: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
@@ -123,8 +125,10 @@ pub(crate) fn keep(
         session,
         role,
         reachable: true,
+        untold: false,
         shown: None,
         lost: None,
+        doubt: None,
         coming: None,
         _registered: Registered(registered),
     };
@@ -151,10 +155,14 @@ struct Keeper {
     role: Role,
     /// Signalling is open, as far as is known.
     reachable: bool,
+    /// Candidates or descriptions may not have reached the peer: nothing was heard from it since.
+    untold: bool,
     /// Waits for a guest that came back to show that it knows the secret.
     shown: Option<oneshot::Sender<()>>,
     /// Since when there is no way to the peer.
     lost: Option<Instant>,
+    /// When a guest goes to the server anew, if there is still no way then.
+    doubt: Option<Instant>,
     coming: Option<Coming>,
     _registered: Registered,
 }
@@ -163,33 +171,34 @@ impl Keeper {
     async fn run(mut self, mut returns: mpsc::Receiver<Return>) {
         let mut interfaces = Interfaces::watch();
         loop {
-            let lost = self.lost;
-            let after = |patience| async move {
-                match lost {
-                    Some(at) => sleep_until(at + patience).await,
-                    None => std::future::pending().await,
-                }
-            };
+            let given_up = self.lost.map(|lost| lost + PATIENCE);
+            let doubt = self.doubt.filter(|_| self.coming.is_none());
             tokio::select! {
                 event = self.connection.next_event() => match event {
-                    Some(Event::IceCandidate(candidate)) => self.signalling.send_candidate(candidate).await,
-                    Some(Event::ConnectionState(state)) => match state {
-                        ConnectionState::Failed | ConnectionState::Closed => break,
-                        ConnectionState::Connected => self.lost = None,
-                        ConnectionState::Disconnected => self.lose().await,
-                        _ => {}
-                    },
+                    Some(Event::IceCandidate(candidate)) => self.tell(candidate).await,
+                    Some(Event::ConnectionState(state)) => {
+                        tracing::debug!(?state, "connection");
+                        match state {
+                            ConnectionState::Failed | ConnectionState::Closed => break,
+                            ConnectionState::Connected => (self.lost, self.doubt) = (None, None),
+                            ConnectionState::Disconnected => self.lose().await,
+                            _ => {}
+                        }
+                    }
+                    Some(Event::Other(event)) => tracing::debug!(?event, "connection"),
                     Some(_) => {}
                     None => break,
                 },
                 said = self.signalling.recv(), if self.reachable => match said {
                     Some(said) => self.hear(&said).await,
                     None => {
+                        tracing::debug!("signalling is lost");
                         self.reachable = false;
                         self.go_back();
                     }
                 },
                 Some((signalling, shown)) = returns.recv() => {
+                    tracing::debug!("the guest comes back");
                     (self.signalling, self.shown, self.reachable) = (signalling, Some(shown), true);
                     self.resume().await;
                 }
@@ -204,8 +213,8 @@ impl Keeper {
                 () = interfaces.changed() => if self.signalling.is_cut_off() || self.coming.is_some() {
                     self.go_back();
                 },
-                () = after(RESTART), if self.coming.is_none() && self.may_come() => self.go_back(),
-                () = after(PATIENCE) => break,
+                () = at(doubt) => self.go_back(),
+                () = at(given_up) => break,
             }
         }
         self.connection.close();
@@ -216,21 +225,38 @@ impl Keeper {
         if self.lost.is_some() {
             return;
         }
-        self.lost = Some(Instant::now());
+        let now = Instant::now();
+        (self.lost, self.doubt) = (Some(now), Some(now + ANSWER));
         if let Role::Host { doubts, .. } = &self.role {
             let _ = doubts.try_send(());
         }
         self.restart().await;
     }
 
-    /// The two speak again: about a new way, if the one that they have is lost.
+    /// The two speak again: about a new way, if the one that they have is lost, or if there may be a better one.
     async fn resume(&mut self) {
-        if self.connection.connection_state() != ConnectionState::Connected {
+        self.heard();
+        if self.untold || self.connection.connection_state() != ConnectionState::Connected {
             self.restart().await;
         }
     }
 
+    /// The peer is there; what it says may lead to a way.
+    fn heard(&mut self) {
+        self.doubt = self.lost.map(|_| Instant::now() + RESTART);
+    }
+
+    async fn tell(&mut self, candidate: Option<IceCandidate>) {
+        if self.reachable && self.coming.is_none() && !self.signalling.is_cut_off() {
+            self.signalling.send_candidate(candidate).await;
+        } else {
+            self.untold = true;
+        }
+    }
+
     async fn restart(&mut self) {
+        tracing::debug!(reachable = self.reachable, "ICE is to restart");
+        self.untold = true;
         // A connection that cannot be restarted runs into the end of patience.
         if let Err(error) = self.signalling.restart(&self.connection).await {
             tracing::debug!(%error, "ICE is not restarted");
@@ -238,6 +264,8 @@ impl Keeper {
     }
 
     async fn hear(&mut self, said: &serde_json::Value) {
+        self.heard();
+        self.untold = false;
         match self.signalling.take(&self.connection, said).await {
             Ok(()) if self.signalling.authenticated => {
                 if let Some(shown) = self.shown.take() {
@@ -252,18 +280,22 @@ impl Keeper {
         }
     }
 
-    /// Whether this is a guest that its host would know again.
-    fn may_come(&self) -> bool {
-        matches!(self.role, Role::Guest { .. }) && self.session.is_some()
-    }
-
     /// A guest goes to the server anew, at once.
     fn go_back(&mut self) {
+        self.doubt = None;
         if let (Role::Guest { server, invitation }, Some(session)) = (&self.role, &self.session) {
             let (server, invitation) = (server.clone(), invitation.clone());
             let session = session.clone();
+            tracing::debug!("goes back to the server");
             self.coming = Some(Box::pin(come_again(server, invitation, session)));
         }
+    }
+}
+
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -293,12 +325,18 @@ async fn come_again(
             Ok((host, _)) => host,
             // It may come back too.
             Err(RendezvousError::Refused { code, .. }) if code != "host-away" => return None,
-            Err(_) => continue,
+            Err(error) => {
+                tracing::debug!(%error, "no way to the server");
+                continue;
+            }
         };
         match come_back(invitation.slot(), invitation.secret(), host, &session).await {
-            Ok(signalling) => return signalling,
+            Ok(signalling) => {
+                tracing::debug!(known = signalling.is_some(), "the guest came back");
+                return signalling;
+            }
             Err(ConnectError::WrongCode(_)) => return None,
-            Err(_) => {}
+            Err(error) => tracing::debug!(%error, "the host does not answer"),
         }
     }
 }
