@@ -7,7 +7,7 @@ use std::io::Write;
 use std::process::Stdio;
 
 use common::{Running, noise, partial, receive, rendezvous, send, visavis};
-use tempfile::tempdir;
+use tempfile::{TempDir, tempdir};
 
 #[test]
 fn a_directory_arrives_as_it_was() {
@@ -87,107 +87,127 @@ fn nobody_under_the_code_is_told_at_once() {
     assert_eq!(nowhere.status.code(), Some(4), "{nowhere:?}");
 }
 
+/// A transfer in the midst of its only file.
+struct Midway {
+    from: TempDir,
+    to: TempDir,
+    server: String,
+    code: String,
+    data: Vec<u8>,
+    sender: Running,
+    receiver: Running,
+}
+
+impl Midway {
+    /// Slow enough that it does not end before something happens to it.
+    fn new() -> Self {
+        let (from, to, server) = (tempdir().unwrap(), tempdir().unwrap(), rendezvous());
+        let data = noise(24 << 20);
+        fs::write(from.path().join("big"), &data).unwrap();
+        let (sender, code, _) = send(&server, &["--rate", "8M", "big"], from.path());
+        let arguments = ["receive", "--json", "--server", &server, &code];
+        let mut receiver = Running::start(visavis(&arguments, to.path()));
+        receiver.event("begin");
+        let midway = Self {
+            from,
+            to,
+            server,
+            code,
+            data,
+            sender,
+            receiver,
+        };
+        // As soon as there is something to go on with.
+        while partial(midway.to.path()) < 3 << 20 {
+            std::thread::yield_now();
+        }
+        midway
+    }
+
+    /// The same command of the receiver again.
+    fn receive_again(&mut self) {
+        let arguments = ["receive", "--json", "--server", &self.server, &self.code];
+        self.receiver = Running::start(visavis(&arguments, self.to.path()));
+    }
+
+    /// A sender of the same file; gives its code.
+    fn send_again(&mut self, arguments: &[&str]) -> String {
+        let arguments = [arguments, &["big"]].concat();
+        let (sender, code, _) = send(&self.server, &arguments, self.from.path());
+        self.sender = sender;
+        code
+    }
+
+    /// The receiver begins again, where it was.
+    fn goes_on(&mut self) {
+        let have = self.receiver.event("begin")["have"].as_u64().unwrap();
+        assert!(have >= 2 << 20, "{have}");
+    }
+
+    /// No partial file passes for the whole.
+    fn is_not_in_its_place(&self) {
+        assert!(!self.to.path().join("big").exists());
+    }
+
+    /// To its end.
+    fn arrives(mut self) {
+        assert_eq!(self.receiver.code(), Some(0));
+        assert_eq!(self.sender.code(), Some(0));
+        assert!(fs::read(self.to.path().join("big")).unwrap() == self.data);
+    }
+}
+
 #[test]
 fn a_receiver_that_was_killed_goes_on_where_it_was() {
-    let (from, to, server) = (tempdir().unwrap(), tempdir().unwrap(), rendezvous());
-    let data = noise(24 << 20);
-    fs::write(from.path().join("big"), &data).unwrap();
-    let (mut sender, code, _) = send(&server, &["--rate", "8M", "big"], from.path());
-    let arguments = ["receive", "--json", "--server", &server, &code];
-    let mut receiver = Running::start(visavis(&arguments, to.path()));
-    receiver.event("begin");
-    // Killed as soon as there is something to go on with.
-    while partial(to.path()) < 3 << 20 {
-        std::thread::yield_now();
-    }
-    receiver.kill();
-    assert!(
-        !to.path().join("big").exists(),
-        "no partial file passes for the whole"
-    );
-    let mut again = Running::start(visavis(&arguments, to.path()));
-    let have = again.event("begin")["have"].as_u64().unwrap();
-    assert!(have >= 2 << 20, "{have}");
-    again.event("received");
-    assert_eq!(again.code(), Some(0));
-    assert_eq!(sender.code(), Some(0));
-    assert_eq!(fs::read(to.path().join("big")).unwrap(), data);
+    let mut midway = Midway::new();
+    midway.receiver.kill();
+    midway.is_not_in_its_place();
+    midway.receive_again();
+    midway.goes_on();
+    midway.arrives();
 }
 
 #[cfg(unix)]
 #[test]
 fn ctrl_c_leaves_what_can_be_gone_on_with() {
-    let (from, to, server) = (tempdir().unwrap(), tempdir().unwrap(), rendezvous());
-    let data = noise(24 << 20);
-    fs::write(from.path().join("big"), &data).unwrap();
-    let (mut sender, code, _) = send(&server, &["--rate", "8M", "big"], from.path());
-    let arguments = ["receive", "--json", "--server", &server, &code];
-    let mut receiver = Running::start(visavis(&arguments, to.path()));
-    while partial(to.path()) < 3 << 20 {
-        std::thread::yield_now();
-    }
-    receiver.interrupt();
-    let told = receiver.event("error")["message"].to_string();
+    let mut midway = Midway::new();
+    midway.receiver.interrupt();
+    let told = midway.receiver.event("error")["message"].to_string();
     assert!(told.contains("run the same command again"), "{told}");
-    assert_eq!(receiver.code(), Some(130));
-    assert!(!to.path().join("big").exists());
-    let mut again = Running::start(visavis(&arguments, to.path()));
-    let have = again.event("begin")["have"].as_u64().unwrap();
-    assert!(have >= 2 << 20, "{have}");
-    sender.interrupt();
-    let told = sender.event("error")["message"].to_string();
+    assert_eq!(midway.receiver.code(), Some(130));
+    midway.is_not_in_its_place();
+    midway.receive_again();
+    midway.goes_on();
+    midway.sender.interrupt();
+    let told = midway.sender.event("error")["message"].to_string();
     assert!(told.contains("kept by the receiver"), "{told}");
-    assert_eq!(sender.code(), Some(130));
-    let (mut sender, ..) = send(&server, &["--code", &code, "big"], from.path());
-    assert_eq!(again.code(), Some(0));
-    assert_eq!(sender.code(), Some(0));
-    assert_eq!(fs::read(to.path().join("big")).unwrap(), data);
+    assert_eq!(midway.sender.code(), Some(130));
+    let code = midway.code.clone();
+    midway.send_again(&["--code", &code]);
+    midway.arrives();
 }
 
 #[test]
 fn a_sender_that_was_killed_goes_on_with_its_code() {
-    let (from, to, server) = (tempdir().unwrap(), tempdir().unwrap(), rendezvous());
-    let data = noise(24 << 20);
-    fs::write(from.path().join("big"), &data).unwrap();
-    let (mut sender, code, _) = send(&server, &["--rate", "8M", "big"], from.path());
-    let arguments = ["receive", "--json", "--server", &server, &code];
-    let mut receiver = Running::start(visavis(&arguments, to.path()));
-    receiver.event("begin");
-    while partial(to.path()) < 3 << 20 {
-        std::thread::yield_now();
-    }
-    sender.kill();
-    let (mut sender, again, _) = send(&server, &["--code", &code, "big"], from.path());
-    assert_eq!(again, code);
+    let mut midway = Midway::new();
+    midway.sender.kill();
+    let code = midway.code.clone();
+    assert_eq!(midway.send_again(&["--code", &code]), code);
     // The receiver comes back by itself.
-    let have = receiver.event("begin")["have"].as_u64().unwrap();
-    assert!(have >= 2 << 20, "{have}");
-    assert_eq!(receiver.code(), Some(0));
-    assert_eq!(sender.code(), Some(0));
-    assert_eq!(fs::read(to.path().join("big")).unwrap(), data);
+    midway.goes_on();
+    midway.arrives();
 }
 
 #[test]
 fn what_changed_since_is_sent_anew() {
-    let (from, to, server) = (tempdir().unwrap(), tempdir().unwrap(), rendezvous());
-    let mut data = noise(24 << 20);
-    fs::write(from.path().join("big"), &data).unwrap();
-    let (mut sender, code, _) = send(&server, &["--rate", "8M", "big"], from.path());
-    let arguments = ["receive", "--json", "--server", &server, &code];
-    let mut receiver = Running::start(visavis(&arguments, to.path()));
-    receiver.event("begin");
-    while partial(to.path()) < 3 << 20 {
-        std::thread::yield_now();
-    }
-    receiver.kill();
-    sender.kill();
-    data[17] ^= 1;
-    fs::write(from.path().join("big"), &data).unwrap();
-    let (mut sender, code, _) = send(&server, &["big"], from.path());
-    let received = receive(&server, &[&code], to.path());
-    assert!(received.status.success(), "{received:?}");
-    assert_eq!(sender.code(), Some(0));
-    assert!(fs::read(to.path().join("big")).unwrap() == data);
+    let mut midway = Midway::new();
+    midway.receiver.kill();
+    midway.sender.kill();
+    midway.data[17] ^= 1;
+    fs::write(midway.from.path().join("big"), &midway.data).unwrap();
+    midway.code = midway.send_again(&[]);
+    midway.receive_again();
+    midway.arrives();
 }
 
 #[test]

@@ -19,6 +19,7 @@ pub(crate) struct Lab {
 }
 
 const NAMES: [&str; 5] = ["home", "router", "server", "gate", "away"];
+const SERVER: &str = "198.51.100.10";
 /// Outside addresses of the two NATs.
 pub(crate) const ROUTER: &str = "198.51.100.1";
 const GATE: &str = "198.51.101.2";
@@ -35,15 +36,8 @@ impl Lab {
             namespaces: Namespaces::new(&NAMES),
             servers: Vec::new(),
         };
-        lab.wire("home", "eth0", "router", "lan");
-        lab.wire("server", "eth0", "router", "wan");
-        lab.ip("router", "addr add 192.168.1.1/24 dev lan");
-        lab.ip("router", "addr add 198.51.100.1/24 dev wan");
-        lab.ip("home", "addr add 192.168.1.10/24 dev eth0");
-        lab.ip("home", "route add default via 192.168.1.1");
-        lab.ip("server", "addr add 198.51.100.10/24 dev eth0");
+        lab.behind("home", "router", 1, ("eth0", SERVER), ROUTER);
         lab.ip("server", "addr add 198.51.100.11/24 dev eth0");
-        lab.namespaces.forward("router");
         lab.nat("router", ROUTER, PLAIN_NAT);
         lab.turn();
         lab
@@ -51,18 +45,24 @@ impl Lab {
 
     /// A second home behind a second NAT, reached by way of the server.
     pub(crate) fn second_home(&self, nat: &str) {
-        self.wire("gate", "wan", "server", "eth1");
-        self.wire("away", "eth0", "gate", "lan");
-        self.ip("server", "addr add 198.51.101.1/24 dev eth1");
-        self.ip("gate", &format!("addr add {GATE}/24 dev wan"));
+        self.behind("away", "gate", 2, ("eth1", "198.51.101.1"), GATE);
         self.ip("gate", "route add default via 198.51.101.1");
-        self.ip("router", "route add default via 198.51.100.10");
-        self.ip("gate", "addr add 192.168.2.1/24 dev lan");
-        self.ip("away", "addr add 192.168.2.10/24 dev eth0");
-        self.ip("away", "route add default via 192.168.2.1");
+        self.ip("router", &format!("route add default via {SERVER}"));
         self.namespaces.forward("server");
-        self.namespaces.forward("gate");
         self.nat("gate", GATE, nat);
+    }
+
+    /// A host behind a router, whose other side is on a wire to the server.
+    fn behind(&self, host: &str, router: &str, net: u8, server: (&str, &str), outside: &str) {
+        let (device, address) = server;
+        self.wire("server", device, router, "wan");
+        self.wire(host, "eth0", router, "lan");
+        self.ip("server", &format!("addr add {address}/24 dev {device}"));
+        self.ip(router, &format!("addr add {outside}/24 dev wan"));
+        self.ip(router, &format!("addr add 192.168.{net}.1/24 dev lan"));
+        self.ip(host, &format!("addr add 192.168.{net}.10/24 dev eth0"));
+        self.ip(host, &format!("route add default via 192.168.{net}.1"));
+        self.namespaces.forward(router);
     }
 
     pub(crate) fn name(&self, name: &str) -> String {
