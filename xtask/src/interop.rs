@@ -89,6 +89,8 @@ fn build(peers: &[&str], long: bool) -> Option<Vec<Program>> {
     }
     let mut programs = Vec::new();
     let built = watch(&mut build, |line| programs.extend(Program::parse(line)))?;
+    // Cargo names them as they are ready; the rows of the results have one order.
+    programs.sort_by(|one, other| one.path.file_name().cmp(&other.path.file_name()));
     // Peers in Rust are packages of their own, dear to build.
     for peer in peers.iter().filter(|_| long) {
         for program in packages(&crate::root().join("interop").join(peer)) {
