@@ -113,6 +113,9 @@ globalThis.report = async () => {
   return {
     decoded: video.framesDecoded ?? 0,
     width: video.frameWidth ?? 0,
+    lost: video.packetsLost ?? 0,
+    nacks: video.nackCount ?? 0,
+    plis: video.pliCount ?? 0,
     codec: codecs.find((r) => r.id === video.codecId)?.mimeType ?? '',
     sound: audio.packetsReceived ?? 0,
     energy: audio.totalAudioEnergy ?? 0,

@@ -154,8 +154,8 @@ async fn retransmission(kind: Kind) {
     let Some(mut call) = Call::new(lossy(kind).video("VP8")).await else {
         return;
     };
-    let _echo = talk(&mut call, Side::Here).await;
-    decoded(&call, 150, 50).await;
+    let echo = talk(&mut call, Side::Here).await;
+    let report = decoded(&call, 150, 50).await;
     let (came_again, sent_again, asked) = call.connection.with_core(|core| {
         let came = core
             .inbound_stats()
@@ -168,13 +168,14 @@ async fn retransmission(kind: Kind) {
         });
         (came, sent_again, asked)
     });
-    assert!(came_again > 0, "nothing came again");
-    // What the page does not take, it asks for again and again.
-    assert!(
-        asked <= 2 * sent_again + 10,
-        "asked {asked} times for {sent_again} that were sent again"
+    let what = format!(
+        "{} pictures here, {came_again} packets came again; asked {asked} times, {sent_again} sent again; {report}",
+        echo.pictures()
     );
-    assert!(sent_again > 0, "nothing was sent again");
+    assert!(came_again > 0, "nothing came again: {what}");
+    // What the page does not take, it asks for again and again.
+    assert!(asked <= 2 * sent_again + 10, "{what}");
+    assert!(sent_again > 0, "nothing was sent again: {what}");
 }
 
 /// What is lost stays lost, unless parity brings it back.
