@@ -143,7 +143,7 @@ globalThis.look = async () => {
   };
   const one = pixels();
   let [brightest, change] = [0, 0];
-  for (let i = 0; i < 20 && change < 32; i++) {
+  for (let i = 0; i < 100 && change < 32; i++) {
     await pause(100);
     const two = pixels();
     for (let at = 0; at < one.length; at++) {

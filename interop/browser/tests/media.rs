@@ -114,14 +114,15 @@ async fn scalable(kind: Kind, codec: &str) {
     let Some(mut call) = Call::new(Plan::new(kind).video(codec)).await else {
         return;
     };
-    let tracks = "pc.addTransceiver(picture(1280, 720), {
+    // The least size that Chromium divides into three layers.
+    let tracks = "pc.addTransceiver(picture(960, 540), {
         sendEncodings: [{ scalabilityMode: 'L3T3', maxBitrate: 2500000 }] })";
     answer(&mut call, tracks, &[MediaKind::Video]).await;
     let echo = Echo::of(&call.connection);
     let deadline = Instant::now() + Duration::from_secs(35);
     let report = loop {
         let report = decoded(&call, 15, 0).await;
-        if echo.layers() == (2, 2) && report["width"] == 1280 {
+        if echo.layers() == (2, 2) && report["width"] == 960 {
             break report;
         }
         let what = format!("layers {:?} came; {report}", echo.layers());
