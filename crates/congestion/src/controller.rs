@@ -79,6 +79,8 @@ pub struct Stats {
 pub trait Controller: std::fmt::Debug {
     /// A packet leaves now.
     fn packet_sent(&mut self, now: Instant, packet: &SentPacket);
+    /// Reads what [`packet_sent`](Self::packet_sent) will touch, and does nothing else.
+    fn warm(&self) {}
     /// Feedback has come.
     fn feedback(&mut self, now: Instant, feedback: &Feedback<'_>);
     /// The time that [`poll_timeout`](Self::poll_timeout) named has come.
@@ -115,6 +117,10 @@ pub trait Controller: std::fmt::Debug {
 impl<C: Controller + ?Sized> Controller for Box<C> {
     fn packet_sent(&mut self, now: Instant, packet: &SentPacket) {
         (**self).packet_sent(now, packet);
+    }
+
+    fn warm(&self) {
+        (**self).warm();
     }
 
     fn feedback(&mut self, now: Instant, feedback: &Feedback<'_>) {

@@ -481,6 +481,12 @@ impl Controller for GoogCc {
         }
     }
 
+    fn warm(&self) {
+        let sending = &self.sending;
+        std::hint::black_box((sending.alr.since(), sending.last, sending.silent_from));
+        std::hint::black_box((sending.probe_due, self.start, self.config.silence));
+    }
+
     fn feedback(&mut self, now: Instant, feedback: &Feedback<'_>) {
         let at = self.at(now);
         let newest = feedback.packets.iter().rev();

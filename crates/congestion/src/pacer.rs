@@ -238,6 +238,18 @@ impl<T: Copy> Pacer<T> {
         Some(updated + Duration::from_secs_f64(wait.clamp(0.0, 1.0)) + LEAST_WAIT)
     }
 
+    /// Reads what a packet will touch.
+    pub(crate) fn warm(&self) {
+        let lengths = self.queues.each_ref().map(VecDeque::len);
+        std::hint::black_box((lengths, self.debt, self.updated, self.stats.released));
+        std::hint::black_box((
+            self.config.burst,
+            self.given,
+            self.left_at,
+            self.probes.len(),
+        ));
+    }
+
     /// Follows a controller's target.
     pub fn set_target(&mut self, target: &Target) {
         self.rate = target.pacing.max(1_000) as f64;

@@ -601,6 +601,16 @@ impl Agent {
         self.do_send(now, ecn, out)
     }
 
+    /// Reads what [`send`](Self::send) will touch, and does nothing else: who goes through many agents asks the next one,
+    /// so that caches fetch all of it at once, and meanwhile, rather than one thing after another.
+    pub fn warm(&self) {
+        std::hint::black_box((self.selected, self.pairs.as_slice().as_ptr()));
+        if let Some(pair) = self.pairs.first() {
+            let at = pair.counters.last_packet_sent;
+            std::hint::black_box((pair.id, pair.state, pair.source, pair.path, at));
+        }
+    }
+
     // ---- doors
 
     /// A datagram, or a message of a stream, arrived.

@@ -490,6 +490,16 @@ impl Transport {
         transmit
     }
 
+    /// Reads what [`poll_source`](Self::poll_source) will touch.
+    pub(crate) fn warm(&self) {
+        self.ice.warm();
+        std::hint::black_box((self.stats.packets_sent, self.stats.bytes_sent));
+        let contexts = self.srtp.as_ref().and_then(|srtp| srtp.contexts.as_deref());
+        if let Some(contexts) = contexts {
+            contexts.send.warm();
+        }
+    }
+
     /// A run of the owner's packets, and nothing of the connection's own.
     pub(crate) fn poll_source(
         &mut self,

@@ -45,6 +45,11 @@ impl<S> Streams<S> {
         &mut self.streams[place]
     }
 
+    /// The stream that was found last.
+    pub(crate) fn latest(&self) -> Option<&S> {
+        self.streams.get(self.last)
+    }
+
     pub(crate) fn get(&self, ssrc: u32) -> Option<&S> {
         let place = self.ssrcs.binary_search(&ssrc).ok()?;
         self.streams.get(place)

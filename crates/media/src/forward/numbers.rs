@@ -42,6 +42,11 @@ impl NumberMap {
         self.highest = None;
     }
 
+    /// Reads what [`map`](Self::map) will touch.
+    pub(super) fn warm(&self) {
+        std::hint::black_box((self.highest, self.runs.back().map(|run| run.delta)));
+    }
+
     /// Where a number goes.
     pub(super) fn map(&mut self, number: u64) -> Mapped {
         // The newest run is nearly always the one.

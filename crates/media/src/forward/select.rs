@@ -128,6 +128,11 @@ impl Selector {
         }
     }
 
+    /// Reads what [`select`](Self::select) will touch.
+    pub(super) fn warm(&self) {
+        std::hint::black_box((self.target, self.current, self.highest));
+    }
+
     pub(super) const fn target(&self) -> Option<LayerTarget> {
         self.target
     }

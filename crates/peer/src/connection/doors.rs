@@ -272,6 +272,13 @@ impl PeerConnection {
         self.transport.poll_source(now, source, out)
     }
 
+    /// Reads what [`poll_source`](Self::poll_source) will touch, and does nothing else: who goes through many connections
+    /// asks the next one, so that caches fetch all of it at once, and meanwhile, rather than one thing after another.
+    pub fn warm(&self) {
+        std::hint::black_box(self.now);
+        self.transport.warm();
+    }
+
     /// What happened next.
     pub fn poll_event(&mut self) -> Option<Event> {
         if let Some(event) = self.events.pop_front() {

@@ -61,7 +61,6 @@ impl Connection {
             if estimate < last {
                 self.allocate_at = Some(now);
             }
-            self.needs_schedule = true;
         }
     }
 }
@@ -73,7 +72,6 @@ impl Worker {
             return;
         };
         connection.allocate_at = None;
-        connection.needs_schedule = true;
         let estimate = connection.egress.estimate();
         let mut sound = 0;
         let mut claims: SmallVec<[Claim; 16]> = SmallVec::new();

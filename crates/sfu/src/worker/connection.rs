@@ -1,6 +1,7 @@
 //! One peer connection, and what it tells.
 
 use std::collections::HashMap;
+use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -157,6 +158,23 @@ impl Connection {
         })
     }
 
+    /// Reads what packets of a subscription will touch, so that the caches fetch all of it at once, and meanwhile.
+    pub(super) fn warm(&self, key: usize) {
+        black_box((
+            self.is_sending,
+            self.has_own,
+            self.needs_schedule,
+            self.born,
+        ));
+        black_box((self.allocate_at, self.quality_at, self.ends));
+        black_box((self.claimed, self.alarm));
+        self.peer.warm();
+        self.egress.warm();
+        if let Some(subscription) = self.subscriptions.get(key) {
+            subscription.warm();
+        }
+    }
+
     /// Whether media can leave.
     fn can_send(&self) -> bool {
         use ice::ConnectionState as Ice;
@@ -201,9 +219,8 @@ impl Worker {
             }
             Received::Rtcp(range) => {
                 self.receive_rtcp(now, slot, &datagram[range]);
-                // It gives the connection itself nothing to send; the pacer may let something go.
                 self.follow_events(now, slot);
-                self.send_from(slot);
+                self.let_go(now, slot);
             }
             _ => self.touch(slot),
         }
@@ -277,7 +294,6 @@ impl Worker {
         let (allocate_at, quality_at) = (connection.allocate_at, connection.quality_at);
         if allocate_at.is_some_and(|at| at <= now) {
             self.allocate(now, slot);
-            has_own = true;
         }
         if quality_at.is_some_and(|at| at <= now) {
             self.judge_quality(now, slot);
@@ -286,8 +302,19 @@ impl Worker {
         if has_own {
             self.touch(slot);
         } else {
-            // Its pacer alone: nothing of the peer connection need be looked at.
+            self.let_go(now, slot);
+        }
+    }
+
+    /// The pacer may let something go. The peer connection itself has nothing to send: it is not looked at.
+    fn let_go(&mut self, now: Instant, slot: usize) {
+        let Some(connection) = self.connections.get(slot) else {
+            return;
+        };
+        if connection.egress.is_due(now) {
             self.send_from(slot);
+        } else {
+            self.reschedule(now, slot);
         }
     }
 

@@ -138,6 +138,19 @@ impl Egress {
         }
     }
 
+    /// Reads what a packet will touch.
+    pub(super) fn warm(&self) {
+        std::hint::black_box((
+            self.transport_sequence,
+            self.held.is_some(),
+            self.sent_bytes,
+        ));
+        std::hint::black_box((self.unpaced.len(), self.max_packets));
+        if let Some(control) = &self.control {
+            control.warm();
+        }
+    }
+
     /// What may be sent, in bits per second; `None` where nobody tells.
     pub(super) fn estimate(&self) -> Option<u64> {
         let control = self.control.as_ref()?;
@@ -217,6 +230,13 @@ impl Egress {
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let control = self.control.as_ref()?;
         control.poll_timeout()
+    }
+
+    /// Whether something may leave now.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.held.is_some()
+            || !self.unpaced.is_empty()
+            || self.poll_timeout().is_some_and(|due| due <= now)
     }
 
     /// Whether no packet waits.

@@ -93,6 +93,11 @@ impl Worker {
         };
         while let Some(&(slot, key)) = track.subscribers.get(self.fanout.next) {
             self.fanout.next += 1;
+            if let Some(&(slot, key)) = track.subscribers.get(self.fanout.next)
+                && let Some(connection) = self.connections.get(slot)
+            {
+                connection.warm(key);
+            }
             let Some(connection) = self.connections.get_mut(slot) else {
                 continue;
             };

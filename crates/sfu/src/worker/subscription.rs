@@ -1,5 +1,6 @@
 //! One track on its way to one connection.
 
+use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use visavis_media::forward::{Forwarder, ForwarderConfig, LayerTarget, Rewrite};
@@ -227,6 +228,27 @@ impl Subscription {
                 .extensions
                 .id(ExtensionKind::TransportSequence)
                 .is_some()
+    }
+
+    /// Reads what a packet will touch.
+    pub(super) fn warm(&self) {
+        black_box((
+            self.variant,
+            self.variant_generation,
+            self.generation,
+            self.track,
+        ));
+        black_box((
+            self.latest.is_some(),
+            self.latest_timestamp,
+            self.red,
+            self.ssrc,
+        ));
+        black_box((self.packets, self.payload_bytes, self.bytes));
+        black_box(self.extensions.id(ExtensionKind::TransportSequence));
+        if let Some(forwarder) = &self.forwarder {
+            forwarder.warm();
+        }
     }
 
     // ---- packets
