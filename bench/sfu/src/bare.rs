@@ -19,8 +19,13 @@ pub(crate) async fn run(ports: &[u16], size: usize, burst: usize, rate: f64, sec
     let mut contexts: Vec<Context> = ports
         .iter()
         .map(|_| {
-            Context::new(Profile::AeadAes128Gcm, &[1; 16], &[2; 12], Options::default())
-                .expect("a context")
+            Context::new(
+                Profile::AeadAes128Gcm,
+                &[1; 16],
+                &[2; 12],
+                Options::default(),
+            )
+            .expect("a context")
         })
         .collect();
     let mut buffers: Vec<TransmitBuf> = (0..32).map(|_| TransmitBuf::new(16, 1500)).collect();
@@ -46,7 +51,9 @@ pub(crate) async fn run(ports: &[u16], size: usize, burst: usize, rate: f64, sec
                     let sealed = context.protect_rtp(slot, size).expect("a sealed packet");
                     out.commit(sealed);
                 }
-                let Some(segments) = out.segments() else { continue };
+                let Some(segments) = out.segments() else {
+                    continue;
+                };
                 let path = Path::udp(
                     socket.local_addr(),
                     SocketAddr::from(([127, 0, 0, 1], port)),

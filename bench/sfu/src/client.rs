@@ -27,6 +27,8 @@ pub(crate) struct Publishes {
     /// Bytes of each encoding's frame, 30 per second; 0 for none.
     pub(crate) video: [usize; 3],
     pub(crate) audio: bool,
+    /// What is sent of all that: 1 for every frame in its time, less for as many fewer.
+    pub(crate) share: f64,
 }
 
 /// What a client counted since the last look.
@@ -74,6 +76,7 @@ struct Client {
     out: TransmitBuf,
     epoch: Instant,
     light: bool,
+    share: f64,
     counts: Counts,
     sending: Vec<Sending>,
     arrivals: Vec<Arrival>,
@@ -131,6 +134,7 @@ impl Client {
             out: TransmitBuf::new(8, 1500),
             epoch,
             light,
+            share: publishes.share,
             counts: Counts::default(),
             sending: Vec::new(),
             arrivals: Vec::new(),
@@ -149,7 +153,10 @@ impl Client {
             let rids = ["q", "h", "f"];
             let named = match encodings {
                 1 => Vec::new(),
-                count => rids[..count].iter().map(|&rid| Encoding::with_rid(rid)).collect(),
+                count => rids[..count]
+                    .iter()
+                    .map(|&rid| Encoding::with_rid(rid))
+                    .collect(),
             };
             let id = client.add(Kind::Video, Direction::SendOnly, named);
             for (encoding, &size) in publishes.video.iter().take(encodings).enumerate() {
@@ -176,7 +183,8 @@ impl Client {
             codec,
             packetizer: codec.packetizer().expect("a packetizer"),
             frame: vec![0x55; size.max(32)],
-            interval: Duration::from_micros(if codec == Codec::Opus { 20_000 } else { 33_333 }),
+            interval: Duration::from_micros(if codec == Codec::Opus { 20_000 } else { 33_333 })
+                .div_f64(self.share.clamp(0.01, 1.0)),
             next: at,
             sequence: 1,
             timestamp: 0,
@@ -422,7 +430,11 @@ impl Sending {
                 marker: fragment.marker,
                 sequence: self.sequence,
                 timestamp: self.timestamp,
-                extensions: if self.codec == Codec::Opus { &extensions } else { &[] },
+                extensions: if self.codec == Codec::Opus {
+                    &extensions
+                } else {
+                    &[]
+                },
                 payload: &payload[..fragment.len],
                 ..OutgoingRtp::default()
             };

@@ -36,7 +36,8 @@ pub(crate) async fn join(
         },
     });
     let key = EncodingKey::from_secret(SECRET.as_bytes());
-    let token = jsonwebtoken::encode(&Header::default(), &claims, &key).map_err(io::Error::other)?;
+    let token =
+        jsonwebtoken::encode(&Header::default(), &claims, &key).map_err(io::Error::other)?;
     let url = format!(
         "ws://127.0.0.1:{port}/rtc?access_token={token}&protocol=13&auto_subscribe=1&sdk=go&version=2.0.0"
     );
@@ -74,8 +75,12 @@ pub(crate) async fn join(
                 }
             };
             for message in out {
-                let request = proto::SignalRequest { message: Some(message) };
-                let sent = socket.send(Message::Binary(request.encode_to_vec().into())).await;
+                let request = proto::SignalRequest {
+                    message: Some(message),
+                };
+                let sent = socket
+                    .send(Message::Binary(request.encode_to_vec().into()))
+                    .await;
                 if sent.is_err() {
                     return;
                 }
@@ -97,7 +102,9 @@ async fn take(
         Response::Join(_) if publisher => {
             let (reply, offer) = oneshot::channel();
             let _ = asks.send(Ask::Offer(0, 0, reply));
-            let Ok(sdp) = offer.await else { return Vec::new() };
+            let Ok(sdp) = offer.await else {
+                return Vec::new();
+            };
             let mut requests = Vec::new();
             let mut kind = "";
             let mut rids = 0;
@@ -158,7 +165,9 @@ async fn take(
             let (reply, answer) = oneshot::channel();
             let id = offer.id;
             let _ = asks.send(Ask::Accept(offer.sdp, reply));
-            let Ok(sdp) = answer.await else { return Vec::new() };
+            let Ok(sdp) = answer.await else {
+                return Vec::new();
+            };
             vec![Request::Answer(proto::SessionDescription {
                 r#type: "answer".into(),
                 sdp,

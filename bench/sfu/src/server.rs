@@ -42,7 +42,10 @@ impl Served {
     /// Sockets whose datagrams a process of its own takes and drops; their ports.
     pub(crate) async fn sinks(count: usize) -> io::Result<(Self, Vec<u16>)> {
         let mut sinks = Self::start("serve-sinks")?;
-        sinks.input.write_all(format!("{count}\n").as_bytes()).await?;
+        sinks
+            .input
+            .write_all(format!("{count}\n").as_bytes())
+            .await?;
         let line = sinks.output.next_line().await?.unwrap_or_default();
         let ports = serde_json::from_str(&line)?;
         Ok((sinks, ports))
@@ -73,9 +76,17 @@ pub(crate) fn usage(pid: u32) -> (f64, u64) {
         .map_or("", |(_, rest)| rest)
         .split_whitespace()
         .collect();
-    let ticks = |at: usize| fields.get(at).and_then(|f| f.parse::<f64>().ok()).unwrap_or(0.0);
+    let ticks = |at: usize| {
+        fields
+            .get(at)
+            .and_then(|f| f.parse::<f64>().ok())
+            .unwrap_or(0.0)
+    };
     let pages = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
-    let pages = pages.split_whitespace().nth(1).and_then(|f| f.parse::<u64>().ok());
+    let pages = pages
+        .split_whitespace()
+        .nth(1)
+        .and_then(|f| f.parse::<u64>().ok());
     // Linux counts in hundredths of a second and pages of 4 KiB on every machine this runs on.
     ((ticks(11) + ticks(12)) / 100.0, pages.unwrap_or(0) * 4096)
 }
@@ -121,7 +132,9 @@ pub(crate) async fn serve_visavis() -> io::Result<()> {
             Ok(sdp) => json!({"sdp": sdp}),
             Err(error) => json!({"error": error.to_string()}),
         };
-        output.write_all((answer.to_string() + "\n").as_bytes()).await?;
+        output
+            .write_all((answer.to_string() + "\n").as_bytes())
+            .await?;
         output.flush().await?;
     }
     Ok(())

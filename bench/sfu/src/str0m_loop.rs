@@ -99,7 +99,10 @@ impl Loop {
             .build(now);
         let local = Candidate::host(self.socket.local_addr(), "udp").map_err(|e| e.to_string())?;
         rtc.add_local_candidate(local);
-        let answer = rtc.sdp_api().accept_offer(offer).map_err(|e| e.to_string())?;
+        let answer = rtc
+            .sdp_api()
+            .accept_offer(offer)
+            .map_err(|e| e.to_string())?;
         let peer = self.peers.len();
         self.peers.push(Peer {
             rtc,
@@ -136,7 +139,11 @@ impl Loop {
                     publisher: peer,
                     mid: mid.into(),
                     kind,
-                    rid: rids.rsplit(';').next().filter(|rid| !rid.is_empty()).map(Rid::from),
+                    rid: rids
+                        .rsplit(';')
+                        .next()
+                        .filter(|rid| !rid.is_empty())
+                        .map(Rid::from),
                     takers: Vec::new(),
                 });
             }
@@ -200,7 +207,8 @@ impl Loop {
         loop {
             match self.peers[at].rtc.poll_output() {
                 Ok(Output::Transmit(transmit)) => {
-                    let fits = to == Some(transmit.destination) && self.out.push(&transmit.contents);
+                    let fits =
+                        to == Some(transmit.destination) && self.out.push(&transmit.contents);
                     if !fits {
                         self.flush(to).await?;
                         to = Some(transmit.destination);
