@@ -478,8 +478,9 @@ async fn measure(
     load: &Load,
     seconds: f64,
 ) -> io::Result<Measured> {
-    // Estimates find their place first.
-    tokio::time::sleep(Duration::from_secs_f64(seconds.min(5.0))).await;
+    // Estimates find their place first, which takes as many feedbacks however far apart they are.
+    let settling = seconds.min(5.0) / scenario.publishes.share;
+    tokio::time::sleep(Duration::from_secs_f64(settling)).await;
     counted(&load.publishers).await;
     counted(&load.subscribers).await;
     let begun = Instant::now();
