@@ -394,36 +394,51 @@ fn a_path_that_narrows_under_way_is_survived_by_the_default_size_alone() {
     assert_eq!(a.association.stats().packet_size, 1188);
 }
 
-/// Who is told that the path is back does not wait for the time-out that has grown meanwhile.
-#[test]
-fn a_path_that_is_back_is_used_at_once() {
-    for told in [true, false] {
-        let start = Instant::now();
-        let way = LinkConfig::new().delay(Duration::from_millis(20));
-        let mut pipe = Pipe::new(start, 1, way.clone());
-        let (mut a, mut b) = (
-            End::new(Config::default(), 1, 0),
-            End::new(Config::default(), 2, 0),
-        );
-        a.association.connect(start).unwrap();
-        let connected = start + Duration::from_secs(1);
-        pipe.run(&mut a, &mut b, connected, |_, _, _| false);
-        for side in [Side::A, Side::B] {
-            pipe.set_link(side, way.clone().random_loss(1.0));
-        }
-        let now = pipe.now();
-        let data = Bytes::from(vec![0; 5000]);
+/// Two ends with a message under way, and a path that has been silent for 4 seconds: the next time-out is three away.
+fn after_a_silence(start: Instant, way: &LinkConfig) -> (Pipe, End, End) {
+    let mut pipe = Pipe::new(start, 1, way.clone());
+    let (mut a, mut b) = (
+        End::new(Config::default(), 1, 0),
+        End::new(Config::default(), 2, 0),
+    );
+    a.association.connect(start).unwrap();
+    let connected = start + Duration::from_secs(1);
+    pipe.run(&mut a, &mut b, connected, |_, _, _| false);
+    let send = |pipe: &Pipe, a: &mut End, bytes| {
+        let (now, data) = (pipe.now(), Bytes::from(vec![0; bytes]));
         let options = SendOptions::default();
         a.association
             .send(now, StreamId(0), Ppid::BINARY, data, options)
             .unwrap();
-        // After 4 seconds the next time-out is three away.
-        pipe.run(&mut a, &mut b, now + Duration::from_secs(4), |_, _, _| {
-            false
-        });
-        for side in [Side::A, Side::B] {
-            pipe.set_link(side, way.clone());
-        }
+    };
+    send(&pipe, &mut a, 10);
+    let deadline = connected + Duration::from_secs(1);
+    let came = pipe.run(&mut a, &mut b, deadline, |_, _, b| {
+        b.association.recv().is_some()
+    });
+    assert!(came);
+    set_both(&mut pipe, &way.clone().random_loss(1.0));
+    send(&pipe, &mut a, 5000);
+    let now = pipe.now();
+    pipe.run(&mut a, &mut b, now + Duration::from_secs(4), |_, _, _| {
+        false
+    });
+    (pipe, a, b)
+}
+
+fn set_both(pipe: &mut Pipe, way: &LinkConfig) {
+    for side in [Side::A, Side::B] {
+        pipe.set_link(side, way.clone());
+    }
+}
+
+/// Who is told that the path is back does not wait for the time-out that has grown meanwhile.
+#[test]
+fn a_path_that_is_back_is_used_at_once() {
+    for told in [true, false] {
+        let way = LinkConfig::new().delay(Duration::from_millis(20));
+        let (mut pipe, mut a, mut b) = after_a_silence(Instant::now(), &way);
+        set_both(&mut pipe, &way);
         let back = pipe.now();
         if told {
             a.association.path_changed(back);
@@ -436,6 +451,75 @@ fn a_path_that_is_back_is_used_at_once() {
         let took = pipe.now() - back;
         assert_eq!(told, took < Duration::from_millis(400), "{took:?}");
     }
+}
+
+/// What is sent at the very beginning of another path may be lost, as while the peer still answers by the old one.
+#[test]
+fn a_path_that_loses_at_first_is_used_soon() {
+    let way = LinkConfig::new().delay(Duration::from_millis(20));
+    let (mut pipe, mut a, mut b) = after_a_silence(Instant::now(), &way);
+    let told = pipe.now();
+    a.association.path_changed(told);
+    pipe.run(
+        &mut a,
+        &mut b,
+        told + Duration::from_millis(100),
+        |_, _, _| false,
+    );
+    set_both(&mut pipe, &way);
+    let deadline = told + Duration::from_secs(5);
+    let came = pipe.run(&mut a, &mut b, deadline, |_, _, b| {
+        b.association.recv().is_some()
+    });
+    assert!(came);
+    let took = pipe.now() - told;
+    assert!(took < Duration::from_millis(1200), "{took:?}");
+}
+
+/// The answer to what came by the old path is given by the new one.
+#[test]
+fn a_path_begins_with_what_has_arrived() {
+    let start = Instant::now();
+    let way = LinkConfig::new().delay(Duration::from_millis(20));
+    let (mut pipe, mut a, mut b) = after_a_silence(start, &way);
+    // Only there.
+    pipe.set_link(Side::A, way.clone());
+    a.association.path_changed(pipe.now());
+    let arrived = pipe.now() + Duration::from_millis(200);
+    pipe.run(&mut a, &mut b, arrived, |_, _, _| false);
+    let before = a.association.stats().sacks_received;
+    set_both(&mut pipe, &way);
+    b.association.path_changed(pipe.now());
+    let deadline = pipe.now() + Duration::from_millis(60);
+    let answered = pipe.run(&mut a, &mut b, deadline, |_, a, _| {
+        a.association.stats().sacks_received > before
+    });
+    assert!(answered);
+}
+
+/// The peer may be told of another path first, and be heard by it: that is no reason to wait for the rest.
+#[test]
+fn a_path_that_the_peer_was_told_of_first_is_used_at_once() {
+    let way = LinkConfig::new().delay(Duration::from_millis(20));
+    let (mut pipe, mut a, mut b) = after_a_silence(Instant::now(), &way);
+    set_both(&mut pipe, &way);
+    let now = pipe.now();
+    b.association.path_changed(now);
+    pipe.run(
+        &mut a,
+        &mut b,
+        now + Duration::from_millis(50),
+        |_, _, _| false,
+    );
+    let told = pipe.now();
+    a.association.path_changed(told);
+    let deadline = told + Duration::from_secs(5);
+    let came = pipe.run(&mut a, &mut b, deadline, |_, _, b| {
+        b.association.recv().is_some()
+    });
+    assert!(came);
+    let took = pipe.now() - told;
+    assert!(took < Duration::from_millis(400), "{took:?}");
 }
 
 #[test]

@@ -119,9 +119,15 @@ impl Association {
     }
 
     pub(super) fn renew_path(&mut self, now: Time) {
-        if self.errors > 0 && self.timers.is_set(Timer::Retransmit) {
+        // How long the other path was silent tells nothing of this one: what waits leaves now, and what is lost at the very beginning,
+        // as while the peer still answers by the old one, soon. That the peer was heard by now does not mean that it has everything.
+        let waits = self.errors > 0 || self.rtt.is_backed_off();
+        if waits && self.timers.is_set(Timer::Retransmit) {
             self.timers.set(Timer::Retransmit, now);
         }
+        self.rtt.forget_backoff();
+        // A SACK may have gone the old way.
+        self.debt.immediate |= self.stats.chunks_received != 0;
         if self.state.is_connected() && self.mtu.path_changed(now) {
             self.apply_packet_size();
         }

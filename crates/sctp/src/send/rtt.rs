@@ -61,6 +61,11 @@ impl RttEstimator {
         self.backoff = (self.backoff + 1).min(16);
     }
 
+    /// Whether the time-out has grown since the last progress.
+    pub(crate) fn is_backed_off(&self) -> bool {
+        self.backoff > 0
+    }
+
     /// Progress: back to the measured time-out.
     pub(crate) fn forget_backoff(&mut self) {
         self.backoff = 0;
