@@ -2,7 +2,10 @@
 
 mod common;
 
-use common::visavis;
+use std::io::{BufRead, BufReader};
+use std::process::Command;
+
+use common::{rendezvous, visavis};
 use tempfile::tempdir;
 
 #[test]
@@ -67,6 +70,35 @@ fn what_happens_inside_is_told_who_asks() {
     };
     assert!(said("visavis=debug").contains("to the server"));
     assert!(!said("off").contains("to the server"));
+}
+
+/// Who waits for somebody and is stopped has not done what was asked.
+#[cfg(unix)]
+#[test]
+fn ctrl_c_while_nobody_has_come_is_an_interruption() {
+    let (here, server) = (tempdir().unwrap(), rendezvous());
+    std::fs::write(here.path().join("a"), "a").unwrap();
+    for arguments in [&["chat"][..], &["send", "a"]] {
+        let mut command = visavis(arguments, here.path());
+        let mut child = command.env("VISAVIS_SERVER", &server).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        assert!(line.contains("other machine"), "{line}");
+        let id = child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-INT", &id])
+                .status()
+                .unwrap()
+                .success()
+        );
+        let ended = child.wait_with_output().unwrap();
+        assert_eq!(ended.status.code(), Some(130), "{ended:?}");
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert!(!said.contains("kept"), "{said}");
+    }
 }
 
 #[test]

@@ -39,15 +39,29 @@ fn a_directory_arrives_as_it_was() {
 }
 
 #[test]
-fn a_link_is_as_good_as_a_code_and_several_receive() {
+fn a_link_is_as_good_as_a_code_and_several_receive_at_once() {
     let (from, server) = (tempdir().unwrap(), rendezvous());
-    fs::write(from.path().join("a"), noise(500_000)).unwrap();
-    let (mut sender, code, link) = send(&server, &["--receivers", "2", "a"], from.path());
-    for invitation in [&link, &code] {
+    let data = noise(4 << 20);
+    fs::write(from.path().join("a"), &data).unwrap();
+    let arguments = ["--receivers", "2", "--rate", "2M", "a"];
+    let (mut sender, code, link) = send(&server, &arguments, from.path());
+    let mut receivers = [&link, &code].map(|invitation| {
         let to = tempdir().unwrap();
-        let received = receive(&server, &[invitation], to.path());
-        assert!(received.status.success(), "{received:?}");
-        assert_eq!(fs::read(to.path().join("a")).unwrap(), noise(500_000));
+        let arguments = ["receive", "--json", "--server", &server, invitation];
+        (Running::start(visavis(&arguments, to.path())), to)
+    });
+    // The rate leaves each two seconds: both have begun before one has ended.
+    for (receiver, _) in &mut receivers {
+        receiver.event("begin");
+    }
+    assert!(
+        receivers
+            .iter()
+            .all(|(_, to)| !to.path().join("a").exists())
+    );
+    for (mut receiver, to) in receivers {
+        assert_eq!(receiver.code(), Some(0));
+        assert!(fs::read(to.path().join("a")).unwrap() == data);
     }
     assert_eq!(sender.code(), Some(0));
 }
@@ -211,6 +225,23 @@ fn what_changed_since_is_sent_anew() {
 }
 
 #[test]
+fn what_changes_under_way_is_told_on_both_sides() {
+    let mut midway = Midway::new();
+    let big = midway.from.path().join("big");
+    fs::File::options()
+        .write(true)
+        .open(big)
+        .unwrap()
+        .set_len(1 << 20)
+        .unwrap();
+    let told = midway.receiver.event("error")["message"].to_string();
+    assert!(told.contains("it shrank while it was sent"), "{told}");
+    assert_eq!(midway.receiver.code(), Some(6));
+    assert_eq!(midway.sender.code(), Some(6));
+    midway.is_not_in_its_place();
+}
+
+#[test]
 fn standard_input_becomes_standard_output() {
     let (here, server) = (tempdir().unwrap(), rendezvous());
     let data = noise(1_000_000);
@@ -273,6 +304,39 @@ fn nothing_is_overwritten_unless_told() {
 }
 
 #[test]
+fn what_cannot_be_stored_can_be_asked_for_again() {
+    let (from, to, server) = (tempdir().unwrap(), tempdir().unwrap(), rendezvous());
+    fs::write(from.path().join("a.txt"), "new").unwrap();
+    fs::write(to.path().join("a.txt"), "old").unwrap();
+    let (mut sender, code, _) = send(&server, &["a.txt"], from.path());
+    let taken = receive(&server, &[&code], to.path());
+    assert_eq!(taken.status.code(), Some(6), "{taken:?}");
+    sender.event("failed");
+    let below_a_file = receive(&server, &["-o", "a.txt/below", &code], to.path());
+    assert_eq!(below_a_file.status.code(), Some(6), "{below_a_file:?}");
+    sender.event("failed");
+    let made = receive(&server, &["-o", "made/", &code], to.path());
+    assert!(made.status.success(), "{made:?}");
+    let arrived = to.path().join("made/a.txt");
+    assert_eq!(fs::read_to_string(arrived).unwrap(), "new");
+    assert_eq!(fs::read_to_string(to.path().join("a.txt")).unwrap(), "old");
+    assert_eq!(sender.code(), Some(0));
+}
+
+#[test]
+fn several_files_come_into_the_directory_that_is_named() {
+    let (from, to, server) = (tempdir().unwrap(), tempdir().unwrap(), rendezvous());
+    fs::write(from.path().join("a"), "a").unwrap();
+    fs::write(from.path().join("b"), "b").unwrap();
+    let (mut sender, code, _) = send(&server, &["a", "b"], from.path());
+    let received = receive(&server, &["-o", "both", &code], to.path());
+    assert!(received.status.success(), "{received:?}");
+    assert_eq!(fs::read_to_string(to.path().join("both/b")).unwrap(), "b");
+    assert_eq!(fs::read_dir(to.path()).unwrap().count(), 1);
+    assert_eq!(sender.code(), Some(0));
+}
+
+#[test]
 fn what_cannot_be_sent_is_told_before_anything_starts() {
     let (from, server) = (tempdir().unwrap(), rendezvous());
     let run = |path: &str| {
@@ -287,6 +351,31 @@ fn what_cannot_be_sent_is_told_before_anything_starts() {
             .contains("cannot read missing")
     );
     assert_eq!(run("/dev/null").status.code(), Some(6));
+}
+
+/// Without a server the two have to be on one network; here a router is between them.
+#[test]
+#[cfg(target_os = "linux")]
+fn who_is_on_another_network_is_not_found_and_a_server_is_advised() {
+    let Some(lab) = common::lab::lab() else {
+        return;
+    };
+    let from = tempdir().unwrap();
+    fs::write(from.path().join("a"), "a").unwrap();
+    let inside = |machine: &str, arguments: &[&str]| {
+        let mut program = lab.inside(machine, env!("CARGO_BIN_EXE_visavis"));
+        program.args(arguments).current_dir(from.path());
+        program.env_remove("VISAVIS_SERVER").stdin(Stdio::null());
+        program.stdout(Stdio::piped()).stderr(Stdio::piped());
+        program
+    };
+    let mut sender = Running::start(inside("server", &["send", "--json", "a"]));
+    let code = sender.event("waiting")["code"].as_str().unwrap().to_owned();
+    let alone = inside("home", &["receive", &code]).output().unwrap();
+    assert_eq!(alone.status.code(), Some(4), "{alone:?}");
+    let said = String::from_utf8(alone.stderr).unwrap();
+    assert!(said.contains("on this network"), "{said}");
+    assert!(said.contains("--server URL"), "{said}");
 }
 
 /// Needs root, for a small file system of its own.

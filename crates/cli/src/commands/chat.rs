@@ -36,19 +36,26 @@ Ctrl-C or the end of standard input ends it.";
 
 pub(crate) fn run(args: Args) -> ExitCode {
     crate::runtime::report(async {
+        let paired = tokio::select! {
+            paired = meet(&args) => paired?,
+            _ = tokio::signal::ctrl_c() => return Ok(Exit::Interrupted),
+        };
         tokio::select! {
-            result = chat(&args) => result.map(|()| Exit::Success),
+            result = chat(paired) => result.map(|()| Exit::Success),
             _ = tokio::signal::ctrl_c() => Ok(Exit::Success),
         }
     })
 }
 
-async fn chat(args: &Args) -> Result<(), (Exit, String)> {
-    let paired = if args.code.is_empty() {
-        host(args).await?
+async fn meet(args: &Args) -> Result<Paired, (Exit, String)> {
+    if args.code.is_empty() {
+        host(args).await
     } else {
-        join(args).await?
-    };
+        join(args).await
+    }
+}
+
+async fn chat(paired: Paired) -> Result<(), (Exit, String)> {
     eprintln!("connected");
     let channel = paired.channel;
     let _kept = keep(paired.connection, paired.signalling, None, Role::Plain);

@@ -1,7 +1,7 @@
 //! `visavis receive`.
 
 use std::io::{BufRead, IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::{Path, PathBuf, is_separator};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use crate::pairing::host::ServerArgs;
 use crate::pairing::keep::{Role, keep};
 use crate::transfer::progress::Progress;
 use crate::transfer::receive::{self, Offer, ReceiveError};
-use crate::transfer::store::{OnConflict, Store, StoreError};
+use crate::transfer::store::{OnConflict, Store, StoreError, top};
 
 /// Pause between two tries.
 const RETRY: Duration = Duration::from_secs(2);
@@ -34,8 +34,8 @@ pub(crate) struct Args {
     code: Vec<String>,
     #[command(flatten)]
     server: ServerArgs,
-    /// Where to put it: a directory, a new name for a single file or directory, or "-" for standard
-    /// output.
+    /// Where to put it: a directory, which is made if need be where several files come or the path ends with "/"; a new name
+    /// for a single file or directory; or "-" for standard output.
     #[arg(long, short, default_value = ".", value_name = "PATH|-")]
     output: PathBuf,
     /// Replace files that are there already.
@@ -226,7 +226,7 @@ async fn once(
     let mut store = match open_store(args, &offer) {
         Ok(store) => store,
         Err(error) => {
-            receive::decline(channel, "it cannot be stored").await;
+            receive::give_up(channel, "it cannot be stored").await;
             return Err(ReceiveError::from(error).into());
         }
     };
@@ -245,7 +245,7 @@ async fn once(
         None => decide(args, &store).await,
     };
     if let Err(error) = store.settle(policy) {
-        receive::decline(channel, "the receiver has files of that name").await;
+        receive::give_up(channel, "it has files of that name").await;
         return Err(ReceiveError::from(error).into());
     }
     agreed.policy = Some(policy);
@@ -273,7 +273,11 @@ fn open_store(args: &Args, offer: &Offer) -> Result<Store, StoreError> {
     if args.output.as_os_str() == "-" {
         return Store::output(entries);
     }
-    if args.output.is_dir() {
+    let mut tops = entries.iter().map(|entry| top(&entry.path));
+    let first = tops.next();
+    let several = tops.any(|top| Some(top) != first);
+    let slash = args.output.to_string_lossy().ends_with(is_separator);
+    if several || slash || args.output.is_dir() {
         return Store::directory(&args.output, entries, None);
     }
     // A path that is no directory is the new name.
@@ -292,13 +296,11 @@ fn describe(offer: &Offer) -> String {
     };
     match offer.entries.as_slice() {
         [only] => format!("{} ({size})", only.path),
-        [first, ..] => {
-            let top = first.path.split('/').next().unwrap_or_default();
-            format!(
-                "{top} and what belongs to it: {} files ({size})",
-                offer.entries.len()
-            )
-        }
+        [first, ..] => format!(
+            "{} and what belongs to it: {} files ({size})",
+            top(&first.path),
+            offer.entries.len()
+        ),
         [] => String::new(),
     }
 }

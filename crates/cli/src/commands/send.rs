@@ -100,7 +100,10 @@ async fn serve(args: Args) -> Exit {
         result = host(&args, &progress) => result,
         _ = tokio::signal::ctrl_c() => Err((
             Exit::Interrupted,
-            "stopped; what was received so far is kept by the receiver".to_owned(),
+            match progress.has_begun() {
+                true => "stopped; what was received so far is kept by the receiver".to_owned(),
+                false => "stopped before anybody received it".to_owned(),
+            },
         )),
     };
     progress.end();

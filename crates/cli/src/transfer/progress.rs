@@ -1,5 +1,8 @@
 //! What the user sees of a transfer: a bar on a terminal, lines of JSON for programs, else nothing.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Where progress is shown.
@@ -8,20 +11,32 @@ pub(crate) struct Progress {
     bar: ProgressBar,
     json: bool,
     quiet: bool,
+    begun: Arc<AtomicBool>,
 }
 
 impl Progress {
     pub(crate) fn new(json: bool, quiet: bool) -> Self {
-        let bar = ProgressBar::no_length();
-        if json || quiet {
-            bar.set_draw_target(ProgressDrawTarget::hidden());
+        // Nothing is drawn before there is something to show.
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+        Self {
+            bar,
+            json,
+            quiet,
+            begun: Arc::default(),
         }
-        Self { bar, json, quiet }
+    }
+
+    /// Whether a transfer has begun, be it over or not.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Relaxed)
     }
 
     /// A transfer of so many bytes begins, of which some are there.
     pub(crate) fn begin(&self, total: Option<u64>, done: u64) {
         self.event(&serde_json::json!({ "event": "begin", "bytes": total, "have": done }));
+        if !self.begun.swap(true, Ordering::Relaxed) && !self.json && !self.quiet {
+            self.bar.set_draw_target(ProgressDrawTarget::stderr());
+        }
         let style = if let Some(total) = total {
             self.bar.set_length(total);
             "{wide_bar} {percent:>3}%  {decimal_bytes}/{decimal_total_bytes}  {decimal_bytes_per_sec}  {eta} left"

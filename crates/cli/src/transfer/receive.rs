@@ -95,10 +95,20 @@ pub(crate) async fn offer(channel: &mut DataChannel) -> Result<Offer, ReceiveErr
     }
 }
 
-/// Tells the sender that nothing will come of it.
+/// Tells the sender that nobody wants it.
 pub(crate) async fn decline(channel: &DataChannel, reason: &str) {
     let reason = reason.to_owned();
-    let _ = channel.feed(Message::Decline { reason }.to_text()).await;
+    conclude(channel, Message::Decline { reason }).await;
+}
+
+/// Tells the sender that it cannot be taken, this time.
+pub(crate) async fn give_up(channel: &DataChannel, reason: &str) {
+    let reason = reason.to_owned();
+    conclude(channel, Message::Failed { reason }).await;
+}
+
+async fn conclude(channel: &DataChannel, last: Message) {
+    let _ = channel.feed(last.to_text()).await;
     finish(channel).await;
 }
 
@@ -169,8 +179,7 @@ pub(crate) async fn receive(
             reason: error.to_string(),
         },
     };
-    let _ = channel.feed(last.to_text()).await;
-    finish(channel).await;
+    conclude(channel, last).await;
     result
 }
 

@@ -355,7 +355,8 @@ fn exists(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()
 }
 
-fn top(path: &str) -> &str {
+/// The first name of a path.
+pub(crate) fn top(path: &str) -> &str {
     path.split('/').next().unwrap_or(path)
 }
 
