@@ -19,8 +19,7 @@ mod transfer;
 use clap::{Parser, Subcommand};
 
 /// A server with many subscribers has more memory in use than the processor has translations of small pages for. This
-/// allocator asks for huge ones, where the system leaves that to programs, and costs as much memory otherwise
-/// (`crates/sfu/README.md` has the figures).
+/// allocator asks for huge ones where the system leaves that to programs (`crates/sfu/README.md` has the figures).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
