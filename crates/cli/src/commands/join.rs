@@ -75,6 +75,7 @@ fn failed(error: visavis::Error) -> (Exit, String) {
 
 fn of_signal(error: SignalError) -> (Exit, String) {
     let exit = match &error {
+        SignalError::Address(_) => Exit::Usage,
         SignalError::Unreachable(_) => Exit::Unreachable,
         SignalError::Refused(_) => Exit::Declined,
         SignalError::Lost | SignalError::Forgotten => Exit::Broken,
