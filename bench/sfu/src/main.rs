@@ -24,10 +24,6 @@ use visavis_datagram::Random;
 use visavis_peer::{Certificate, IceCandidate};
 use visavis_report::{Options, Table};
 
-/// That of the binary `visavis`, and of the loop on str0m too.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// One shape of load.
 #[derive(Debug, Clone, Copy)]
 struct Scenario {

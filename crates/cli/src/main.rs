@@ -18,11 +18,6 @@ mod transfer;
 
 use clap::{Parser, Subcommand};
 
-/// A server with many subscribers has more memory in use than the processor has translations of small pages for. This
-/// allocator asks for huge ones where the system leaves that to programs (`crates/sfu/README.md` has the figures).
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// WebRTC in one binary: meetings, relays, and tools.
 #[derive(Debug, Parser)]
 #[command(name = "visavis", version, arg_required_else_help = true)]
