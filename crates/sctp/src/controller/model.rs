@@ -28,6 +28,9 @@ const RATE_ROUNDS: u64 = 8;
 /// How long the least round trip stays valid, and how long the flow is kept short to measure it.
 const MIN_RTT_VALID: Duration = Duration::from_secs(5);
 const PROBE_RTT: Duration = Duration::from_millis(200);
+/// A round trip that is longer by less than this part of the least one confirms it: no queue stands, and the flow, which has the
+/// link to itself, need not be kept short to see that. Timing of real hosts never repeats the least one exactly.
+const CONFIRMS: u32 = 16;
 /// Loss in one round that ends the start.
 const LOSS_IN_STARTUP: f64 = 0.02;
 /// Loss in one round that means congestion whatever round trips say.
@@ -228,7 +231,8 @@ impl Model {
                 let elapsed = now.since(self.phase_since) > self.min_rtt;
                 let over = match index {
                     0 => elapsed && (ack.lost != 0 || ack.prior_in_flight >= self.target(1.25)),
-                    1 => elapsed || ack.in_flight <= self.target(1.0),
+                    // All of the queue that the probe built, and what grew since the last one.
+                    1 => ack.in_flight <= self.target(1.0),
                     _ => elapsed,
                 };
                 // A flow that its window or the application holds back cannot fill the probe.
@@ -272,6 +276,8 @@ impl Model {
         let expired = ack.now.since(self.min_rtt_at) > MIN_RTT_VALID;
         if rtt <= self.min_rtt || (expired && matches!(self.phase, Phase::ProbeRtt { .. })) {
             self.min_rtt = rtt;
+            self.min_rtt_at = ack.now;
+        } else if self.bound == usize::MAX && rtt <= self.min_rtt + self.min_rtt / CONFIRMS {
             self.min_rtt_at = ack.now;
         } else if expired && self.filled && !matches!(self.phase, Phase::ProbeRtt { .. }) {
             self.enter(ack.now, Phase::ProbeRtt { until: Time::NEVER });
@@ -343,6 +349,7 @@ impl Controller for Model {
         if rate == 0 {
             return super::rate_of_window(self.initial, self.smoothed_rtt, 288);
         }
-        (rate as f64 * self.pacing_gain() * 0.99) as u64
+        // Not less, as BBR's margin of 1 %: each cycle drains what too high an estimate has queued.
+        (rate as f64 * self.pacing_gain()) as u64
     }
 }
