@@ -54,8 +54,8 @@ pub use extensions::{HeaderExtension, NegotiatedExtension};
 pub use jsep::{Description, SdpType, SignalingState};
 pub use log::{Decision, LogEntry};
 pub use media::{
-    EncodedFrame, FrameKind, InboundStats, OutboundStats, OutgoingFrame, OutgoingRtp, PacketSource,
-    ReceiveMode, SourcePoll,
+    EncodedFrame, FrameKind, InboundStats, MediaStats, OutboundStats, OutgoingFrame, OutgoingRtp,
+    PacketSource, ReceiveMode, SourcePoll,
 };
 pub use parameters::{Encoding, Priority, SendParameters, is_scalability_mode};
 pub use stats::{Stats, StatsKind, StatsReport, StatsValue};

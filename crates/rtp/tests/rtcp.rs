@@ -64,6 +64,34 @@ fn loss_notification_of_libwebrtc_is_read_and_written() {
     assert!(RtcpWriter::new(&mut out).loss_notification(&wrong).is_err());
 }
 
+/// What Chromium 156 and Firefox 153 sent: padding of one to three bytes, which RFC 3550 section 6.4.1 does not allow.
+#[test]
+fn transport_feedback_of_browsers_is_padded_by_less_than_a_word() {
+    let seen = [
+        (
+            "afcd000630c741c8253c5e9e000200050f7ecd01200509003c151c01",
+            5,
+        ),
+        (
+            "afcd000730c741c8253c5e9e000700080f7ecd0220089117001931481f150002",
+            8,
+        ),
+        (
+            "afcd000699ce1c573e9faf9900000003001065002003d14b1e000003",
+            3,
+        ),
+    ];
+    for (hex, arrived) in seen {
+        let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
+        let bytes: Vec<u8> = (0..hex.len()).step_by(2).map(byte).collect();
+        let Rtcp::TransportFeedback(feedback) = single(&bytes) else {
+            panic!("not a transport feedback");
+        };
+        let arrivals = feedback.packets().map(|packet| packet.arrival);
+        assert_eq!(arrivals.flatten().count(), arrived, "{hex}");
+    }
+}
+
 /// The example of draft-holmer-rmcat-transport-wide-cc-extensions-01 sections 3.1.3 and 3.1.4: a run
 /// of small deltas, a vector, and a run of losses.
 #[test]

@@ -106,12 +106,14 @@ pub(crate) async fn measure(shared: &Shared) {
         .enumerate()
     {
         let label = index.to_string();
-        let counters: [(&'static str, u64); 6] = [
+        let counters: [(&'static str, u64); 8] = [
             ("visavis_rtp_received_total", worker.received),
             ("visavis_rtp_forwarded_total", worker.forwarded),
             ("visavis_rtp_retransmitted_total", worker.retransmitted),
             ("visavis_pacer_dropped_total", worker.pacer_dropped),
             ("visavis_datagrams_unrouted_total", worker.unrouted),
+            ("visavis_rtp_malformed_total", worker.malformed),
+            ("visavis_rtcp_malformed_total", worker.malformed_rtcp),
             ("visavis_media_events_dropped_total", worker.events_dropped),
         ];
         for (name, value) in counters {

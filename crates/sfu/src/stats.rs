@@ -123,4 +123,6 @@ pub struct WorkerStats {
     pub data_dropped: u64,
     /// Packets that were malformed for their codec, and dropped.
     pub malformed: u64,
+    /// RTCP packets that could not be read.
+    pub malformed_rtcp: u64,
 }

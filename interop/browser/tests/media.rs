@@ -77,6 +77,8 @@ async fn echoes(kind: Kind, codec: &str, offerer: Side) {
     assert!(pictures >= 30, "{pictures} pictures came here");
     assert!(keys >= 1, "no key frame came here");
     assert!(sounds >= 50, "{sounds} frames of sound came here");
+    let dropped = call.connection.with_core(|core| core.media_stats());
+    assert_eq!(dropped.malformed_rtcp, 0, "all reports are read");
 }
 
 /// The page sends three layers by rid; each arrives.

@@ -160,6 +160,7 @@ pub struct SendStats {
 #[derive(Debug, Default, Clone, Copy)]
 struct SentMeta {
     retransmissions: u8,
+    first_sent: Option<Instant>,
     last_sent: Option<Instant>,
 }
 
@@ -569,9 +570,11 @@ impl SendStream {
         self.history.get(sequence).map(|stored| stored.bytes())
     }
 
-    /// Notes that a packet left.
+    /// Notes that a packet left: from now on it ages. One that is not told of ages from its beginning, also
+    /// while it waits to be sent.
     pub fn mark_sent(&mut self, now: Instant, sequence: u64) {
         if let Some(stored) = self.history.get_mut(sequence) {
+            stored.meta.first_sent.get_or_insert(now);
             stored.meta.last_sent = Some(now);
         }
     }
@@ -587,9 +590,8 @@ impl SendStream {
             self.round_trip,
         );
         let fresh = |stored: &&mut crate::Stored<SentMeta>| {
-            stored
-                .time()
-                .is_some_and(|time| now.saturating_duration_since(time) <= age)
+            let sent = stored.meta.first_sent.or(stored.time());
+            sent.is_some_and(|time| now.saturating_duration_since(time) <= age)
         };
         let Some(stored) = self.history.get_mut(sequence).filter(fresh) else {
             self.stats.nacks_too_late += 1;
@@ -736,6 +738,29 @@ pub fn stamp(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What had to wait for the pacer is asked for no earlier than it could be missed.
+    #[test]
+    fn packets_age_from_when_they_left() {
+        let pt = |value| PayloadType::new(value).unwrap();
+        let config = SendStreamConfig::new(Ssrc(1), Codec::Vp8, pt(96), 90_000);
+        let age = config.history_age;
+        let mut stream = SendStream::new(config, SequenceNumber(7), SequenceNumber(9));
+        let (params, meta) = (FrameParams::plain(true), FrameMeta::default());
+        let start = Instant::now();
+        let span = stream
+            .send_frame(start, &[0, 1, 2], &params, &meta)
+            .unwrap();
+        let number = SequenceNumber(span.first as u16);
+        let (left, second) = (start + 2 * age, Duration::from_secs(1));
+        assert_eq!(stream.handle_nack(left, number), None);
+        stream.mark_sent(left, span.first);
+        assert_eq!(stream.handle_nack(left + age, number), Some(span.first));
+        // A retransmission makes it no younger.
+        stream.mark_sent(left + age, span.first);
+        assert_eq!(stream.handle_nack(left + age + second, number), None);
+        assert_eq!(stream.stats().nacks_too_late, 2);
+    }
 
     /// Firefox drops sources of a section that it has not seen by name, once it has seen one.
     #[test]

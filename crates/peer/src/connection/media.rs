@@ -14,8 +14,8 @@ use crate::codecs::{Codec, Kind};
 use crate::error::Error;
 use crate::extensions::{HeaderExtension, NegotiatedExtension};
 use crate::media::{
-    EncodedFrame, EncodingRoute, InboundStats, OutboundStats, OutgoingFrame, OutgoingRtp,
-    ReceiveMode, Route,
+    EncodedFrame, EncodingRoute, InboundStats, MediaStats, OutboundStats, OutgoingFrame,
+    OutgoingRtp, ReceiveMode, Route,
 };
 use crate::parameters::{SendParameters, check_encodings};
 use crate::sframe::FrameTransform;
@@ -470,6 +470,11 @@ impl PeerConnection {
     pub fn set_bitrate_demand(&mut self, now: Instant, bitrate: u64) {
         self.now = now;
         self.media.set_demand(now, bitrate);
+    }
+
+    /// What was dropped of the media that came.
+    pub fn media_stats(&self) -> MediaStats {
+        self.media.stats()
     }
 
     /// Received streams.

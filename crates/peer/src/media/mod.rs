@@ -90,6 +90,17 @@ fn open_sound<'a>(
     Some(opened)
 }
 
+/// What was dropped of the media that came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MediaStats {
+    /// RTP packets that belong to no receiver.
+    pub unroutable: u64,
+    /// RTCP packets that could not be read; what stands behind one in its compound packet is lost with it.
+    pub malformed_rtcp: u64,
+    /// Frames that a transform refused.
+    pub refused_frames: u64,
+}
+
 /// Everything about media of one connection.
 #[derive(Debug)]
 pub(crate) struct Media {
@@ -117,10 +128,7 @@ pub(crate) struct Media {
     blocks: Vec<ReportBlock>,
     born: Instant,
     wall_clock: Duration,
-    /// Packets that belong nowhere.
-    pub(crate) unroutable: u64,
-    /// Frames that a transform refused.
-    pub(crate) refused_frames: u64,
+    stats: MediaStats,
 }
 
 impl Media {
@@ -153,8 +161,7 @@ impl Media {
             blocks: Vec::new(),
             born: now,
             wall_clock,
-            unroutable: 0,
-            refused_frames: 0,
+            stats: MediaStats::default(),
             settings,
         }
     }
@@ -229,7 +236,7 @@ impl Media {
             return None;
         }
         let Some(found) = self.demux.find(&parsed) else {
-            self.unroutable += 1;
+            self.stats.unroutable += 1;
             return None;
         };
         let route = self.demux.route(found.route)?;
@@ -255,7 +262,7 @@ impl Media {
             Some((transform, opened)) => {
                 let plain = open_sound(transform, opened, &parsed);
                 if plain.is_none() {
-                    self.refused_frames += 1;
+                    self.stats.refused_frames += 1;
                 }
                 self.inbound.receive(now, &arrived, plain?)
             }
@@ -286,7 +293,11 @@ impl Media {
         events: &mut impl FnMut(Event),
     ) {
         let middle = self.ntp(now).middle();
-        for packet in Compound::new(compound).flatten() {
+        for packet in Compound::new(compound) {
+            let Ok(packet) = packet else {
+                self.stats.malformed_rtcp += 1;
+                continue;
+            };
             match packet {
                 Rtcp::SenderReport(report) => {
                     self.inbound.sender_report(now, &report.info);
@@ -369,7 +380,7 @@ impl Media {
             match transform.incoming(&[], opened) {
                 Ok(()) => frame.data = opened,
                 Err(_) => {
-                    self.refused_frames += 1;
+                    self.stats.refused_frames += 1;
                     (frame.kind, frame.data) = (FrameKind::Lost, &[]);
                 }
             }
@@ -684,6 +695,10 @@ impl Media {
 
     pub(crate) fn inbound_stats(&self) -> impl Iterator<Item = InboundStats> + '_ {
         self.inbound.stats()
+    }
+
+    pub(crate) const fn stats(&self) -> MediaStats {
+        self.stats
     }
 
     pub(crate) fn outbound_stats(&self) -> impl Iterator<Item = OutboundStats> + '_ {

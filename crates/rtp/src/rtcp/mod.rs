@@ -112,8 +112,9 @@ impl<'a> RawPacket<'a> {
                 .len()
                 .checked_sub(usize::from(padding))
                 .ok_or(Error::Padding)?;
-            // RFC 3550 section 6.4.1: a multiple of four, itself included.
-            if padding == 0 || !padding.is_multiple_of(4) {
+            // RFC 3550 section 6.4.1 says a multiple of four, itself included; libwebrtc, and so every browser, fills
+            // transport-wide feedback up to a word with one to three bytes.
+            if padding == 0 {
                 return Err(Error::Padding);
             }
             body = &body[..end];

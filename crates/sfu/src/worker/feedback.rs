@@ -16,7 +16,11 @@ const MOST_NACKED: usize = 256;
 impl Worker {
     /// Reads a compound packet of a connection's peer.
     pub(super) fn receive_rtcp(&mut self, now: Instant, slot: usize, compound: &[u8]) {
-        for packet in Compound::new(compound).flatten() {
+        for packet in Compound::new(compound) {
+            let Ok(packet) = packet else {
+                self.stats.malformed_rtcp += 1;
+                continue;
+            };
             match packet {
                 Rtcp::SenderReport(report) => {
                     self.publisher_report(now, slot, &report.info);

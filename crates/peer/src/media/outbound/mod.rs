@@ -483,7 +483,7 @@ impl Outbound {
             };
             let written = match release {
                 Release::Packet { packet, probe, .. } => {
-                    let len = self.write(packet.token, &mut slot[..room]);
+                    let len = self.write(now, packet.token, &mut slot[..room]);
                     self.released(packet.token);
                     len.map(|len| (packet.token.stream, len, packet.kind, probe))
                 }
@@ -541,10 +541,13 @@ impl Outbound {
         })
     }
 
-    fn write(&mut self, token: Token, slot: &mut [u8]) -> Option<usize> {
+    fn write(&mut self, now: Instant, token: Token, slot: &mut [u8]) -> Option<usize> {
         let stream = self.streams[token.stream].as_mut()?;
         let packet = match token.what {
-            What::First => stream.packets.packet(token.sequence)?,
+            What::First => {
+                stream.packets.mark_sent(now, token.sequence);
+                stream.packets.packet(token.sequence)?
+            }
             What::Again => return stream.packets.write_retransmission(token.sequence, slot),
             What::Parity => stream.parity_packet(token.sequence)?,
         };
