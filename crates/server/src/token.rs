@@ -99,9 +99,12 @@ impl Keys {
         validation.validate_nbf = true;
         validation.validate_aud = false;
         let key = DecodingKey::from_secret(secret.as_bytes());
-        let mut claims: Claims = jsonwebtoken::decode(token, &key, &validation)
+        let mut said: serde_json::Value = jsonwebtoken::decode(token, &key, &validation)
             .map_err(|error| TokenError::Invalid(error.to_string()))?
             .claims;
+        leave_out_nulls(&mut said);
+        let mut claims: Claims = serde_json::from_value(said)
+            .map_err(|error| TokenError::Invalid(error.to_string()))?;
         if claims.identity.is_empty() {
             claims.identity = if claims.sub.is_empty() {
                 claims.jti.clone()
@@ -140,6 +143,15 @@ impl Keys {
 struct Issuer {
     #[serde(default)]
     iss: String,
+}
+
+/// Takes out what is null. Applications write it for what they have no value for (an attribute of Python's `None`), and LiveKit's
+/// server, in Go, reads it as left out.
+fn leave_out_nulls(value: &mut serde_json::Value) {
+    if let serde_json::Value::Object(fields) = value {
+        fields.retain(|_, value| !value.is_null());
+        fields.values_mut().for_each(leave_out_nulls);
+    }
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -427,6 +439,23 @@ mod tests {
             keys().verify(&token),
             Err(TokenError::Invalid(_) | TokenError::Malformed)
         ));
+    }
+
+    #[test]
+    fn what_is_null_is_left_out() {
+        let key = EncodingKey::from_secret(keys().secret("devkey").unwrap().as_bytes());
+        let said = serde_json::json!({
+            "iss": "devkey", "sub": "alice", "exp": 99_999_999_999_u64, "name": null, "metadata": null,
+            "attributes": {"color": "red", "room_role": null},
+            "video": {"roomJoin": true, "room": "atrium", "canPublish": null, "canPublishSources": null},
+        });
+        let token = jsonwebtoken::encode(&Header::default(), &said, &key).unwrap();
+        let claims = keys().verify(&token).unwrap();
+        assert_eq!(
+            claims.attributes,
+            [("color".to_owned(), "red".to_owned())].into()
+        );
+        assert!(claims.name.is_empty() && claims.video.unwrap().may_publish());
     }
 
     #[test]

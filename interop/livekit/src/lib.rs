@@ -26,7 +26,8 @@ pub fn run(interpreter: &str, driver: &Path, name: &str, server: &Server) {
     run_with(interpreter, driver, name, server, "");
 }
 
-fn run_with(interpreter: &str, driver: &Path, name: &str, server: &Server, more: &str) {
+/// The same, with one more argument for the driver.
+pub fn run_with(interpreter: &str, driver: &Path, name: &str, server: &Server, more: &str) {
     let status = Command::new(interpreter)
         .arg(driver)
         .args([name, &server.url, KEY.0, KEY.1, more])

@@ -1,7 +1,8 @@
 //! Clients that others wrote, in headless Chromium and in Node.
 
 use interop_livekit::{
-    Server, go_client, has_python_module, python, run, run_go, scenario, scenario_with,
+    Server, go_client, has_python_module, python, run, run_go, run_with, scenario,
+    scenario_with,
 };
 
 macro_rules! scenarios {
@@ -63,12 +64,12 @@ fn a_recorded_room_is_decoded_by_ffmpeg() {
     }
 }
 
+/// How PyPI's clients are had.
+const PYPI: &str = "pip install livekit livekit-api, and set VISAVIS_PYTHON";
+
 /// PyPI `livekit`, which has Google's libwebrtc inside.
 fn libwebrtc(name: &str) {
-    if !has_python_module(
-        "livekit.rtc",
-        "pip install livekit livekit-api, and set VISAVIS_PYTHON",
-    ) {
+    if !has_python_module("livekit.rtc", PYPI) {
         return;
     }
     if let Some(server) = Server::start() {
@@ -112,6 +113,34 @@ fn pion_meets_and_loads() {
     if let Some(server) = Server::start() {
         for name in ["meet", "load"] {
             run_go(&program, name, &server);
+        }
+    }
+}
+
+/// The backend of La Suite Meet: its tokens, and its calls with PyPI `livekit-api`.
+#[test]
+fn meet_backend_rules_rooms() {
+    if !has_python_module("livekit.rtc", PYPI) {
+        return;
+    }
+    let port = interop_meeting::free_port().to_string();
+    let url = format!("http://127.0.0.1:{port}/hook");
+    if let Some(server) = Server::start_with(&["--webhook-urls", &url]) {
+        let driver = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("driver/meet.py");
+        run_with(&python(), &driver, "backend", &server, &port);
+    }
+}
+
+/// La Suite Meet's front-end, built: two people meet on it, and its test of the connection is all green.
+#[test]
+fn meet_front_end_meets() {
+    let Ok(built) = std::env::var("VISAVIS_MEET") else {
+        eprintln!("skipped: VISAVIS_MEET names no built front-end: interop/livekit/README.md says how it is built");
+        return;
+    };
+    if let Some(server) = Server::start() {
+        for name in ["meet", "diagnose"] {
+            scenario_with(&server, "meet.mjs", name, &built);
         }
     }
 }
