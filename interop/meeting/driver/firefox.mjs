@@ -1,5 +1,10 @@
 // Firefox in the meeting. Driven over WebDriver BiDi, because Playwright knows only its own Firefox.
+import { createHash } from 'node:crypto';
+import { existsSync, mkdtempSync, readFileSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import puppeteer from 'puppeteer-core';
+import { until } from './people.mjs';
 
 const PREFS = {
   'media.navigator.streams.fake': true,
@@ -18,8 +23,10 @@ const PREFS = {
 
 /** Joins as `name`, with `init` run in the page first, runs `during` with what one may do there, and leaves. */
 export async function meetFirefox(base, address, name, init, during) {
+  const downloads = mkdtempSync(join(tmpdir(), 'meeting-'));
   const browser = await puppeteer.launch({
-    browser: 'firefox', executablePath: process.env.FIREFOX || '/usr/bin/firefox-esr', headless: true, protocol: 'webDriverBiDi', extraPrefsFirefox: PREFS,
+    browser: 'firefox', executablePath: process.env.FIREFOX || '/usr/bin/firefox-esr', headless: true, protocol: 'webDriverBiDi',
+    extraPrefsFirefox: { ...PREFS, 'browser.download.folderList': 2, 'browser.download.dir': downloads, 'browser.download.alwaysOpenPanel': false },
     timeout: 120000, protocolTimeout: 300000,
   });
   try {
@@ -42,10 +49,39 @@ export async function meetFirefox(base, address, name, init, during) {
     await page.waitForSelector('.lobby-form button[type=submit]:not(:disabled)', { timeout: 60000 });
     await page.click('.lobby-form button[type=submit]');
     await page.waitForSelector('.meeting', { timeout: 60000 });
+    const chat = async () => {
+      if (!(await page.$('.panel.chat'))) await page.click('.bar-right button[aria-label^="Chat"]');
+      await page.waitForSelector('.panel.chat');
+    };
+    const leaves = async () => {
+      await page.click('.control.leave');
+      await page.waitForFunction(() => document.querySelector('h1')?.textContent === 'You left the meeting', { timeout: 15000 });
+    };
     await during({
       shot: (path) => page.screenshot({ path }),
+      leaves,
+      rejoins: async () => {
+        await page.locator('button ::-p-text(Join again)').click();
+        await page.waitForSelector('.meeting', { timeout: 60000 });
+      },
+      mutes: () => page.click('.bar button[aria-label="Turn microphone off"]'),
+      unmutes: () => page.click('.bar button[aria-label="Turn microphone on"]'),
+      offers: async (path) => {
+        await chat();
+        await (await page.$('.composer input[type=file]')).uploadFile(path);
+      },
+      /** Gets an offered file, and gives its hash as the disk has it. */
+      gets: async (name, size, limit = 300000) => {
+        await chat();
+        await page.waitForSelector(`.file[data-file="${name}"] button[aria-label^="Get"]`, { timeout: 60000 });
+        await page.click(`.file[data-file="${name}"] button[aria-label^="Get"]`);
+        await page.waitForSelector(`.file[data-file="${name}"][data-state=done]`, { timeout: limit });
+        const path = join(downloads, name);
+        await until(`${name} is on the disk`, () => existsSync(path) && statSync(path).size === size, 60000);
+        return createHash('sha256').update(readFileSync(path)).digest('hex');
+      },
       reads: async (text) => {
-        if (!(await page.$('.panel.chat'))) await page.click('.bar-right button[aria-label^="Chat"]');
+        await chat();
         await page.waitForFunction((text) => [...document.querySelectorAll('.message')].some((message) => message.textContent.includes(text)), { timeout: 15000 }, text);
       },
       received: () => page.evaluate(async () => {
@@ -66,8 +102,7 @@ export async function meetFirefox(base, address, name, init, during) {
         return sum;
       }),
     });
-    await page.click('.control.leave');
-    await page.waitForFunction(() => document.querySelector('h1')?.textContent === 'You left the meeting', { timeout: 15000 });
+    await leaves();
   } finally {
     await Promise.race([browser.close().catch(() => {}), new Promise((resolve) => setTimeout(resolve, 5000))]);
     browser.process()?.kill('SIGKILL');

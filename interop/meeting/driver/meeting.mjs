@@ -2,8 +2,8 @@
 // printed as lines; the exit code says whether all held.
 import { createHash, randomBytes } from 'node:crypto';
 import { execFileSync } from 'node:child_process';
-import { mkdirSync } from 'node:fs';
-import { join } from 'node:path';
+import { mkdirSync, renameSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { CAST, costume } from './costume.mjs';
 import { meetFirefox } from './firefox.mjs';
 import { DESKTOP, launch, Person, PHONE, until } from './people.mjs';
@@ -83,6 +83,15 @@ const scenarios = {
     holds('the screen is on stage', (await ada.page.locator('.tile.stage.is-screen').count()) === 1);
     await grace.press('s');
     await until('the screen is gone', async () => (await ada.page.locator('.tile.is-screen').count()) === 0);
+
+    // The signalling connection is lost: the page resumes, which restarts ICE, and nobody leaves.
+    const [credentials] = await ada.credentials();
+    await ada.loseSignalling();
+    await until('ICE is restarted', async () => !(await ada.credentials()).includes(credentials));
+    await ada.sees('Grace');
+    await grace.sees('Ada');
+    await ada.hears();
+    holds('on the same connection', (await ada.credentials()).length === 1);
 
     // Leave and rejoin.
     await grace.leaves();
@@ -199,6 +208,33 @@ const scenarios = {
       await ada.says('Hello, fox');
       await lynn.reads('Hello, fox');
       await lynn.shot(join(folder, 'firefox.png'));
+
+      await lynn.mutes();
+      await until('Ada sees that Lynn is muted', () => ada.tile('Lynn').locator('.muted-sign').count());
+      await lynn.unmutes();
+      await until('Ada sees that Lynn is not muted', async () => (await ada.tile('Lynn').locator('.muted-sign').count()) === 0);
+
+      await ada.press('Escape');
+      await ada.page.locator('body').press('s');
+      await until('Firefox sees the screen', async () => (await lynn.received()).video >= 3, 60000);
+      await grace.sees('Ada’s screen', 60000);
+      await ada.page.locator('body').press('s');
+
+      // 50 MB to Firefox and to Chromium, and back from Firefox.
+      const bytes = randomBytes(50_000_000);
+      const digest = createHash('sha256').update(bytes).digest('hex');
+      const path = await ada.offers('report.bin', bytes);
+      holds('the file is the same in Firefox', (await lynn.gets('report.bin', bytes.length)) === digest);
+      holds('and in Chromium', (await grace.gets('report.bin', 300_000)) === digest);
+      const back = join(dirname(path), 'back.bin');
+      renameSync(path, back);
+      await lynn.offers(back);
+      holds('and back from Firefox', (await ada.gets('back.bin', 300_000)) === digest);
+
+      await lynn.leaves();
+      await until('Lynn has left', async () => (await ada.tile('Lynn').count()) === 0);
+      await lynn.rejoins();
+      await ada.sees('Lynn', 60000);
     });
     await until('Firefox is gone', async () => (await ada.tile('Lynn').count()) === 0, 60000);
   },

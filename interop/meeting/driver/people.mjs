@@ -53,6 +53,13 @@ export class Person {
           window.connections.push(this);
         }
       };
+      window.sockets = [];
+      window.WebSocket = class extends WebSocket {
+        constructor(...parts) {
+          super(...parts);
+          window.sockets.push(this);
+        }
+      };
     }, name);
     if (init) await window.addInitScript(...init);
     const page = await window.newPage();
@@ -166,6 +173,17 @@ export class Person {
     }, limit);
   }
 
+  /** The username fragments of the connections that are open. */
+  credentials() {
+    return this.page.evaluate(() => window.connections.filter(({ connectionState }) => connectionState !== 'closed')
+      .map(({ localDescription }) => localDescription?.sdp.match(/^a=ice-ufrag:(.*)$/m)?.[1].trim()));
+  }
+
+  /** Cuts the connection to the server that messages go over. */
+  loseSignalling() {
+    return this.page.evaluate(() => window.sockets.forEach((socket) => socket.close()));
+  }
+
   async panel(name) {
     const open = this.page.getByRole('complementary', { name, exact: true });
     if (!(await open.count())) {
@@ -202,6 +220,7 @@ export class Person {
     const folder = mkdtempSync(join(tmpdir(), 'meeting-'));
     writeFileSync(join(folder, name), bytes);
     await this.page.locator('.composer input[type=file]').setInputFiles(join(folder, name));
+    return join(folder, name);
   }
 
   /** Gets an offered file and returns its hash as the disk has it. */
