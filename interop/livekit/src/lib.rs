@@ -64,6 +64,21 @@ pub fn has_python_module(name: &str, how: &str) -> bool {
     there
 }
 
+/// Whether GStreamer has an element; if not, how to get it is printed, and the test is to be skipped.
+pub fn has_element(name: &str, how: &str) -> bool {
+    // `--exists` would ask for a plugin as new as GStreamer itself.
+    let there = Command::new("gst-inspect-1.0")
+        .arg(name)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success());
+    if !there {
+        eprintln!("skipped: GStreamer has no element {name}: {how}");
+    }
+    there
+}
+
 /// The Go program of `driver/pion`, built; `None`, with the reason printed, where there is no Go or its modules
 /// are not there.
 pub fn go_client() -> Option<std::path::PathBuf> {

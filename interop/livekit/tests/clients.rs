@@ -1,7 +1,7 @@
 //! Clients that others wrote, in headless Chromium and in Node.
 
 use interop_livekit::{
-    Server, go_client, has_python_module, python, run, run_go, run_with, scenario,
+    Server, go_client, has_element, has_python_module, python, run, run_go, run_with, scenario,
     scenario_with,
 };
 
@@ -141,6 +141,28 @@ fn meet_front_end_meets() {
     if let Some(server) = Server::start() {
         for name in ["meet", "diagnose"] {
             scenario_with(&server, "meet.mjs", name, &built);
+        }
+    }
+}
+
+/// GStreamer's clients of this protocol: what `livekitwebrtcsink` publishes is recorded by `visavis join` and played by
+/// `livekitwebrtcsrc`.
+#[test]
+fn gstreamer_publishes_and_plays() {
+    if !has_python_module("gi", "apt-get install python3-gst-1.0")
+        || !has_element(
+            "livekitwebrtcsink",
+            "interop/livekit/README.md says how it is built",
+        )
+    {
+        return;
+    }
+    if let Some(server) = Server::start() {
+        let driver = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("driver/gstreamer.py");
+        let binary = interop_meeting::binary();
+        let binary = binary.to_str().expect("a path in Unicode");
+        for codec in ["vp8", "h264"] {
+            run_with("/usr/bin/python3", &driver, codec, &server, binary);
         }
     }
 }

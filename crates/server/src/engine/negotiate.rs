@@ -341,7 +341,8 @@ fn parse_candidate(json: &str) -> Option<IceCandidate> {
     let candidate: Candidate = serde_json::from_str(json).ok()?;
     Some(IceCandidate {
         candidate: candidate.candidate,
-        sdp_mid: candidate.sdp_mid,
+        // Some know no mid, and say so by an empty one.
+        sdp_mid: candidate.sdp_mid.filter(|mid| !mid.is_empty()),
         sdp_mline_index: candidate.sdp_m_line_index,
         username_fragment: candidate.username_fragment,
     })
@@ -357,6 +358,12 @@ mod tests {
         let candidate = parse_candidate(json).unwrap();
         assert_eq!(candidate.sdp_mline_index, Some(0));
         assert_eq!(candidate.username_fragment.as_deref(), Some("x"));
+        let json = r#"{"candidate":"candidate:1 1 UDP 1 192.0.2.2 9 typ host","sdpMid":"","sdpMLineIndex":0}"#;
+        let candidate = parse_candidate(json).unwrap();
+        assert_eq!(
+            (candidate.sdp_mid, candidate.sdp_mline_index),
+            (None, Some(0))
+        );
         assert!(parse_candidate("{").is_none());
         assert!(parse_candidate("[]").is_none_or(|candidate| candidate.candidate.is_empty()));
     }

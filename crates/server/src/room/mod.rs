@@ -423,6 +423,10 @@ impl Room {
     }
 
     fn send(&mut self, to: ParticipantKey, message: Message) {
+        let found = self.participants.get(&to);
+        if found.is_some_and(|participant| !participant.can_read(&message)) {
+            return;
+        }
         self.effects.push_back(Effect::Send {
             to,
             message: Outgoing::new(message),

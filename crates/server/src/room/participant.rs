@@ -8,7 +8,9 @@ use std::{
 use livekit_protocol as proto;
 use proto::{
     DisconnectReason,
+    client_info::Sdk,
     participant_info::{Kind, State},
+    signal_response::Message,
 };
 
 use super::{Now, ParticipantKey, TOKEN_REFRESH_INTERVAL, Track, subscribe::Subscription};
@@ -170,6 +172,16 @@ impl Participant {
     /// Whether it exists only for others.
     pub fn is_dependent(&self) -> bool {
         is_dependent(self.kind)
+    }
+
+    /// Whether its software reads a message. LiveKit's early SDK in Rust, which GStreamer's elements have inside, ends at a
+    /// message that it does not know.
+    pub(super) fn can_read(&self, message: &Message) -> bool {
+        let is_later = matches!(
+            message,
+            Message::TrackSubscribed(_) | Message::RequestResponse(_)
+        );
+        !is_later || self.client.sdk() != Sdk::Rust || self.client.protocol >= 10
     }
 
     /// Whether the connection that the server offers is the first that is made.

@@ -286,6 +286,25 @@ fn a_track_is_seen_when_it_was_negotiated_and_subscribed_by_all() {
 }
 
 #[test]
+fn an_early_sdk_in_rust_is_told_nothing_that_it_does_not_know() {
+    for (protocol, is_told) in [(9, false), (10, true)] {
+        let mut world = World::new();
+        let alice = world.join("alice");
+        world.join("bob");
+        world.drain();
+        let client = &mut world.room.participants.get_mut(&alice).unwrap().client;
+        client.set_sdk(proto::client_info::Sdk::Rust);
+        client.protocol = protocol;
+        world.publish(alice, TrackSource::Microphone);
+        let effects = world.drain();
+        let told = sent(&effects, alice);
+        let mut told = told.iter();
+        let told = told.any(|message| matches!(message, Message::TrackSubscribed(_)));
+        assert_eq!(told, is_told, "protocol {protocol}");
+    }
+}
+
+#[test]
 fn publishing_without_permission_is_refused_with_the_reason() {
     let mut world = World::new();
     let grant = VideoGrant {

@@ -2,7 +2,9 @@
 
 use std::time::Instant;
 
-use visavis_peer::{Kind, Transceiver, TransceiverDirection, TransceiverId, TransceiverInit};
+use visavis_peer::{
+    Codec, Kind, Transceiver, TransceiverDirection, TransceiverId, TransceiverInit,
+};
 use visavis_rtp::{ExtensionKind, SequenceNumber};
 use visavis_sdp::Direction;
 
@@ -128,6 +130,7 @@ impl Worker {
 
     /// Finds a section for a subscription, or makes one, or lets it wait for the peer's next offer.
     fn place(&mut self, now: Instant, slot: usize, key: usize) -> Result<()> {
+        let preferences = self.preferences(slot, key);
         let Some(connection) = self.connections.get_mut(slot) else {
             return Ok(());
         };
@@ -157,6 +160,11 @@ impl Worker {
             connection.lacks_sections = true;
             return Ok(());
         };
+        if connection.offers && kind == Kind::Video {
+            connection
+                .peer
+                .set_codec_preferences(transceiver, &preferences)?;
+        }
         let mid = connection
             .peer
             .transceiver(transceiver)
@@ -177,6 +185,36 @@ impl Worker {
         });
         self.follow_subscription(now, slot, key);
         Ok(())
+    }
+
+    /// The codecs in which a subscription's pictures may come go first in what this end offers, as far as they are known: some
+    /// peers (GStreamer) take the first one that they know and no other, and nothing is transcoded here. Empty where
+    /// nothing is known.
+    fn preferences(&self, slot: usize, key: usize) -> Vec<Codec> {
+        let track = self
+            .connections
+            .get(slot)
+            .and_then(|connection| connection.subscriptions.get(key))
+            .and_then(|subscription| self.tracks.get(subscription.track));
+        let variants = track.map(|track| &track.variants[..]).unwrap_or_default();
+        let table = &self.settings.codecs.video;
+        let mut codecs: Vec<Codec> = Vec::new();
+        for variant in variants {
+            let negotiated = variant
+                .feed
+                .and_then(|(slot, id)| self.connections.get(slot)?.peer.transceiver(id))
+                .map(|transceiver| &transceiver.receiver.codecs[..]);
+            let seen = variant.codec.as_ref().map(|codec| &codec.peer);
+            let comes = seen
+                .into_iter()
+                .chain(negotiated.filter(|_| seen.is_none()).into_iter().flatten());
+            let known = comes.filter_map(|codec| table.iter().find(|known| known.matches(codec)));
+            codecs.extend(known.filter(|known| !known.is_auxiliary()).cloned());
+        }
+        if !codecs.is_empty() {
+            codecs.extend_from_slice(table);
+        }
+        codecs
     }
 
     /// Follows what a description that was set means.
@@ -235,11 +273,16 @@ impl Worker {
         }
     }
 
+    /// A name for what is forwarded from now on, which no worker gave before: what was queued under another one is dropped.
+    pub(super) fn next_generation(&mut self) -> u32 {
+        self.numbers += 1;
+        u32::from(self.settings.index) << 24 | self.numbers as u32 & 0x00ff_ffff
+    }
+
     /// Follows what a subscription's section and track say.
     pub(super) fn follow_subscription(&mut self, now: Instant, slot: usize, key: usize) {
         let first = SequenceNumber(self.random.u32() as u16 >> 1);
-        self.numbers += 1;
-        let generation = self.numbers as u32;
+        let generation = self.next_generation();
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
