@@ -172,6 +172,11 @@ impl<T: Copy + Eq + Hash> Mux<T> {
         }
     }
 
+    /// `owner` comes from another multiplexer, under which it used this path.
+    pub fn inherit(&mut self, path: Path, owner: T) {
+        self.claim(path, owner, true);
+    }
+
     /// What was counted.
     pub fn stats(&self) -> MuxStats {
         self.stats

@@ -116,6 +116,7 @@ pub(crate) async fn dispatch(shared: Arc<Shared>, mut events: Events) {
                             | Event::Speakers { .. }
                             | Event::Quality { .. }
                             | Event::Decision { .. }
+                            | Event::Crowded { .. }
                     )
                 );
                 if !losable {
@@ -143,6 +144,7 @@ fn room_of(rooms: &Rooms, event: &Event) -> Option<RoomHandle> {
         | Event::DataChannelOpen { connection, .. }
         | Event::DataChannelClosed { connection, .. }
         | Event::StreamState { connection, .. }
+        | Event::Crowded { connection, .. }
         | Event::Decision { connection, .. } => rooms.of_connection(*connection),
         Event::MediaFlowing { track, .. }
         | Event::TrackEnded { track }

@@ -103,8 +103,8 @@ impl Keys {
             .map_err(|error| TokenError::Invalid(error.to_string()))?
             .claims;
         leave_out_nulls(&mut said);
-        let mut claims: Claims = serde_json::from_value(said)
-            .map_err(|error| TokenError::Invalid(error.to_string()))?;
+        let mut claims: Claims =
+            serde_json::from_value(said).map_err(|error| TokenError::Invalid(error.to_string()))?;
         if claims.identity.is_empty() {
             claims.identity = if claims.sub.is_empty() {
                 claims.jti.clone()

@@ -163,6 +163,14 @@ pub enum Event {
         /// What was decided and why, in one line.
         text: String,
     },
+    /// The connection's worker is busy for most of its time, and another is not:
+    /// [`Sfu::relocate`](crate::Sfu::relocate) would move it there.
+    Crowded {
+        /// Which connection.
+        connection: ConnectionId,
+        /// The worker with the least to do.
+        to: usize,
+    },
     /// A worker cannot keep up: this much was dropped since it was told last.
     Overload {
         /// Which worker.
@@ -179,7 +187,10 @@ impl Event {
     pub(crate) const fn may_be_dropped(&self) -> bool {
         matches!(
             self,
-            Self::Speakers { .. } | Self::Quality { .. } | Self::Decision { .. }
+            Self::Speakers { .. }
+                | Self::Quality { .. }
+                | Self::Decision { .. }
+                | Self::Crowded { .. }
         )
     }
 }

@@ -135,7 +135,7 @@ impl Sfu {
         connection: ConnectionId,
         description: Description,
     ) -> Result<()> {
-        self.ask(connection.worker(), move |worker, now| {
+        self.ask(self.shared.home_of(connection), move |worker, now| {
             worker.set_remote_description(now, connection, &description)
         })
         .await
@@ -146,7 +146,7 @@ impl Sfu {
     /// # Errors
     /// [`Error::Peer`] if there is nothing to answer.
     pub async fn create_answer(&self, connection: ConnectionId) -> Result<Description> {
-        self.ask(connection.worker(), move |worker, now| {
+        self.ask(self.shared.home_of(connection), move |worker, now| {
             worker.create_answer(now, connection)
         })
         .await
@@ -161,7 +161,7 @@ impl Sfu {
         connection: ConnectionId,
         options: OfferOptions,
     ) -> Result<Description> {
-        self.ask(connection.worker(), move |worker, now| {
+        self.ask(self.shared.home_of(connection), move |worker, now| {
             worker.create_offer(now, connection, options)
         })
         .await
@@ -172,7 +172,7 @@ impl Sfu {
     /// # Errors
     /// [`Error::Peer`] if there is none.
     pub async fn rollback(&self, connection: ConnectionId) -> Result<()> {
-        self.ask(connection.worker(), move |worker, now| {
+        self.ask(self.shared.home_of(connection), move |worker, now| {
             worker.rollback(now, connection)
         })
         .await
@@ -187,7 +187,7 @@ impl Sfu {
         connection: ConnectionId,
         candidate: IceCandidate,
     ) -> Result<()> {
-        self.tell(connection.worker(), move |worker, now| {
+        self.tell(self.shared.home_of(connection), move |worker, now| {
             worker.add_remote_candidate(now, connection, &candidate);
         })
     }
@@ -197,16 +197,41 @@ impl Sfu {
     /// # Errors
     /// [`Error::NoConnection`].
     pub async fn sections(&self, connection: ConnectionId) -> Result<Vec<Section>> {
-        self.ask(connection.worker(), move |worker, _| {
+        self.ask(self.shared.home_of(connection), move |worker, _| {
             worker.sections(connection)
+        })
+        .await
+    }
+
+    /// Moves a connection to another worker ([`Event::Crowded`]), with its subscriptions. Its peer notices nothing but a key
+    /// frame. Other calls about the connection are to wait until this one is done, or may find nothing.
+    ///
+    /// # Errors
+    /// [`Error::NoConnection`]; [`Error::Tied`] for a connection that publishes or goes over TCP; [`Error::ShutDown`] if
+    /// there is no such worker.
+    pub async fn relocate(&self, connection: ConnectionId, to: usize) -> Result<()> {
+        let from = self.shared.home_of(connection);
+        if usize::from(from) == to {
+            return Ok(());
+        }
+        let to = WorkerIndex::try_from(to).map_err(|_| Error::ShutDown)?;
+        let next = self.worker(to)?.last_words.clone();
+        let shared = Arc::clone(&self.shared);
+        self.ask(from, move |worker, now| {
+            let relocation = worker.depart(now, connection, to)?;
+            shared.moves(&relocation, from, to);
+            // Ahead of all that it is told there. A worker that is no more has no use for it.
+            let _ = next.send(Box::new(move |worker, now| worker.arrive(now, relocation)));
+            Ok(())
         })
         .await
     }
 
     /// Ends a connection with its tracks and subscriptions. The peer is told.
     pub fn close(&self, connection: ConnectionId) {
+        let home = self.shared.home_of(connection);
         self.shared.left(connection);
-        self.insist(connection.worker(), move |worker, now| {
+        self.insist(home, move |worker, now| {
             worker.close(now, connection);
         });
     }
@@ -232,7 +257,7 @@ impl Sfu {
         connection: ConnectionId,
         options: ChannelOptions,
     ) -> Result<ChannelId> {
-        self.ask(connection.worker(), move |worker, now| {
+        self.ask(self.shared.home_of(connection), move |worker, now| {
             worker.create_data_channel(now, connection, options)
         })
         .await
@@ -251,7 +276,7 @@ impl Sfu {
         kind: MessageKind,
         bytes: Bytes,
     ) -> Result<()> {
-        self.tell(connection.worker(), move |worker, now| {
+        self.tell(self.shared.home_of(connection), move |worker, now| {
             worker.send_data(now, connection, channel, kind, &bytes);
         })
     }
@@ -265,7 +290,7 @@ impl Sfu {
         connection: ConnectionId,
         channel: ChannelId,
     ) -> Result<u64> {
-        self.ask(connection.worker(), move |worker, _| {
+        self.ask(self.shared.home_of(connection), move |worker, _| {
             worker.buffered_amount(connection, channel)
         })
         .await
@@ -284,7 +309,7 @@ impl Sfu {
         options: PublishOptions,
     ) -> Result<TrackId> {
         let mid = mid.into();
-        self.ask(connection.worker(), move |worker, now| {
+        self.ask(self.shared.home_of(connection), move |worker, now| {
             worker.publish(now, connection, &mid, options)
         })
         .await
@@ -303,7 +328,7 @@ impl Sfu {
         options: PublishOptions,
     ) -> Result<()> {
         let mid = mid.into();
-        self.ask(connection.worker(), move |worker, now| {
+        self.ask(self.shared.home_of(connection), move |worker, now| {
             worker.publish_codec(now, track, connection, &mid, options)
         })
         .await
@@ -353,7 +378,7 @@ impl Sfu {
         connection: ConnectionId,
         options: SubscribeOptions,
     ) -> Result<SubscriptionId> {
-        self.ask(connection.worker(), move |worker, now| {
+        self.ask(self.shared.home_of(connection), move |worker, now| {
             worker.subscribe(now, track, connection, options)
         })
         .await
@@ -364,9 +389,12 @@ impl Sfu {
     /// # Errors
     /// [`Error::Overloaded`], [`Error::ShutDown`].
     pub fn set_subscription(&self, subscription: SubscriptionId, wish: Wish) -> Result<()> {
-        self.tell(subscription.worker(), move |worker, now| {
-            worker.set_subscription(now, subscription, wish);
-        })
+        self.tell(
+            self.shared.home_of_subscription(subscription),
+            move |worker, now| {
+                worker.set_subscription(now, subscription, wish);
+            },
+        )
     }
 
     /// Ends a subscription; its section becomes free with the next description.
@@ -374,9 +402,12 @@ impl Sfu {
     /// # Errors
     /// [`Error::Overloaded`], [`Error::ShutDown`].
     pub fn unsubscribe(&self, subscription: SubscriptionId) -> Result<()> {
-        self.tell(subscription.worker(), move |worker, now| {
-            worker.unsubscribe(now, subscription);
-        })
+        self.tell(
+            self.shared.home_of_subscription(subscription),
+            move |worker, now| {
+                worker.unsubscribe(now, subscription);
+            },
+        )
     }
 
     // ---- taps and sight
@@ -400,7 +431,7 @@ impl Sfu {
     /// # Errors
     /// [`Error::NoConnection`].
     pub async fn stats(&self, connection: ConnectionId) -> Result<ConnectionStats> {
-        self.ask(connection.worker(), move |worker, now| {
+        self.ask(self.shared.home_of(connection), move |worker, now| {
             worker.connection_stats(now, connection)
         })
         .await

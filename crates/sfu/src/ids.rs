@@ -1,4 +1,4 @@
-//! Names of things. Each says where its thing lives, so that no table is asked.
+//! Names of things. Each says where its thing was born, and lives but for the few that were moved.
 
 use std::fmt;
 
@@ -29,7 +29,7 @@ macro_rules! local_id {
                 Self((worker as u64) << NUMBER_BITS | number)
             }
 
-            /// The worker that has it.
+            /// The worker that it was born on.
             pub(crate) const fn worker(self) -> WorkerIndex {
                 (self.0 >> NUMBER_BITS) as WorkerIndex
             }

@@ -245,9 +245,30 @@ async fn a_room_over_two_workers_hears_and_writes() {
         stats.iter().all(|stats| stats.connections == 1),
         "{stats:?}"
     );
+
+    // Bob goes to where Alice is: he hears and reads on, and is found by his name.
+    sfu.relocate(ids[1], 0).await.unwrap();
+    let tied = sfu.relocate(ids[0], 1).await;
+    assert!(matches!(tied, Err(visavis_sfu::Error::Tied)));
+    let (packets, messages) = (bob.packets, bob.messages.len());
+    let text = Bytes::from_static(b"welcome");
+    sfu.send_data(ids[1], channel.unwrap(), MessageKind::Text, text)
+        .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while bob.packets < packets + 100 || bob.messages.len() == messages {
+        assert!(Instant::now() < deadline, "{} packets", bob.packets);
+        alice.turn().await;
+        bob.turn().await;
+        alice.send_packet();
+    }
+    let stats = sfu.worker_stats().await.unwrap();
+    assert_eq!((stats[0].connections, stats[1].connections), (2, 0));
+    assert!(sfu.stats(ids[1]).await.is_ok());
+
     sfu.close_room(room);
-    let gone = sfu.sections(ids[0]).await;
-    assert!(gone.is_err());
+    for id in ids {
+        assert!(sfu.sections(id).await.is_err());
+    }
 }
 
 /// Media over TCP, as a front listener hands it on: framed as RFC 4571 says.

@@ -177,6 +177,14 @@ impl Forwarder {
         SequenceNumber(self.next as u16)
     }
 
+    /// The encodings' extended sequence numbers are others from now on: somebody else counts them, as when the receiver is
+    /// served from another place. The stream goes on with the next key frame, without a break in its numbers; what was
+    /// sent before cannot be asked for any more.
+    pub fn begin_anew(&mut self) {
+        self.selector.begin_anew();
+        self.history.fill(None);
+    }
+
     /// What the forwarder did.
     pub const fn stats(&self) -> &ForwardStats {
         &self.stats

@@ -128,6 +128,11 @@ impl Selector {
         }
     }
 
+    /// What goes through next begins with a key frame, as after a pause.
+    pub(super) const fn begin_anew(&mut self) {
+        self.current = None;
+    }
+
     /// Reads what [`select`](Self::select) will touch.
     pub(super) fn warm(&self) {
         std::hint::black_box((self.target, self.current, self.highest));

@@ -86,6 +86,16 @@ impl Actor {
                     self.note_of(*key, format!("uses the pair {local} / {remote}"));
                 }
             }
+            Event::Crowded { connection, to } => {
+                let Some(key) = self.connections.get(&connection).copied() else {
+                    return;
+                };
+                // One that has begun to publish meanwhile stays.
+                if let Ok(()) = self.shared.media.sfu().relocate(connection, to).await {
+                    metrics::counter!("visavis_media_relocations_total").increment(1);
+                    self.note_of(key, "moved to a worker that has less to do");
+                }
+            }
             Event::NegotiationNeeded { connection } => {
                 let Some(key) = self.connections.get(&connection).copied() else {
                     return;

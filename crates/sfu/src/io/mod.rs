@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
@@ -21,8 +21,8 @@ use crate::config::{Config, Limits};
 use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::handle::Stream;
-use crate::ids::{ConnectionId, RoomId, WorkerIndex};
-use crate::worker::{Settings, Worker};
+use crate::ids::{ConnectionId, RoomId, SubscriptionId, WorkerIndex};
+use crate::worker::{Relocation, Settings, Worker};
 
 /// What the control plane has a worker do.
 pub(crate) type Command = Box<dyn FnOnce(&mut Worker, Instant) + Send>;
@@ -33,26 +33,64 @@ pub(crate) struct WorkerHandle {
     /// Commands that must not be refused: the ends of things. Bounded by the number of things.
     pub(crate) last_words: mpsc::UnboundedSender<Command>,
     peers: mpsc::Sender<FromPeer>,
-    connections: AtomicUsize,
     load: Arc<Load>,
 }
 
-/// How busy a worker is, as its thread measures it.
+/// How busy a worker is.
 #[derive(Debug, Default)]
-pub(crate) struct Load(AtomicU32);
+pub(crate) struct Load {
+    /// The share of the last while that its thread spent working, as a float's bits.
+    share: AtomicU32,
+    connections: AtomicUsize,
+}
 
 impl Load {
-    /// Above this share of its time a worker gets no more connections while another is below [`COOL`](Self::COOL).
+    /// Above this share of its time a worker gets no more connections, and gives some away, while another is below
+    /// [`COOL`](Self::COOL).
     const HOT: f32 = 0.8;
     const COOL: f32 = 0.6;
 
+    /// How many connections are given away at once, in a second.
+    const MOST_MOVES: usize = 32;
+
     /// Notes the share of the last while that was spent working, 0.0 to 1.0.
     fn set(&self, share: f32) {
-        self.0.store(share.to_bits(), Ordering::Relaxed);
+        self.share.store(share.to_bits(), Ordering::Relaxed);
     }
 
     fn share(&self) -> f32 {
-        f32::from_bits(self.0.load(Ordering::Relaxed))
+        // Who has nothing to do does not say so.
+        match self.connections() {
+            0 => 0.0,
+            _ => f32::from_bits(self.share.load(Ordering::Relaxed)),
+        }
+    }
+
+    fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    fn joined(&self) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn left(&self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// How many connections worker `index` should give away now, and to which worker: half of what would make it as busy as
+    /// the one with the least to do. The rest follows when that has shown.
+    fn crowd(loads: &[Arc<Self>], index: usize) -> Option<(usize, usize)> {
+        let own = loads.get(index)?;
+        let share = own.share();
+        let all = loads.iter().map(|load| load.share()).enumerate();
+        let (coolest, least) = all.min_by(|(_, one), (_, other)| one.total_cmp(other))?;
+        if share <= Self::HOT || least >= Self::COOL {
+            return None;
+        }
+        let part = (share - least) / share / 4.0;
+        let count = (own.connections() as f32 * part).ceil() as usize;
+        Some((count.min(Self::MOST_MOVES), coolest))
     }
 }
 
@@ -77,6 +115,14 @@ pub(crate) struct Shared {
     next: AtomicU64,
     rooms: Mutex<HashMap<RoomId, Placement>>,
     owners: Mutex<HashMap<ConnectionId, RoomId>>,
+    moved: RwLock<Moved>,
+}
+
+/// What lives elsewhere than its name says.
+#[derive(Debug, Default)]
+struct Moved {
+    connections: HashMap<ConnectionId, (WorkerIndex, Vec<SubscriptionId>)>,
+    subscriptions: HashMap<SubscriptionId, WorkerIndex>,
 }
 
 /// Where a room's connections are.
@@ -86,7 +132,62 @@ struct Placement {
     workers: Vec<(WorkerIndex, usize)>,
 }
 
+impl Placement {
+    fn joined(&mut self, worker: WorkerIndex) {
+        match self.workers.iter_mut().find(|(index, _)| *index == worker) {
+            Some((_, count)) => *count += 1,
+            None => self.workers.push((worker, 1)),
+        }
+    }
+
+    fn left(&mut self, worker: WorkerIndex) {
+        if let Some((_, count)) = self.workers.iter_mut().find(|(index, _)| *index == worker) {
+            *count = count.saturating_sub(1);
+        }
+    }
+}
+
 impl Shared {
+    /// The worker that has a connection.
+    pub(crate) fn home_of(&self, id: ConnectionId) -> WorkerIndex {
+        let moved = self.moved.read().unwrap_or_else(PoisonError::into_inner);
+        moved
+            .connections
+            .get(&id)
+            .map_or(id.worker(), |&(home, _)| home)
+    }
+
+    /// The worker that has a subscription.
+    pub(crate) fn home_of_subscription(&self, id: SubscriptionId) -> WorkerIndex {
+        let moved = self.moved.read().unwrap_or_else(PoisonError::into_inner);
+        moved.subscriptions.get(&id).copied().unwrap_or(id.worker())
+    }
+
+    /// A connection goes to another worker.
+    pub(crate) fn moves(&self, relocation: &Relocation, from: WorkerIndex, to: WorkerIndex) {
+        let mut moved = self.moved.write().unwrap_or_else(PoisonError::into_inner);
+        let theirs: Vec<_> = relocation.subscriptions().collect();
+        moved
+            .subscriptions
+            .extend(theirs.iter().map(|&id| (id, to)));
+        let entry = moved.connections.entry(relocation.connection());
+        let (home, subscriptions) = entry.or_default();
+        *home = to;
+        subscriptions.extend(theirs);
+        drop(moved);
+        for (index, load) in self.workers.iter().enumerate() {
+            match index as WorkerIndex {
+                index if index == from => load.load.left(),
+                index if index == to => load.load.joined(),
+                _ => {}
+            }
+        }
+        let mut rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
+        let placement = rooms.entry(relocation.room()).or_default();
+        placement.left(from);
+        placement.joined(to);
+    }
+
     /// Chooses a worker for one more connection of a room.
     pub(crate) fn place(&self, room: RoomId) -> Result<ConnectionId> {
         let mut rooms = self.rooms.lock().map_err(|_| Error::ShutDown)?;
@@ -94,10 +195,10 @@ impl Shared {
         let spread = self.limits.room_spread.max(1);
         let is_hot = |index: WorkerIndex| {
             let share = |worker: &WorkerHandle| worker.load.share();
-            self.workers.get(usize::from(index)).is_some_and(|worker| {
-                // Who has nothing to do does not say so.
-                share(worker) > Load::HOT && worker.connections.load(Ordering::Relaxed) > 0
-            }) && self.workers.iter().any(|worker| share(worker) < Load::COOL)
+            self.workers
+                .get(usize::from(index))
+                .is_some_and(|worker| share(worker) > Load::HOT)
+                && self.workers.iter().any(|worker| share(worker) < Load::COOL)
         };
         let open = placement
             .workers
@@ -108,7 +209,7 @@ impl Shared {
             None => {
                 // Those that are too busy come last, whatever they have.
                 let load = |index: usize| {
-                    let count = self.workers[index].connections.load(Ordering::Relaxed);
+                    let count = self.workers[index].load.connections();
                     (is_hot(index as WorkerIndex), count)
                 };
                 let unused = (0..self.workers.len()).filter(|&index| {
@@ -133,8 +234,7 @@ impl Shared {
         let (worker, count) = &mut placement.workers[at];
         *count += 1;
         let worker = *worker;
-        let load = &self.workers[usize::from(worker)].connections;
-        load.fetch_add(1, Ordering::Relaxed);
+        self.workers[usize::from(worker)].load.joined();
         let id = ConnectionId::new(worker, self.next.fetch_add(1, Ordering::Relaxed));
         drop(rooms);
         let mut owners = self.owners.lock().map_err(|_| Error::ShutDown)?;
@@ -151,17 +251,22 @@ impl Shared {
             return;
         };
         drop(owners);
-        if let Some(worker) = self.workers.get(usize::from(id.worker())) {
-            worker.connections.fetch_sub(1, Ordering::Relaxed);
+        let home = self.home_of(id);
+        let mut moved = self.moved.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, subscriptions)) = moved.connections.remove(&id) {
+            for subscription in subscriptions {
+                moved.subscriptions.remove(&subscription);
+            }
+        }
+        drop(moved);
+        if let Some(worker) = self.workers.get(usize::from(home)) {
+            worker.load.left();
         }
         let Ok(mut rooms) = self.rooms.lock() else {
             return;
         };
         if let Some(placement) = rooms.get_mut(&room) {
-            let mut entries = placement.workers.iter_mut();
-            if let Some((_, count)) = entries.find(|(index, _)| *index == id.worker()) {
-                *count = count.saturating_sub(1);
-            }
+            placement.left(home);
             if placement.workers.iter().all(|&(_, count)| count == 0) {
                 rooms.remove(&room);
             }
@@ -300,11 +405,11 @@ pub(crate) fn start(config: Config) -> io::Result<(Shared, mpsc::Receiver<Event>
     let (peers, peer_queues): (Vec<_>, Vec<_>) = (0..count)
         .map(|_| mpsc::channel(config.limits.handover.max(1)))
         .unzip();
+    let loads: Vec<Arc<Load>> = (0..count).map(|_| Arc::default()).collect();
     let queues = sockets.into_iter().zip(peer_queues);
     for (index, (sockets, peer_queue)) in queues.enumerate() {
         let (commands, command_queue) = mpsc::channel(config.limits.commands.max(1));
         let (last_words, last_queue) = mpsc::unbounded_channel();
-        let load = Arc::new(Load::default());
         let settings = Settings {
             index: index as u16,
             workers: count as u16,
@@ -325,15 +430,14 @@ pub(crate) fn start(config: Config) -> io::Result<(Shared, mpsc::Receiver<Event>
             from_peers: peer_queue,
             peers: peers.clone(),
             events: events.clone(),
-            load: Arc::clone(&load),
+            loads: loads.clone(),
         };
         thread::spawn(start)?;
         workers.push(WorkerHandle {
             commands,
             last_words,
             peers: peers[index].clone(),
-            connections: AtomicUsize::new(0),
-            load,
+            load: Arc::clone(&loads[index]),
         });
     }
     let shared = Shared {
@@ -343,6 +447,7 @@ pub(crate) fn start(config: Config) -> io::Result<(Shared, mpsc::Receiver<Event>
         next: AtomicU64::new(1),
         rooms: Mutex::default(),
         owners: Mutex::default(),
+        moved: RwLock::default(),
     };
     Ok((shared, receiver))
 }
@@ -380,8 +485,7 @@ mod tests {
             commands: mpsc::channel(1).0,
             last_words: mpsc::unbounded_channel().0,
             peers: mpsc::channel(1).0,
-            connections: AtomicUsize::new(0),
-            load: Arc::new(Load::default()),
+            load: Arc::default(),
         };
         Shared {
             addresses: Vec::new(),
@@ -390,6 +494,7 @@ mod tests {
             next: AtomicU64::new(1),
             rooms: Mutex::default(),
             owners: Mutex::default(),
+            moved: RwLock::default(),
         }
     }
 
@@ -416,5 +521,28 @@ mod tests {
             worker.load.set(0.95);
         }
         assert_eq!(place(1), first);
+    }
+
+    #[test]
+    fn a_hot_worker_gives_some_away_while_another_is_cool() {
+        let shared = shared(2, Limits::default());
+        let loads: Vec<_> = shared
+            .workers
+            .iter()
+            .map(|worker| Arc::clone(&worker.load))
+            .collect();
+        for _ in 0..40 {
+            loads[0].joined();
+        }
+        loads[1].joined();
+        loads[0].set(0.7);
+        assert_eq!(Load::crowd(&loads, 0), None, "busy is not hot");
+        loads[0].set(0.9);
+        loads[1].set(0.3);
+        // A third would make them equal: half of that.
+        assert_eq!(Load::crowd(&loads, 0), Some((7, 1)));
+        assert_eq!(Load::crowd(&loads, 1), None);
+        loads[1].set(0.7);
+        assert_eq!(Load::crowd(&loads, 0), None, "nobody is cool");
     }
 }

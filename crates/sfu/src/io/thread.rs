@@ -41,7 +41,8 @@ pub(super) struct Start {
     /// The queues of all workers, this one's own among them.
     pub(super) peers: Vec<mpsc::Sender<FromPeer>>,
     pub(super) events: mpsc::Sender<Event>,
-    pub(super) load: Arc<Load>,
+    /// How busy each worker is.
+    pub(super) loads: Vec<Arc<Load>>,
 }
 
 /// Binds a socket that all workers share.
@@ -150,7 +151,11 @@ async fn run(mut start: Start) -> io::Result<()> {
         .await;
         let now = Instant::now();
         if let Some(share) = busy.works(now) {
-            start.load.set(share);
+            start.loads[usize::from(index)].set(share);
+            if let Some((most, to)) = Load::crowd(&start.loads, usize::from(index)) {
+                let crowd = worker.movable(most).into_iter();
+                told.extend(crowd.map(|connection| Event::Crowded { connection, to }));
+            }
         }
         was_time = matches!(woken, Woken::Time);
         match woken {

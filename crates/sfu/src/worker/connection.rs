@@ -64,14 +64,14 @@ pub(super) struct Connection {
     /// Paths whose datagrams another worker hands over.
     by_others: SmallVec<[(Path, WorkerIndex); 2]>,
     /// Streams that it has sent on.
-    streams: SmallVec<[Path; 1]>,
+    pub(super) streams: SmallVec<[Path; 1]>,
     born: Instant,
     /// Username fragments that checks may name.
-    ufrags: Vec<Box<str>>,
+    pub(super) ufrags: Vec<Box<str>>,
     /// The path that the multiplexer knows as this connection's.
     claimed: Option<Path>,
     /// When a closed connection is forgotten.
-    ends: Option<Instant>,
+    pub(super) ends: Option<Instant>,
     alarm: Alarm,
     /// When the peer connection itself wants to be woken, as of the last look.
     peer_due: Option<Instant>,
@@ -186,6 +186,30 @@ impl Connection {
             )
     }
 
+    /// The paths that it was heard on lately, as far as they are known here, each with the worker that gets their datagrams,
+    /// where that is another.
+    pub(super) fn paths(&self) -> SmallVec<[(Path, Option<WorkerIndex>); 4]> {
+        let by_others = self.by_others.iter();
+        let by_others = by_others.map(|&(path, worker)| (path, Some(worker)));
+        let own = self.claimed.map(|path| (path, None));
+        by_others.chain(own).collect()
+    }
+
+    /// It came from another worker, and knows nothing of this one: its alarm is not set here, and nobody here gets its
+    /// datagrams yet. Answers its paths.
+    pub(super) fn settle_in(&mut self) -> SmallVec<[Path; 4]> {
+        let paths = self.paths().into_iter().map(|(path, _)| path).collect();
+        self.by_others.clear();
+        self.claimed = None;
+        self.alarm = Alarm::default();
+        self.is_touched = false;
+        self.is_sending = false;
+        self.has_own = true;
+        self.needs_schedule = true;
+        self.allocate_at = Some(self.born);
+        paths
+    }
+
     /// A datagram on this path came by another worker.
     pub(super) fn came_by(&mut self, path: Path, worker: WorkerIndex) {
         if self.by_others.iter().all(|(known, _)| *known != path) {
@@ -276,7 +300,9 @@ impl Worker {
             return;
         }
         if connection.ends.is_some_and(|ends| ends <= now) {
-            self.forget(slot);
+            if let Some(connection) = self.forget(slot) {
+                self.closed_streams.extend(connection.streams);
+            }
             return;
         }
         let mut has_own = false;
@@ -513,14 +539,13 @@ impl Worker {
         self.touch(slot);
     }
 
-    /// Ends a connection for good.
-    fn forget(&mut self, slot: usize) {
-        if let Some(connection) = self.connections.try_remove(slot) {
-            self.closed_streams.extend(connection.streams);
-            self.mux.remove(slot);
-            self.latest_route = None;
-            self.sending.retain(|&other| other != slot);
-            self.touched.retain(|&other| other != slot);
-        }
+    /// A connection is here no more.
+    pub(super) fn forget(&mut self, slot: usize) -> Option<Connection> {
+        let connection = self.connections.try_remove(slot)?;
+        self.mux.remove(slot);
+        self.latest_route = None;
+        self.sending.retain(|&other| other != slot);
+        self.touched.retain(|&other| other != slot);
+        Some(connection)
     }
 }

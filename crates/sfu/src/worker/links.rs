@@ -108,6 +108,8 @@ pub(super) struct Links {
     spare: Vec<Vec<u8>>,
     strays: HashMap<Path, WorkerIndex>,
     stray_order: VecDeque<Path>,
+    /// Connections were born here that are elsewhere now: checks name this worker, and are for another.
+    has_moved: bool,
 }
 
 impl Links {
@@ -228,6 +230,17 @@ impl Links {
         }
     }
 
+    /// A connection goes to another worker: whoever gets the datagrams of its paths, or asks here for them, sends them there.
+    pub(super) fn moved(&mut self, paths: &[(Path, Option<WorkerIndex>)], to: WorkerIndex) {
+        self.has_moved = true;
+        for &(path, by) in paths {
+            self.learn_stray(path, to);
+            if let Some(by) = by.filter(|&by| by != to) {
+                self.tell(by, Inner::Claimed(path, to));
+            }
+        }
+    }
+
     fn keep(&mut self, mut bytes: Vec<u8>) {
         if self.spare.len() < SPARE {
             bytes.clear();
@@ -285,6 +298,8 @@ impl Worker {
                             connection.came_by(arrival.path, from);
                         }
                         self.receive(now, slot, arrival, datagram);
+                    } else if self.is_of_moved(datagram) {
+                        self.stray(arrival, datagram);
                     }
                 }
                 self.links.tell(from, Inner::Spare(batch.bytes));
@@ -338,7 +353,8 @@ impl Worker {
         if self.links.workers < 2 {
             return false;
         }
-        let named = super::owner_of_check(datagram);
+        let is_of_moved = self.is_of_moved(datagram);
+        let named = super::owner_of_check(datagram).filter(|_| !is_of_moved);
         let known = named.or_else(|| self.links.strays.get(&arrival.path).copied());
         let is_response = visavis_stun::classify(datagram) == PacketKind::Stun
             && matches!(datagram.first(), Some(0x01));
@@ -346,12 +362,18 @@ impl Worker {
             Some(to) if to < self.links.workers && to != self.settings.index => {
                 self.links.hand_over(Some(to), arrival, datagram);
             }
-            // The answer to a check of somebody's: its transaction is known there alone.
-            _ if is_response => self.links.hand_over(None, arrival, datagram),
+            // The answer to a check of somebody's: its transaction is known there alone. Or a check on a new path of a connection
+            // that has moved.
+            _ if is_response || is_of_moved => self.links.hand_over(None, arrival, datagram),
             _ => return false,
         }
         self.stats.handed_over += 1;
         true
+    }
+
+    /// Whether a datagram is a check of a connection that was born here, and may be elsewhere now.
+    fn is_of_moved(&self, datagram: &[u8]) -> bool {
+        self.links.has_moved && super::owner_of_check(datagram) == Some(self.settings.index)
     }
 
     fn take_packets(&mut self, now: Instant, batch: Batch<Place>) {

@@ -209,6 +209,15 @@ impl Subscription {
         true
     }
 
+    /// The track's packets are counted by another worker from now on.
+    pub(super) fn begin_anew(&mut self) {
+        if let Some(forwarder) = &mut self.forwarder {
+            forwarder.begin_anew();
+        }
+        self.latest = None;
+        self.resent = [None; RESENT];
+    }
+
     /// The source of retransmissions.
     pub(super) fn rtx_ssrc(&self) -> Option<u32> {
         self.rtx.map(|(_, ssrc)| ssrc)
