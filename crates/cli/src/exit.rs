@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-/// How a subcommand ended. `visavis help exit-codes` would say no more than this.
+/// How a subcommand ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Exit {
@@ -32,10 +32,20 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// The table of exit codes, at the end of a subcommand's help.
-pub(crate) const HELP: &str = "\
-Exit codes:
-  0  done               4  server or peer unreachable   7  the other side declined
-  1  other failure      5  broke off; run it again       130  interrupted
-  2  wrong usage        6  files or disk
-  3  wrong code";
+/// The table of exit codes, behind the help of a subcommand.
+macro_rules! with_exit_codes {
+    ($help:literal) => {
+        concat!(
+            $help,
+            "Exit codes:
+  0  done            3  wrong code                   6    files or disk
+  1  other failure   4  server or peer unreachable   7    the other side declined
+  2  wrong usage     5  broke off; run it again      130  interrupted"
+        )
+    };
+}
+
+pub(crate) use with_exit_codes;
+
+/// The table alone, for short helps.
+pub(crate) const HELP: &str = with_exit_codes!("");

@@ -9,6 +9,7 @@ mod exit;
 mod http;
 mod livekit;
 mod media;
+mod output;
 mod pairing;
 mod qr;
 mod runtime;
@@ -26,33 +27,21 @@ struct Cli {
     command: Command,
 }
 
+/// What each does is said by its arguments, whose first line stands in the list of all.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Talk to somebody in lines of text, peer to peer.
     Chat(commands::chat::Args),
-    /// Print a completion script for a shell.
     Completions(commands::completions::Args),
-    /// Find out what this network lets WebRTC do, and explain it.
     Doctor(commands::doctor::Args),
-    /// Send back whatever a peer sends.
     Echo(commands::echo::Args),
-    /// Take part in a meeting: publish files, record what others publish.
     Join(commands::join::Args),
-    /// Make secrets for a server's configuration.
     Keygen(commands::keygen::Args),
-    /// Write the manual pages into a directory.
     Manual(commands::completions::ManualArgs),
-    /// Receive what `visavis send` offers.
     Receive(commands::receive::Args),
-    /// Send files, directories or standard input to another machine.
     Send(commands::send::Args),
-    /// Run a meeting server with its web page, signalling, media forwarding, STUN and TURN.
     Serve(Box<commands::serve::Args>),
-    /// Run a STUN and TURN server.
     Turn(Box<commands::turn::Args>),
-    /// Record what a WHEP endpoint plays.
     Whep(commands::whep::Args),
-    /// Publish files or a pipe to a WHIP endpoint.
     Whip(commands::whip::Args),
 }
 
@@ -156,6 +145,22 @@ mod tests {
                 .map(|line| understand(name, line))
                 .sum();
             assert!(count > 0, "{name}: {help}");
+        }
+    }
+
+    #[test]
+    fn help_says_more_than_the_line_in_the_list() {
+        let all = <Cli as clap::CommandFactory>::command();
+        for name in [
+            "chat", "doctor", "echo", "join", "receive", "send", "serve", "turn",
+        ] {
+            let command = all.find_subcommand(name).expect("a subcommand");
+            let about = command.get_about().expect("a line").to_string();
+            let long = command.get_long_about().map(ToString::to_string);
+            assert!(
+                long.is_some_and(|long| long.len() > about.len() + 60),
+                "{name}"
+            );
         }
     }
 

@@ -1,10 +1,12 @@
 //! What every subcommand runs on.
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use visavis::{Endpoint, Settings};
 
 use crate::exit::Exit;
+use crate::output::err;
 
 /// The largest datagram in bytes. In an Ethernet frame this leaves 100 bytes for IPv6, UDP, a relay's channel and a tunnel of
 /// some provider: a transfer that moves to such a path goes on. The rest of the frame would save 0.3 % of the bytes.
@@ -23,7 +25,9 @@ pub(crate) fn endpoint() -> Result<Endpoint, visavis::Error> {
 /// Tells on standard error what happens inside, as far as `$VISAVIS_LOG` asks for it.
 fn start_log() {
     if let Ok(filter) = tracing_subscriber::EnvFilter::try_from_env("VISAVIS_LOG") {
-        let log = tracing_subscriber::fmt().with_env_filter(filter);
+        let log = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_ansi(std::io::stderr().is_terminal());
         // A program around this one may have a log already.
         let _ = log.with_writer(std::io::stderr).try_init();
     }
@@ -43,7 +47,7 @@ pub(crate) fn block_on(command: impl Future<Output = Exit>) -> ExitCode {
             exit.into()
         }
         Err(error) => {
-            eprintln!("cannot start: {error}");
+            err!("cannot start: {error}");
             Exit::Failure.into()
         }
     }
@@ -53,7 +57,7 @@ pub(crate) fn block_on(command: impl Future<Output = Exit>) -> ExitCode {
 pub(crate) fn report(command: impl Future<Output = Result<Exit, (Exit, String)>>) -> ExitCode {
     block_on(async {
         command.await.unwrap_or_else(|(exit, text)| {
-            eprintln!("{text}");
+            err!("{text}");
             exit
         })
     })

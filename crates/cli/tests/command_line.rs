@@ -48,6 +48,11 @@ fn nonsense_is_told_apart_from_what_cannot_be_reached() {
     ends(2, nonsense, &["chat", "--server", nonsense]);
     ends(2, nonsense, &["chat", "--server", nonsense, code]);
     ends(2, nonsense, &["whep", nonsense]);
+    ends(2, nonsense, &["doctor", "--server", nonsense]);
+    ends(2, "HOST[:PORT]", &["doctor", "--stun", ""]);
+    ends(3, "a code looks like", &["doctor", "--against", "1-x"]);
+    ends(2, "ADDRESS:PORT", &["serve", "--listen", "80"]);
+    ends(2, "ADDRESS:PORT", &["echo", "--listen", "8080"]);
     ends(2, "which room", &["join", "localhost"]);
     let nobody = "http://127.0.0.1:9";
     ends(4, nobody, &["send", "--server", nobody, "a"]);
@@ -56,6 +61,66 @@ fn nonsense_is_told_apart_from_what_cannot_be_reached() {
     ends(4, nobody, &["whep", nobody]);
     ends(6, "/proc/no/such", &["manual", "/proc/no/such"]);
     ends(6, "missing", &["send", "--server", nobody, "missing"]);
+    ends(6, "is a directory", &["whip", nobody, "."]);
+}
+
+/// As of `visavis doctor | head -1`: what was asked is done, and nothing panics.
+#[test]
+fn who_reads_the_output_may_leave() {
+    let (here, server) = (tempdir().unwrap(), rendezvous());
+    std::fs::write(here.path().join("a"), "a").unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = visavis(arguments, here.path());
+        command.env("VISAVIS_SERVER", &server);
+        // Both ends of a pipe, of which the reading one is dropped at once.
+        let (_, closed) = std::io::pipe().unwrap();
+        command.stdout(closed);
+        command
+    };
+    for arguments in [
+        &["doctor", "--no-port-mapping"][..],
+        &["doctor", "--no-port-mapping", "--json"],
+        &["keygen"],
+        &["completions", "bash"],
+        &["turn", "--print-config"],
+    ] {
+        let ended = run(arguments).output().unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        // The rendezvous alone is no server that the doctor is content with.
+        let code = i32::from(arguments[0] == "doctor");
+        assert_eq!(ended.status.code(), Some(code), "{arguments:?}: {said}");
+        assert_eq!(said, "", "{arguments:?}");
+    }
+    let code = "4821-copper-tulip-raven";
+    let mut sender = run(&["send", "--code", code, "a"]).spawn().unwrap();
+    let there = here.path().join("there");
+    let arguments = ["receive", "--server", &server, "-o", "there/", code];
+    // Nobody can say when it waits.
+    let received = loop {
+        let received = visavis(&arguments, here.path()).output().unwrap();
+        if received.status.code() != Some(3) {
+            break received;
+        }
+    };
+    assert!(received.status.success(), "{received:?}");
+    assert!(sender.wait().unwrap().success());
+    assert!(there.join("a").exists());
+}
+
+#[test]
+fn exit_codes_are_in_every_help_of_what_uses_the_network() {
+    let here = tempdir().unwrap();
+    for name in [
+        "chat", "doctor", "echo", "join", "receive", "send", "serve", "turn", "whep", "whip",
+    ] {
+        let help = visavis(&[name, "--help"], here.path()).output().unwrap();
+        let help = String::from_utf8(help.stdout).unwrap();
+        assert!(help.contains("Exit codes:\n  0  "), "{help}");
+        let made = visavis(&["manual", "."], here.path()).output().unwrap();
+        assert!(made.status.success());
+        let page = std::fs::read_to_string(here.path().join(format!("visavis-{name}.1"))).unwrap();
+        assert!(page.contains("Exit codes:"), "{page}");
+    }
 }
 
 #[test]

@@ -30,6 +30,10 @@ const CODES: [&str; 2] = ["4821-copper-tulip-raven", "CODE"];
 const ELSEWHERE: &[(&str, &str)] = &[
     ("cargo test --workspace", "runs this"),
     (
+        "cargo install --path crates/cli",
+        "what it installs is the build that runs here",
+    ),
+    (
         "cargo run --release -p visavis --example echo",
         "crates/visavis/tests/examples.rs runs it",
     ),
@@ -377,6 +381,41 @@ fn every_command_of_the_documents_is_run_or_listed_with_a_reason() {
     assert!(unknown.is_empty(), "documented, but not run: {unknown:#?}");
     let gone: Vec<_> = listed.difference(&documented).collect();
     assert!(gone.is_empty(), "run, but not documented: {gone:#?}");
+}
+
+/// Links within the repository lead somewhere, and the book's summary has every page.
+#[test]
+fn what_the_documents_point_at_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let files = |folder: PathBuf| {
+        let entries = fs::read_dir(folder).unwrap().flatten();
+        entries.map(|entry| entry.path()).collect::<Vec<_>>()
+    };
+    let pages = files(root.join("book/src"));
+    let mut documents = pages.clone();
+    documents
+        .extend(["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"].map(|name| root.join(name)));
+    let crates = files(root.join("crates"));
+    let readmes = crates.iter().map(|folder| folder.join("README.md"));
+    documents.extend(readmes.filter(|readme| readme.exists()));
+    let mut missing = Vec::new();
+    for document in &documents {
+        let text = fs::read_to_string(document).unwrap();
+        let folder = document.parent().unwrap();
+        for link in text.split("](").skip(1) {
+            let link = link.split([')', '#']).next().unwrap_or_default();
+            if !link.is_empty() && !link.contains("://") && !folder.join(link).exists() {
+                missing.push(format!("{}: {link}", document.display()));
+            }
+        }
+    }
+    let summary = fs::read_to_string(root.join("book/src/SUMMARY.md")).unwrap();
+    for page in pages.iter().filter_map(|page| page.file_name()?.to_str()) {
+        if page != "SUMMARY.md" && !summary.contains(&format!("({page})")) {
+            missing.push(format!("SUMMARY.md: {page}"));
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
 }
 
 documented! {

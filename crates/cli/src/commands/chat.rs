@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use visavis::{DataChannel, Message};
 
-use crate::exit::{self, Exit};
+use crate::exit::{self, Exit, with_exit_codes};
+use crate::output::{err, out};
 use crate::pairing::client::{self, RendezvousError};
 use crate::pairing::connect::{self, ConnectError, Paired};
 use crate::pairing::host::{Hosting, ServerArgs};
@@ -26,13 +27,17 @@ pub(crate) struct Args {
     server: ServerArgs,
 }
 
-const LONG_HELP: &str = "\
+const LONG_HELP: &str = with_exit_codes!(
+    "\
 Examples:
   visavis chat                                    prints a code and waits
   visavis chat 4821-copper-tulip-raven            on the other machine
   tail -f /var/log/syslog | visavis chat --server meet.example.org
 
-Ctrl-C or the end of standard input ends it.";
+Ctrl-C or the end of standard input ends it.
+
+"
+);
 
 pub(crate) fn run(args: Args) -> ExitCode {
     crate::runtime::report(async {
@@ -56,7 +61,7 @@ async fn meet(args: &Args) -> Result<Paired, (Exit, String)> {
 }
 
 async fn chat(paired: Paired) -> Result<(), (Exit, String)> {
-    eprintln!("connected");
+    err!("connected");
     let channel = paired.channel;
     let _kept = keep(paired.connection, paired.signalling, None, Role::Plain);
     talk(channel).await
@@ -75,10 +80,10 @@ async fn host(args: &Args) -> Result<Paired, (Exit, String)> {
             Ok(paired) => return Ok(paired),
             Err(ConnectError::WrongCode(_)) if wrong < 5 => {
                 wrong += 1;
-                eprintln!("somebody came with a wrong code");
+                err!("somebody came with a wrong code");
             }
             Err(error @ ConnectError::WrongCode(_)) => return Err((Exit::Code, error.to_string())),
-            Err(error) => eprintln!("{error}"),
+            Err(error) => err!("{error}"),
         }
     }
 }
@@ -111,10 +116,6 @@ async fn join(args: &Args) -> Result<Paired, (Exit, String)> {
     })
 }
 
-#[expect(
-    clippy::print_stdout,
-    reason = "what the other side says is the output"
-)]
 async fn talk(mut channel: DataChannel) -> Result<(), (Exit, String)> {
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     let mut open = true;
@@ -137,7 +138,7 @@ async fn talk(mut channel: DataChannel) -> Result<(), (Exit, String)> {
                 Some(Message::Text(text)) => {
                     // What comes from elsewhere must not drive the terminal.
                     let plain: String = text.chars().filter(|c| !c.is_control() || *c == '\t').collect();
-                    println!("{plain}");
+                    out!("{plain}");
                 }
                 Some(Message::Binary(_)) => {}
                 None => break,
@@ -145,7 +146,7 @@ async fn talk(mut channel: DataChannel) -> Result<(), (Exit, String)> {
         }
     }
     if open {
-        eprintln!("the other side left");
+        err!("the other side left");
     }
     Ok(())
 }

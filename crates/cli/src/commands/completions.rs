@@ -8,6 +8,7 @@ use clap::CommandFactory;
 use clap_complete::Shell;
 
 use crate::exit::Exit;
+use crate::output::err;
 
 /// Print a completion script for a shell.
 #[derive(Debug, clap::Args)]
@@ -48,13 +49,13 @@ pub(crate) fn manual(args: ManualArgs) -> ExitCode {
     finish(&directory.display().to_string(), made)
 }
 
-fn finish(what: &str, result: std::io::Result<()>) -> ExitCode {
+pub(super) fn finish(what: &str, result: std::io::Result<()>) -> ExitCode {
     match result {
         Ok(()) => Exit::Success.into(),
         // Whoever reads from us may have seen enough.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Exit::Success.into(),
         Err(error) => {
-            eprintln!("cannot write {what}: {error}");
+            err!("cannot write {what}: {error}");
             Exit::Files.into()
         }
     }

@@ -13,6 +13,7 @@ use crate::doctor::diagnose::{Verdict, diagnose};
 use crate::doctor::probe::{Targets, probe};
 use crate::doctor::report;
 use crate::exit::Exit;
+use crate::output::{err, out};
 use crate::pairing::client;
 use crate::pairing::connect::{self, About, ConnectError, Own, Paired};
 use crate::pairing::host::{Hosting, ServerArgs};
@@ -69,7 +70,8 @@ Examples:
   visavis doctor --server meet.example.org --against 4821-copper-tulip-raven   on the other
 
 Exit codes:
-  0  nothing is wrong     1  something is     130  interrupted";
+  0  nothing is wrong   2  wrong usage                                 130  interrupted
+  1  something is       3  what --against has does not look like a code";
 
 pub(crate) fn run(args: Args) -> ExitCode {
     crate::runtime::block_on(async move {
@@ -80,17 +82,27 @@ pub(crate) fn run(args: Args) -> ExitCode {
     })
 }
 
-#[expect(clippy::print_stdout, reason = "the report is the output")]
 async fn examine(args: &Args) -> Exit {
     let targets = match targets(args) {
         Ok(targets) => targets,
         Err(text) => {
-            eprintln!("{text}");
-            return Exit::Failure;
+            err!("{text}");
+            return Exit::Usage;
         }
     };
+    // What is wrong with it is said at once, not after the tests.
+    let against = match args.against.as_deref().map(invited).transpose() {
+        Ok(against) => against,
+        Err(error) => {
+            err!("{error}");
+            return Exit::Code;
+        }
+    };
+    if !args.json && std::io::stderr().is_terminal() {
+        err!("testing, for {} s at most …", PATIENCE.as_secs());
+    }
     let Ok(facts) = tokio::time::timeout(PATIENCE, probe(&targets)).await else {
-        eprintln!(
+        err!(
             "the tests did not come to an end within {} s",
             PATIENCE.as_secs()
         );
@@ -102,12 +114,10 @@ async fn examine(args: &Args) -> Exit {
         .iter()
         .any(|finding| finding.verdict == Verdict::Bad);
     if !args.json {
-        print!(
-            "{}",
-            report::text(&diagnosis, std::io::stdout().is_terminal())
-        );
+        let report = report::text(&diagnosis, std::io::stdout().is_terminal());
+        out!("{}", report.trim_end());
     }
-    let meeting = match &args.against {
+    let meeting = match against {
         Some(code) => Some(meet(args, code, &targets, about(&facts)).await),
         None => None,
     };
@@ -116,14 +126,22 @@ async fn examine(args: &Args) -> Exit {
             "facts": facts, "findings": diagnosis.findings, "summary": diagnosis.summary,
             "against": meeting,
         });
-        println!("{report:#}");
+        out!("{report:#}");
     } else if let Some(meeting) = &meeting {
-        println!("\n{}", meeting.text);
+        out!("\n{}", meeting.text);
     }
     if wrong || meeting.is_some_and(|meeting| !meeting.connected) {
         Exit::Failure
     } else {
         Exit::Success
+    }
+}
+
+/// The code of the other doctor; `None` where this one is to make it.
+fn invited(code: &str) -> Result<Option<Code>, CodeError> {
+    match code {
+        "" => Ok(None),
+        code => code.parse().map(Some),
     }
 }
 
@@ -134,6 +152,9 @@ fn targets(args: &Args) -> Result<Targets, String> {
     };
     let mut ice_servers: Vec<IceServer> = Vec::new();
     for stun in &args.stun {
+        if stun.trim().is_empty() {
+            return Err("--stun wants a server: HOST[:PORT]".to_owned());
+        }
         let url = match stun.starts_with("stun:") {
             true => stun.clone(),
             false => format!("stun:{stun}"),
@@ -159,7 +180,7 @@ fn targets(args: &Args) -> Result<Targets, String> {
 }
 
 /// Connects to another doctor.
-async fn meet(args: &Args, code: &str, targets: &Targets, about: About) -> Meeting {
+async fn meet(args: &Args, code: Option<Code>, targets: &Targets, about: About) -> Meeting {
     let failed = |text: String| Meeting {
         connected: false,
         cause: None,
@@ -180,7 +201,7 @@ async fn meet(args: &Args, code: &str, targets: &Targets, about: About) -> Meeti
 /// `Err` when the other doctor was not even met.
 async fn pair(
     args: &Args,
-    code: &str,
+    code: Option<Code>,
     targets: &Targets,
     about: About,
 ) -> Result<Result<Paired, ConnectError>, String> {
@@ -191,12 +212,12 @@ async fn pair(
         large_packets: false,
     };
     let named = targets.ice_servers.iter().cloned().map(client::ice_server);
-    if code.is_empty() {
+    let Some(code) = code else {
         let started = Hosting::start(&args.server, None).await;
         let mut hosting = started.map_err(|error| error.to_string())?;
         if args.json {
             // Standard output is the report's.
-            eprintln!("{}", hosting.code());
+            err!("{}", hosting.code());
         } else {
             hosting.invite("doctor --against", false, false);
         }
@@ -205,18 +226,16 @@ async fn pair(
             .await
             .map_err(|error| error.to_string())?;
         guest.ice_servers.extend(named);
-        Ok(connect::host(own, &hosting.secrets, "doctor", guest).await)
-    } else {
-        let code: Code = code.parse().map_err(|error: CodeError| error.to_string())?;
-        let invitation = Invitation::Code(code);
-        let slot = invitation.slot();
-        let server = client::find(&args.server, &invitation).await;
-        let server = server.map_err(|error| error.to_string())?;
-        let joined = client::join(&server, slot).await;
-        let (host, mut ice) = joined.map_err(|error| error.to_string())?;
-        ice.extend(named);
-        Ok(connect::guest(own, &ice, slot, invitation.secret(), host).await)
-    }
+        return Ok(connect::host(own, &hosting.secrets, "doctor", guest).await);
+    };
+    let invitation = Invitation::Code(code);
+    let slot = invitation.slot();
+    let server = client::find(&args.server, &invitation).await;
+    let server = server.map_err(|error| error.to_string())?;
+    let joined = client::join(&server, slot).await;
+    let (host, mut ice) = joined.map_err(|error| error.to_string())?;
+    ice.extend(named);
+    Ok(connect::guest(own, &ice, slot, invitation.secret(), host).await)
 }
 
 /// The path of a connection, and its round trip.

@@ -15,7 +15,8 @@ use visavis::{
     OutgoingFrame, PeerConnection, RtpTransceiver,
 };
 
-use crate::exit::{self, Exit};
+use crate::exit::{self, Exit, with_exit_codes};
+use crate::output::{err, out};
 
 /// The longest offer, in bytes.
 const MAX_OFFER: usize = 64 << 10;
@@ -28,17 +29,21 @@ const MAX_OFFER: usize = 64 << 10;
 #[command(after_help = exit::HELP, after_long_help = LONG_HELP)]
 pub(crate) struct Args {
     /// Where to serve the page. Browsers give cameras to pages of localhost and of HTTPS only.
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080", value_parser = super::address)]
     listen: SocketAddr,
     /// Peers at a time.
     #[arg(long, value_name = "NUMBER", default_value_t = 100)]
     peers: usize,
 }
 
-const LONG_HELP: &str = "\
+const LONG_HELP: &str = with_exit_codes!(
+    "\
 Examples:
   visavis echo                                    then open http://localhost:8080
-  visavis echo --listen 0.0.0.0:8080              for other machines: messages only, unless HTTPS is in front";
+  visavis echo --listen 0.0.0.0:8080              for other machines: messages only, unless HTTPS is in front
+
+"
+);
 
 const PAGE: &str = include_str!("echo.html");
 
@@ -47,13 +52,12 @@ struct Echo {
     peers: Arc<Semaphore>,
 }
 
-#[expect(clippy::print_stdout, reason = "where the page is, is the output")]
 pub(crate) fn run(args: Args) -> ExitCode {
     crate::runtime::block_on(async move {
         let listener = match tokio::net::TcpListener::bind(args.listen).await {
             Ok(listener) => listener,
             Err(error) => {
-                eprintln!(
+                err!(
                     "cannot listen on {}: {error}; choose another address by --listen",
                     args.listen
                 );
@@ -63,12 +67,12 @@ pub(crate) fn run(args: Args) -> ExitCode {
         let endpoint = match crate::runtime::endpoint() {
             Ok(endpoint) => endpoint,
             Err(error) => {
-                eprintln!("{error}");
+                err!("{error}");
                 return Exit::Failure;
             }
         };
         let address = listener.local_addr().unwrap_or(args.listen);
-        println!("open http://{address} in a browser; Ctrl-C ends");
+        out!("open http://{address} in a browser; Ctrl-C ends");
         let state = Arc::new(Echo {
             endpoint,
             peers: Arc::new(Semaphore::new(args.peers)),

@@ -14,9 +14,10 @@ use visavis::{
 };
 use visavis_server::Recorded;
 
-use crate::exit::{self, Exit};
+use crate::exit::{self, Exit, with_exit_codes};
 use crate::livekit::{self, Signal, SignalError};
 use crate::media::{Access, Playback, Recorder, play_all, prepare};
+use crate::output::err;
 
 /// What was sent last may still be in the pacer.
 const LINGER: Duration = Duration::from_millis(300);
@@ -58,12 +59,16 @@ pub(crate) struct Args {
     access: Access,
 }
 
-const LONG_HELP: &str = "\
+const LONG_HELP: &str = with_exit_codes!(
+    "\
 Examples:
   visavis join https://meet.example.org/r/lobby --record lobby
   visavis join https://meet.example.org/r/lobby --publish film.webm --loop --name Cinema
   visavis join wss://livekit.example.org --token \"$TOKEN\" --record out --for 3600
-  ffmpeg -re -i rtsp://camera -an -c:v libvpx -g 60 -deadline realtime -f ivf - | visavis join URL --publish -";
+  ffmpeg -re -i rtsp://camera -an -c:v libvpx -g 60 -deadline realtime -f ivf - | visavis join URL --publish -
+
+"
+);
 
 pub(crate) fn run(args: Args) -> ExitCode {
     crate::runtime::report(join(&args))
@@ -232,7 +237,7 @@ impl<'a> Meeting<'a> {
 
     /// Until it is over, through whatever is lost on the way and can be got back.
     async fn stay(&mut self) -> Result<(), (Exit, String)> {
-        eprintln!("in the room {:?}; Ctrl-C leaves it", self.room);
+        err!("in the room {:?}; Ctrl-C leaves it", self.room);
         self.announce().await?;
         loop {
             match self.session().await? {
@@ -248,7 +253,7 @@ impl<'a> Meeting<'a> {
                 message = self.entry.signal.next() => match message {
                     Ok(signal_response::Message::Leave(leave)) => match leave.action() {
                         proto::leave_request::Action::Disconnect => {
-                            eprintln!("the server ended the session");
+                            err!("the server ended the session");
                             return Ok(End::Over);
                         }
                         action => Some(Lost {
@@ -271,7 +276,7 @@ impl<'a> Meeting<'a> {
                 }
                 ended = self.playing.ended() => {
                     tokio::time::sleep(LINGER).await;
-                    eprintln!("{} frames were sent", ended?);
+                    err!("{} frames were sent", ended?);
                     return Ok(End::Over);
                 }
             };
@@ -283,7 +288,7 @@ impl<'a> Meeting<'a> {
 
     /// Takes the session up again, or joins anew where the server has forgotten it.
     async fn recover(&mut self, lost: Lost) -> Result<(), (Exit, String)> {
-        eprintln!("{}; trying to get back", lost.why);
+        err!("{}; trying to get back", lost.why);
         let until = Instant::now() + Duration::from_secs(self.args.retry);
         let insecure = self.args.access.insecure;
         let mut resumable = lost.resumable;
@@ -293,7 +298,7 @@ impl<'a> Meeting<'a> {
                 match Signal::resume(&self.door.server, token, &self.sid, insecure).await {
                     Ok(signal) => {
                         self.entry.signal = signal;
-                        eprintln!("back in the room {:?}", self.room);
+                        err!("back in the room {:?}", self.room);
                         return self.restart().await;
                     }
                     Err(SignalError::Forgotten | SignalError::Refused(_)) => {
@@ -306,7 +311,7 @@ impl<'a> Meeting<'a> {
                 match self.door.enter().await {
                     Ok((entry, welcome)) => {
                         self.begin_anew(entry, &welcome)?;
-                        eprintln!("in the room {:?} again", self.room);
+                        err!("in the room {:?} again", self.room);
                         return self.announce().await;
                     }
                     Err(error) => error,
@@ -516,7 +521,7 @@ impl<'a> Meeting<'a> {
             let sid = &participant.sid;
             if participant.state() == proto::participant_info::State::Disconnected {
                 if let Some(person) = self.people.remove(sid) {
-                    eprintln!("{} left", printable(&person.name, &person.identity));
+                    err!("{} left", printable(&person.name, &person.identity));
                 }
                 continue;
             }
@@ -526,7 +531,7 @@ impl<'a> Meeting<'a> {
             };
             let text = format!("{} is here", printable(&person.name, &person.identity));
             if self.people.insert(sid.clone(), person).is_none() {
-                eprintln!("{text}");
+                err!("{text}");
             }
             for track in &participant.tracks {
                 let whose = (sid.clone(), track.clone());
@@ -548,7 +553,7 @@ impl<'a> Meeting<'a> {
             recorded.map_err(|error| (Exit::Files, format!("{}: {error}", directory.display())))?;
         for (recorded, frames) in recorded {
             let path = directory.join(&recorded.file);
-            eprintln!("{}: {frames} frames", path.display());
+            err!("{}: {frames} frames", path.display());
         }
         Ok(())
     }

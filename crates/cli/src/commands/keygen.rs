@@ -1,5 +1,6 @@
 //! `visavis keygen`.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use base64::Engine;
@@ -8,7 +9,9 @@ use clap::ValueEnum;
 use serde_json::json;
 use visavis_server::token::{Claims, Keys, VideoGrant};
 
+use super::completions::finish;
 use crate::exit::Exit;
+use crate::output::err;
 
 /// Make secrets for a server's configuration, and access tokens of them.
 ///
@@ -54,15 +57,14 @@ enum Kind {
     Token,
 }
 
-#[expect(clippy::print_stdout, reason = "the secrets are the output")]
 pub(crate) fn run(args: Args) -> ExitCode {
     match make(&args) {
         Ok(made) => {
-            println!("{made}");
-            Exit::Success.into()
+            let written = writeln!(std::io::stdout(), "{made}");
+            finish("the secret", written)
         }
         Err(error) => {
-            eprintln!("{error}");
+            err!("{error}");
             Exit::Failure.into()
         }
     }

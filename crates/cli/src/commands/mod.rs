@@ -12,3 +12,12 @@ pub(crate) mod serve;
 pub(crate) mod turn;
 pub(crate) mod whep;
 pub(crate) mod whip;
+
+use std::net::SocketAddr;
+
+/// Where to listen, from the command line.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        "use ADDRESS:PORT, as 0.0.0.0:8080 for all addresses or 127.0.0.1:8080 for this machine alone".to_owned()
+    })
+}

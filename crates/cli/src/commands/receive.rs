@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf, is_separator};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use indicatif::HumanBytes;
+use indicatif::DecimalBytes;
 use serde_json::json;
 use visavis::Endpoint;
 
-use crate::exit::{self, Exit};
+use crate::exit::{self, Exit, with_exit_codes};
+use crate::output::err;
 use crate::pairing::Invitation;
 use crate::pairing::client::{self, RendezvousError};
 use crate::pairing::connect::{self, ConnectError, Own};
@@ -58,7 +59,8 @@ pub(crate) struct Args {
     quiet: bool,
 }
 
-const LONG_HELP: &str = "\
+const LONG_HELP: &str = with_exit_codes!(
+    "\
 Examples:
   visavis receive 4821-copper-tulip-raven
   visavis receive --server meet.example.org --output photos/ 4821-copper-tulip-raven
@@ -67,11 +69,8 @@ Examples:
 If the connection breaks, it is made anew and goes on where it was. Run again in the same place, also
 days later, the command goes on as well: unfinished transfers are kept in .visavis-partial-*.
 
-Exit codes:
-  0  done               4  server or peer unreachable   7  declined
-  1  other failure      5  broke off; run it again       130  interrupted
-  2  wrong usage        6  files or disk
-  3  wrong code";
+"
+);
 
 pub(crate) fn run(args: Args) -> ExitCode {
     crate::runtime::block_on(async move {
@@ -83,12 +82,13 @@ pub(crate) fn run(args: Args) -> ExitCode {
             },
             _ = tokio::signal::ctrl_c() => Failed {
                 exit: Exit::Interrupted,
-                text: "stopped; run the same command again to go on".into(),
+                text: match progress.has_begun() {
+                    true => "stopped; run the same command again to go on".into(),
+                    false => "stopped before anything came".into(),
+                },
             },
         };
-        progress.end();
-        progress.event(&json!({ "event": "error", "message": failed.text }));
-        eprintln!("{}", failed.text);
+        progress.fail(&failed.text);
         failed.exit
     })
 }
@@ -170,7 +170,6 @@ async fn fetch(args: &Args, progress: &Progress) -> Result<(), Failed> {
             Ok(()) => return Ok(()),
             Err(failed) => failed,
         };
-        progress.end();
         // Before anything came there is nothing to go on with, and the user wants to know at once.
         let lost = matches!(failed.exit, Exit::Broken | Exit::Unreachable);
         if !agreed.begun || !lost {
@@ -258,7 +257,6 @@ async fn once(
         entry.map_or_else(|| "a file".to_owned(), |entry| entry.path.clone())
     };
     let result = receive::receive(channel, offer.bytes, files, path, store, progress).await;
-    progress.end();
     agreed.progressed = true;
     let placed = result?;
     progress.event(&json!({ "event": "received", "paths": placed }));
@@ -291,7 +289,7 @@ fn open_store(args: &Args, offer: &Offer) -> Result<Store, StoreError> {
 
 fn describe(offer: &Offer) -> String {
     let size = match offer.bytes {
-        Some(bytes) => HumanBytes(bytes).to_string(),
+        Some(bytes) => DecimalBytes(bytes).to_string(),
         None => "of unknown size".into(),
     };
     match offer.entries.as_slice() {
@@ -311,8 +309,8 @@ async fn confirm(args: &Args, question: &str) -> bool {
         return true;
     }
     matches!(
-        ask(&format!("{question} [Y/n] ")).await.as_str(),
-        "" | "y" | "yes"
+        ask(&format!("{question} [Y/n] ")).await.as_deref(),
+        Some("" | "y" | "yes")
     )
 }
 
@@ -328,23 +326,31 @@ async fn decide(args: &Args, store: &Store) -> OnConflict {
         return OnConflict::Fail;
     }
     for path in taken {
-        eprintln!("{} is there already.", path.display());
+        err!("{} is there already.", path.display());
     }
-    match ask("overwrite, rename or cancel? [o/r/C] ").await.as_str() {
-        "o" | "overwrite" => OnConflict::Overwrite,
-        "r" | "rename" => OnConflict::Rename,
+    match ask("overwrite, rename or cancel? [o/r/C] ")
+        .await
+        .as_deref()
+    {
+        Some("o" | "overwrite") => OnConflict::Overwrite,
+        Some("r" | "rename") => OnConflict::Rename,
         _ => OnConflict::Fail,
     }
 }
 
-/// One line from the terminal, in lower case.
-async fn ask(question: &str) -> String {
-    eprint!("{question}");
-    let _ = std::io::stderr().flush();
+/// One line from the terminal, in lower case. `None` if it was closed instead, which is no consent.
+async fn ask(question: &str) -> Option<String> {
+    let mut screen = std::io::stderr();
+    let _ = write!(screen, "{question}").and_then(|()| screen.flush());
     let read = tokio::task::spawn_blocking(|| {
         let mut line = String::new();
-        let _ = std::io::stdin().lock().read_line(&mut line);
-        line.trim().to_lowercase()
+        let read = std::io::stdin().lock().read_line(&mut line);
+        read.is_ok_and(|read| read > 0)
+            .then(|| line.trim().to_lowercase())
     });
-    read.await.unwrap_or_default()
+    let answer = read.await.ok().flatten();
+    if answer.is_none() {
+        err!("");
+    }
+    answer
 }

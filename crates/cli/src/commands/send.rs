@@ -9,7 +9,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use visavis::Endpoint;
 
-use crate::exit::{self, Exit};
+use crate::exit::{self, Exit, with_exit_codes};
+use crate::output::out;
 use crate::pairing::Code;
 use crate::pairing::client::RendezvousError;
 use crate::pairing::connect::{self, ConnectError, HostSecrets, Own, Paired};
@@ -59,7 +60,8 @@ pub(crate) struct Args {
     quiet: bool,
 }
 
-const LONG_HELP: &str = "\
+const LONG_HELP: &str = with_exit_codes!(
+    "\
 Examples:
   visavis send holiday.mp4                        on the same network
   visavis send --server meet.example.org photos/  anywhere
@@ -69,11 +71,8 @@ Examples:
 If the connection breaks, the receiver comes back by itself and goes on where it was, for as long as
 this command runs. After it was stopped, the same command with --code goes on as well.
 
-Exit codes:
-  0  done               4  server or peer unreachable   7  the other side declined
-  1  other failure      5  broke off; run it again       130  interrupted
-  2  wrong usage        6  files or disk
-  3  wrong code";
+"
+);
 
 pub(crate) fn run(args: Args) -> ExitCode {
     crate::runtime::block_on(serve(args))
@@ -106,12 +105,10 @@ async fn serve(args: Args) -> Exit {
             },
         )),
     };
-    progress.end();
     match result {
         Ok(()) => Exit::Success,
         Err((exit, text)) => {
-            progress.event(&json!({ "event": "error", "message": text }));
-            eprintln!("{text}");
+            progress.fail(&text);
             exit
         }
     }
@@ -230,7 +227,6 @@ async fn transfer(sender: &Sender, paired: Paired) -> Ended {
     let rate = sender.rate.map(RateLimit::new);
     let source = Arc::clone(&sender.source);
     let result = send(&mut channel, source, rate, &sender.progress).await;
-    sender.progress.end();
     result.map_err(|error| match &error {
         SendError::Lost => (
             Exit::Broken,
@@ -248,7 +244,6 @@ async fn transfer(sender: &Sender, paired: Paired) -> Ended {
 }
 
 /// Tells the user what to pass on.
-#[expect(clippy::print_stdout, reason = "the code is this command's output")]
 fn invite(args: &Args, sender: &Sender, hosting: &Hosting) {
     if args.json {
         let event = json!({
@@ -258,9 +253,9 @@ fn invite(args: &Args, sender: &Sender, hosting: &Hosting) {
             "entries": sender.source.entries.len(),
             "bytes": sender.source.bytes(),
         });
-        println!("{event}");
+        out!("{event}");
     } else if args.quiet {
-        println!("{}", hosting.code());
+        out!("{}", hosting.code());
     } else {
         hosting.invite("receive", true, !args.no_qr);
     }

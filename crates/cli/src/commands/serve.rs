@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    io::IsTerminal as _,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -11,6 +12,8 @@ use std::{
 
 use serde::Deserialize;
 use visavis_server::{Config, Server, config::Tls};
+
+use crate::output::{err, out};
 
 /// Run a meeting server with its web page, signalling, media forwarding, STUN and TURN.
 ///
@@ -21,7 +24,10 @@ Examples:
   visavis serve
   visavis serve --domain meet.example.org --acme --listen 0.0.0.0:443
   visavis serve --key APIxyz=SECRET --join-open false --config visavis.toml
-  visavis serve --no-tls --listen 127.0.0.1:8080 --domain meet.example.org     behind a proxy")]
+  visavis serve --no-tls --listen 127.0.0.1:8080 --domain meet.example.org     behind a proxy
+
+Exit codes:
+  0  ended when asked to   1  it cannot start, or failed   2  wrong usage")]
 pub(crate) struct Args {
     /// A TOML file with settings of the names below.
     #[arg(long, env = "VISAVIS_CONFIG", value_name = "FILE")]
@@ -71,11 +77,11 @@ macro_rules! settings {
 }
 
 settings! {
-    /// Where to listen for HTTP, HTTPS, media over TCP and TURN over TCP and TLS.
-    #[arg(value_delimiter = ',')]
+    /// Where to listen for HTTP, HTTPS, media over TCP and TURN over TCP and TLS [default: port 7880 of all addresses].
+    #[arg(value_delimiter = ',', value_parser = super::address)]
     "VISAVIS_LISTEN" listen: Vec<SocketAddr>,
-    /// Where to listen for media over UDP; at the number of the TCP port if not set.
-    #[arg(value_delimiter = ',')]
+    /// Where to listen for media over UDP [default: the port of `listen`].
+    #[arg(value_delimiter = ',', value_parser = super::address)]
     "VISAVIS_UDP" udp: Vec<SocketAddr>,
     /// Addresses by which clients reach this machine, if they are not its own.
     #[arg(value_delimiter = ',')]
@@ -101,43 +107,43 @@ settings! {
     /// Allow development keys on public addresses: anyone may use this server.
     #[arg(num_args = 0..=1, default_missing_value = "true")]
     "VISAVIS_DEV" dev: bool,
-    /// Whether anyone may join any room through the page.
+    /// Whether anyone may join any room through the page [default: true].
     "VISAVIS_JOIN_OPEN" join_open: bool,
-    /// Whether rooms are made when somebody joins.
+    /// Whether rooms are made when somebody joins [default: true].
     "VISAVIS_AUTO_CREATE" auto_create: bool,
-    /// Whether an application's server may open a participant's microphone.
+    /// Whether an application's server may open a participant's microphone [default: false].
     "VISAVIS_REMOTE_UNMUTE" remote_unmute: bool,
-    /// Rooms at a time.
+    /// Rooms at a time [default: 10000].
     "VISAVIS_MAX_ROOMS" max_rooms: usize,
-    /// Participants of a room; 0: no limit.
+    /// Participants of a room; 0: no limit [default: 0].
     "VISAVIS_MAX_PARTICIPANTS" max_participants: u32,
-    /// Seconds that a room waits for its first participant.
+    /// Seconds that a room waits for its first participant [default: 300].
     "VISAVIS_EMPTY_TIMEOUT" empty_timeout: u64,
-    /// Seconds that a room lives after its last participant left.
+    /// Seconds that a room lives after its last participant left [default: 20].
     "VISAVIS_DEPARTURE_TIMEOUT" departure_timeout: u64,
     /// Webhooks go to these URLs.
     #[arg(value_delimiter = ',')]
     "VISAVIS_WEBHOOK_URLS" webhook_urls: Vec<String>,
     /// The API key that signs webhooks; the first one if not set.
     "VISAVIS_WEBHOOK_KEY" webhook_key: String,
-    /// Where what has to survive a restart is kept: webhooks, certificates.
+    /// Where what has to survive a restart is kept: webhooks, certificates [default: nowhere].
     "VISAVIS_STATE_DIR" state_dir: PathBuf,
-    /// Relay messages between pages on any WebSocket path, and serve PeerJS.
+    /// Relay messages between pages on any WebSocket path, and serve PeerJS [default: true].
     "VISAVIS_RELAY" relay: bool,
     /// Where recordings go; no recording if not set. Each track is a file, as it was sent: WebM (Opus, VP8, VP9),
     /// MP4 (H.264, H.265, AV1). POST /api/record/ROOM begins, DELETE ends.
     "VISAVIS_RECORD_DIR" record_dir: PathBuf,
     /// The bearer token of operators, for /metrics and /inspect; this machine only if not set.
     "VISAVIS_OPERATOR_TOKEN" operator_token: String,
-    /// Seconds that a drain may take.
+    /// Seconds that a drain may take [default: 30].
     "VISAVIS_DRAIN" drain: u64,
-    /// Threads that forward media; 0: one per core.
+    /// Threads that forward media; 0: one per core [default: 0].
     "VISAVIS_WORKERS" workers: usize,
-    /// Answer ICE checks, and send none.
+    /// Answer ICE checks, and send none [default: false].
     "VISAVIS_ICE_LITE" ice_lite: bool,
-    /// Serve STUN and TURN.
+    /// Serve STUN and TURN [default: true].
     "VISAVIS_TURN" turn: bool,
-    /// The port of STUN and TURN over UDP.
+    /// The port of STUN and TURN over UDP [default: 3478].
     "VISAVIS_TURN_PORT" turn_port: u16,
     /// The secret of TURN credentials; made if not set.
     "VISAVIS_TURN_SECRET" turn_secret: String,
@@ -212,7 +218,7 @@ pub(crate) fn run(args: Args) -> ExitCode {
     match read().and_then(|config| serve(config, read)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("visavis serve: {error}");
+            err!("visavis serve: {error}");
             ExitCode::FAILURE
         }
     }
@@ -223,6 +229,8 @@ fn start_log(format: LogFormat) {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,visavis_server=info"));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // Colours are for people, not for files and journals.
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     // A program around this one may have a log already.
     let _ = match format {
@@ -265,10 +273,11 @@ fn serve(config: Config, read: impl Fn() -> Result<Config, String>) -> Result<()
         .map_err(|error| error.to_string())?;
     runtime.block_on(async {
         let mut signals = Signals::listen().map_err(|error| error.to_string())?;
+        let (domain, tls) = (config.domain.clone(), config.tls.clone());
         let server = Server::start(config)
             .await
             .map_err(|error| error.to_string())?;
-        announce(&server);
+        announce(&server, &domain, &tls);
         while let Asked::Reload = signals.next().await {
             let reload = |config| server.reload(config).map_err(|error| error.to_string());
             match read().and_then(reload) {
@@ -278,7 +287,7 @@ fn serve(config: Config, read: impl Fn() -> Result<Config, String>) -> Result<()
                 Err(error) => tracing::error!("nothing was read again: {error}"),
             }
         }
-        eprintln!(
+        err!(
             "Draining: new rooms are refused, and who is here may finish. Once more ends at once."
         );
         tokio::select! {
@@ -343,45 +352,39 @@ impl Signals {
     }
 }
 
-/// Says where the server is, and by which keys it is used.
-fn announce(server: &Server) {
-    let mut out = std::io::stdout().lock();
-    let _ = write_announcement(server, &mut out);
+/// Where people open it.
+fn page(domain: &str, tls: &Tls, port: u16) -> String {
+    match (domain, tls, port) {
+        ("", _, _) => format!("http://localhost:{port}"),
+        // Of a server without TLS it is the proxy's address.
+        (_, Tls::Off, _) | (_, _, 443) => format!("https://{domain}"),
+        _ => format!("https://{domain}:{port}"),
+    }
 }
 
-fn write_announcement(server: &Server, out: &mut impl std::io::Write) -> std::io::Result<()> {
+/// Says where the server is, and by which keys it is used.
+fn announce(server: &Server, domain: &str, tls: &Tls) {
     let Some(first) = server.addresses().first() else {
-        return Ok(());
+        return;
     };
     let port = first.port();
-    writeln!(out, "Visavis is ready: open http://localhost:{port}")?;
-    if first.ip().is_unspecified() {
+    out!("Visavis is ready: open {}", page(domain, tls, port));
+    let everywhere = first.ip().is_unspecified();
+    if everywhere && domain.is_empty() {
         let scheme = if server.is_secure() { "https" } else { "http" };
         let machine = visavis_net::interface::addresses(&Default::default()).unwrap_or_default();
         for address in machine.iter().filter(|address| address.ip.is_ipv4()) {
-            writeln!(
-                out,
-                "  from other machines: {scheme}://{}:{port}",
-                address.ip
-            )?;
+            out!("  from other machines: {scheme}://{}:{port}", address.ip);
         }
-        if server.is_secure() {
-            writeln!(
-                out,
-                "  (browsers warn once about a certificate that this server has made for itself)"
-            )?;
-        }
+    }
+    if *tls == Tls::SelfSigned && (everywhere || !domain.is_empty()) {
+        out!("  (browsers warn once about a certificate that this server has made for itself)");
     }
     if let Some((key, secret)) = server.development_key() {
-        writeln!(
-            out,
-            "Development keys, new at each start; set your own with --key KEY=SECRET:"
-        )?;
-        writeln!(out, "  API key:    {key}")?;
-        writeln!(out, "  API secret: {secret}")?;
+        out!("Development keys, new at each start; set your own with --key KEY=SECRET:");
+        out!("  API key:    {key}\n  API secret: {secret}");
     }
-    writeln!(out, "Ctrl-C drains and stops.")?;
-    out.flush()
+    out!("Ctrl-C drains and stops.");
 }
 
 #[cfg(test)]
@@ -404,6 +407,18 @@ mod tests {
         assert_eq!(config.listen, ["127.0.0.1:1".parse().unwrap()]);
         assert_eq!(config.keys["first"], "one");
         assert_eq!(config.keys["second"], "other");
+    }
+
+    #[test]
+    fn people_are_told_the_address_that_works_for_them() {
+        let files = Tls::Files {
+            certificate: PathBuf::new(),
+            key: PathBuf::new(),
+        };
+        assert_eq!(page("", &Tls::SelfSigned, 7880), "http://localhost:7880");
+        assert_eq!(page("a.example", &files, 443), "https://a.example");
+        assert_eq!(page("a.example", &files, 8443), "https://a.example:8443");
+        assert_eq!(page("a.example", &Tls::Off, 8080), "https://a.example");
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! `visavis turn`: the STUN and TURN service by itself.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use visavis_server::turn::{Certificates, Generated, Settings, TurnError, TurnService, router};
+
+use crate::output::{err, out};
 
 /// Run a STUN and TURN server.
 ///
@@ -19,7 +21,10 @@ Examples:
   visavis turn                                        a user is made up and printed
   visavis turn --secret \"$(visavis keygen turn)\"     for time-limited credentials
   visavis turn --user alice:secret --relay-ip 10.0.0.5/203.0.113.7     behind a router that maps one to one
-  visavis turn --print-config > turn.toml")]
+  visavis turn --print-config > turn.toml
+
+Exit codes:
+  0  ended when asked to   1  it cannot start, or failed   2  wrong usage")]
 pub(crate) struct Args {
     /// A TOML file with settings
     #[arg(long, short, env = "VISAVIS_TURN_CONFIG")]
@@ -43,7 +48,7 @@ pub(crate) fn run(args: Args) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "visavis turn: {error}");
+            err!("visavis turn: {error}");
             ExitCode::FAILURE
         }
     }
@@ -63,9 +68,8 @@ async fn serve(args: &Args) -> Result<(), TurnError> {
     let generated = Generated::new()?;
     let settings = args.read()?;
     let config = settings.resolve(&generated)?;
-    let mut out = std::io::stdout();
     if args.print_config {
-        out.write_all(settings.effective(&generated).to_toml().as_bytes())?;
+        out!("{}", settings.effective(&generated).to_toml().trim_end());
         return Ok(());
     }
     start_logging(&settings);
@@ -80,18 +84,18 @@ async fn serve(args: &Args) -> Result<(), TurnError> {
         .collect();
     let service = TurnService::start(config)?;
     for address in service.udp_addresses() {
-        writeln!(out, "listening on {address} over UDP and DTLS")?;
+        out!("listening on {address} over UDP and DTLS");
     }
     for (address, tls) in service.tcp_addresses() {
         let protocol = if *tls { "TLS" } else { "TCP" };
-        writeln!(out, "listening on {address} over {protocol}")?;
+        out!("listening on {address} over {protocol}");
     }
     if settings.needs_generated() {
-        writeln!(
-            out,
+        out!(
             "user visavis, password {}\nsecret for time-limited credentials {}\n(made up for this run: give `user` or `secret` to choose)",
-            generated.password, generated.secret
-        )?;
+            generated.password,
+            generated.secret
+        );
     }
     if !private.is_empty() {
         tracing::warn!(
@@ -110,11 +114,7 @@ async fn serve(args: &Args) -> Result<(), TurnError> {
                 "`admin`: cannot listen on {address}: {error}; choose another address, or \"none\""
             ))
         })?;
-        writeln!(
-            out,
-            "health and metrics on http://{}",
-            listener.local_addr()?
-        )?;
+        out!("health and metrics on http://{}", listener.local_addr()?);
         let router = router(service.clone());
         tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, router).await {
@@ -122,7 +122,6 @@ async fn serve(args: &Args) -> Result<(), TurnError> {
             }
         });
     }
-    out.flush()?;
     wait(args, &generated, &service, signals).await
 }
 

@@ -7,8 +7,9 @@ use std::time::Duration;
 use visavis::{Configuration, Direction, Kind, PeerConnection, TransceiverInit};
 use visavis_server::Recorded;
 
-use crate::exit::{self, Exit};
+use crate::exit::{self, Exit, with_exit_codes};
 use crate::media::{Access, Recorder, broken, connected, negotiate};
+use crate::output::err;
 
 /// Record what a WHEP endpoint plays.
 ///
@@ -38,11 +39,15 @@ enum Only {
     Video,
 }
 
-const LONG_HELP: &str = "\
+const LONG_HELP: &str = with_exit_codes!(
+    "\
 Examples:
   visavis whep https://meet.example.org/whep/lobby --token \"$TOKEN\" --output lobby
   visavis whep http://localhost:7880/whep/lobby --for 60
-  ffplay recording/001-*.webm";
+  ffplay recording/001-*.webm
+
+"
+);
 
 pub(crate) fn run(args: Args) -> ExitCode {
     crate::runtime::report(record(&args))
@@ -89,7 +94,7 @@ async fn record(args: &Args) -> Result<Exit, (Exit, String)> {
     let recorded = recorder.finish().await.map_err(files)?;
     for (recorded, frames) in &recorded {
         let path = args.output.join(&recorded.file);
-        eprintln!("{}: {frames} frames", path.display());
+        err!("{}: {frames} frames", path.display());
     }
     result?;
     if recorded.is_empty() {
@@ -103,7 +108,7 @@ async fn wait(connection: &PeerConnection, args: &Args) -> Result<(), (Exit, Str
     connected(connection, |_| ())
         .await
         .map_err(|error| (Exit::Unreachable, error))?;
-    eprintln!(
+    err!(
         "recording {} into {}; Ctrl-C ends",
         args.url,
         args.output.display()

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use visavis::{Configuration, PeerConnection};
 
-use crate::exit::{self, Exit};
+use crate::exit::{self, Exit, with_exit_codes};
 use crate::media::{Access, Playback, broken, connected, negotiate, play_all, prepare};
+use crate::output::err;
 
 /// What was sent last may still be in the pacer.
 const LINGER: Duration = Duration::from_millis(300);
@@ -31,14 +32,18 @@ pub(crate) struct Args {
     access: Access,
 }
 
-const LONG_HELP: &str = "\
+const LONG_HELP: &str = with_exit_codes!(
+    "\
 Examples:
   visavis whip https://meet.example.org/whip/lobby film.webm --token \"$TOKEN\"
   visavis whip http://localhost:7880/whip/lobby picture.ivf sound.ogg --loop
   ffmpeg -re -i film.mp4 -an -c:v libvpx -g 60 -deadline realtime -f ivf - | visavis whip URL -
 
 Tokens for `visavis serve` are LiveKit's; `visavis keygen token` makes them. Without one the server is asked, as its page
-does.";
+does.
+
+"
+);
 
 pub(crate) fn run(args: Args) -> ExitCode {
     crate::runtime::report(publish(&args))
@@ -68,13 +73,13 @@ async fn send(
     connected(connection, |_| ())
         .await
         .map_err(|error| (Exit::Unreachable, error))?;
-    eprintln!("publishing to {}; Ctrl-C ends", args.url);
+    err!("publishing to {}; Ctrl-C ends", args.url);
     tokio::select! {
         sent = play_all(sources, args.again) => {
             let sent = sent?;
             // The last packets are on their way.
             tokio::time::sleep(LINGER).await;
-            eprintln!("{sent} frames were sent");
+            err!("{sent} frames were sent");
             Ok(Exit::Success)
         }
         () = broken(connection) => Err((Exit::Broken, "the connection broke".to_owned())),

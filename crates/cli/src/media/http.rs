@@ -89,6 +89,12 @@ pub(crate) async fn negotiate(
                 );
                 return Err((Exit::Declined, text));
             }
+            (404, _) if answer.text().is_empty() => {
+                let text = format!(
+                    "there is nothing at {url}: an endpoint of `visavis serve` ends in /whip/ROOM or /whep/ROOM"
+                );
+                return Err((Exit::Failure, text));
+            }
             (status, _) => {
                 let text = format!("{url} answers {status}: {}", answer.text());
                 return Err((Exit::Failure, text));

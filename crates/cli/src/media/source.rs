@@ -92,6 +92,9 @@ impl Source {
         if path.as_os_str() == "-" {
             return Self::of_stream(io::stdin());
         }
+        if path.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
         let mut file = BufReader::new(File::open(path)?);
         let mut magic = [0; 4];
         file.read_exact(&mut magic).map_err(|_| unknown())?;

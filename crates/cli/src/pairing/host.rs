@@ -8,6 +8,8 @@ use super::connect::HostSecrets;
 use super::lan::LanRendezvous;
 use super::{Code, Link};
 
+use crate::output::{err, out};
+
 /// How long to wait before a server that went away is tried again: at first, and at most.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY: Duration = Duration::from_secs(3);
@@ -143,28 +145,27 @@ impl Hosting {
     }
 
     /// Tells the user what to pass on: the command for the other side, the link, and a QR code of it.
-    #[expect(clippy::print_stdout, reason = "the code is the output of who hosts")]
     pub(crate) fn invite(&self, command: &str, browser: bool, qr: bool) {
         let server = match &self.named {
             Some(server) => format!(" --server {server}"),
             None => String::new(),
         };
-        println!(
+        out!(
             "On the other machine:\n\n    visavis {command}{server} {}\n",
             self.code()
         );
         match self.link().filter(|_| browser) {
             Some(link) => {
-                println!("or in a browser:\n\n    {link}\n");
+                out!("or in a browser:\n\n    {link}\n");
                 if qr && std::io::stdout().is_terminal() {
-                    println!("{}", crate::qr::render(&link.to_string()));
+                    out!("{}", crate::qr::render(&link.to_string()));
                 }
             }
             None if self.named.is_some() => {}
             None if self.published => {
-                println!("It must be on this network. For elsewhere, name a server: --server URL");
+                out!("It must be on this network. For elsewhere, name a server: --server URL");
             }
-            None => println!(
+            None => out!(
                 "There is no multicast on this network, so only this machine can find it. Name a server: --server URL"
             ),
         }
@@ -208,7 +209,7 @@ impl Hosting {
                     });
                 }
                 self.host = None;
-                eprintln!("the server is gone; trying to get it back");
+                err!("the server is gone; trying to get it back");
             }
             tokio::time::sleep(self.pause).await;
             self.pause = RETRY.min(self.pause * 2);

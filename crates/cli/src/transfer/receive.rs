@@ -9,7 +9,7 @@ use visavis::DataChannel;
 
 use super::finish;
 use super::message::{Entry, MAX_ENTRIES, Message, VERSION};
-use super::progress::Progress;
+use super::progress::{Bar, Progress};
 use super::store::{Store, StoreError};
 
 /// Messages that wait for the disk.
@@ -157,12 +157,12 @@ pub(crate) async fn receive(
         channel.feed(have.to_text()).await?;
     }
     channel.feed(Message::Accept.to_text()).await?;
-    progress.begin(bytes, done);
+    let bar = progress.begin(bytes, done);
     let (jobs, queue) = mpsc::channel(WRITE_BEHIND);
     // Not bounded, or the two would wait for each other: two reports at most per job, and jobs are.
     let (reports, mut reported) = mpsc::unbounded_channel();
     let writer = tokio::task::spawn_blocking(move || write(store, queue, &reports));
-    let result = transfer(channel, files, &paths, &jobs, &mut reported, progress).await;
+    let result = transfer(channel, files, &paths, &jobs, &mut reported, &bar).await;
     drop(jobs);
     let store = writer.await.map_err(|_| ReceiveError::Lost)?;
     let result = match (result, store) {
@@ -189,7 +189,7 @@ async fn transfer(
     paths: &impl Fn(u64) -> String,
     jobs: &mpsc::Sender<Job>,
     reported: &mut mpsc::UnboundedReceiver<Report>,
-    progress: &Progress,
+    bar: &Bar,
 ) -> Result<(), ReceiveError> {
     let mut verified = 0;
     let mut told = Instant::now();
@@ -220,7 +220,7 @@ async fn transfer(
             }
             report = reported.recv() => match report {
                 Some(Report::Written(bytes)) => {
-                    progress.set(bytes);
+                    bar.set(bytes);
                     if told.elapsed() >= REPORT {
                         told = Instant::now();
                         channel.feed(Message::Progress { bytes }.to_text()).await?;

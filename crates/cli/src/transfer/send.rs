@@ -11,7 +11,7 @@ use visavis::DataChannel;
 
 use super::digest::{Digest, PIECE};
 use super::message::{ENTRIES_PER_MESSAGE, Message, VERSION};
-use super::progress::Progress;
+use super::progress::{Bar, Progress};
 use super::rate::RateLimit;
 use super::source::Source;
 use super::store::read_into;
@@ -61,7 +61,7 @@ pub(crate) async fn send(
     offer(channel, &source).await?;
     let have = decision(channel, &source).await?;
     let done: u64 = have.values().map(|(bytes, _)| *bytes).sum();
-    progress.begin(source.bytes(), done);
+    let bar = progress.begin(source.bytes(), done);
     let (sender, mut pieces) = mpsc::channel(READ_AHEAD);
     let reader = tokio::task::spawn_blocking({
         let source = Arc::clone(&source);
@@ -90,10 +90,10 @@ pub(crate) async fn send(
         match wait {
             Ok(Some(wait)) if !wait.is_zero() => tokio::time::sleep(wait).await,
             Ok(_) => {}
-            Err(_) => return Err(last_words(channel, progress).await),
+            Err(_) => return Err(last_words(channel, &bar).await),
         }
         while let Some(message) = try_recv(channel).await {
-            if hear(message, progress)? {
+            if hear(message, &bar)? {
                 return Err(SendError::Protocol);
             }
         }
@@ -104,7 +104,7 @@ pub(crate) async fn send(
     }
     let done = async {
         loop {
-            if hear(channel.recv().await, progress)? {
+            if hear(channel.recv().await, &bar)? {
                 return Ok(());
             }
         }
@@ -170,18 +170,18 @@ async fn decision(channel: &mut DataChannel, source: &Source) -> Result<Have, Se
 }
 
 /// Why a receiver closed in the midst of it, if it said so.
-async fn last_words(channel: &mut DataChannel, progress: &Progress) -> SendError {
+async fn last_words(channel: &mut DataChannel, bar: &Bar) -> SendError {
     loop {
-        if let Err(error) = hear(channel.recv().await, progress) {
+        if let Err(error) = hear(channel.recv().await, bar) {
             return error;
         }
     }
 }
 
 /// True at the end.
-fn hear(message: Option<visavis::Message>, progress: &Progress) -> Result<bool, SendError> {
+fn hear(message: Option<visavis::Message>, bar: &Bar) -> Result<bool, SendError> {
     match parse(message)? {
-        Message::Progress { bytes } => progress.set(bytes),
+        Message::Progress { bytes } => bar.set(bytes),
         Message::Verified { .. } => {}
         Message::Done => return Ok(true),
         Message::Failed { reason } => return Err(SendError::Failed(reason)),

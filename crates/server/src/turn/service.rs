@@ -15,7 +15,9 @@ use socket2::{Domain, Socket, Type};
 use visavis_crypto::{HashAlgorithm, hmac};
 use visavis_datagram::Random;
 use visavis_net::direct::{DirectOptions, DirectSocket, raise_descriptor_limit};
-use visavis_turn::server::{AllocationId, AllocationInfo, RelayPool, ServerConfig, SharedQuota};
+use visavis_turn::server::{
+    AllocationId, AllocationInfo, Limits, RelayPool, ServerConfig, SharedQuota,
+};
 
 use super::certificates::Loaded;
 use super::config::{TurnConfig, TurnError};
@@ -73,10 +75,15 @@ impl TurnService {
         config.check()?;
         // Each allocation has a socket.
         match raise_descriptor_limit() {
-            Ok(limit) if limit < config.core.limits.allocations as u64 => tracing::warn!(
-                limit,
-                "the system permits fewer open files than `allocations`: raise it (LimitNOFILE)"
-            ),
+            Ok(limit) if limit < config.core.limits.allocations as u64 => {
+                let words = "the system permits fewer open files than `allocations`: raise it (LimitNOFILE)";
+                // Whoever did not ask for a number is not troubled with it.
+                if config.core.limits.allocations == Limits::default().allocations {
+                    tracing::debug!(limit, "{words}");
+                } else {
+                    tracing::warn!(limit, "{words}");
+                }
+            }
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "cannot raise the limit on open files"),
         }
