@@ -84,7 +84,9 @@ fn a_flow_alone_uses_a_clean_link() {
         (Jitter::None, 1, 0.99),
         (Jitter::Uniform(Duration::from_micros(300)), 2, 0.99),
         (Jitter::Normal(Duration::from_micros(500)), 3, 0.99),
-        (Jitter::Normal(Duration::from_millis(2)), 4, 0.97),
+        (Jitter::Normal(Duration::from_millis(2)), 4, 0.99),
+        (Jitter::Normal(Duration::from_millis(4)), 5, 0.98),
+        (Jitter::Uniform(Duration::from_millis(4)), 6, 0.99),
     ] {
         let share = share(jitter, seed);
         assert!(share >= least, "{jitter:?}, seed {seed}: {share:.4}");

@@ -28,9 +28,10 @@ const RATE_ROUNDS: u64 = 8;
 /// How long the least round trip stays valid, and how long the flow is kept short to measure it.
 const MIN_RTT_VALID: Duration = Duration::from_secs(5);
 const PROBE_RTT: Duration = Duration::from_millis(200);
-/// A round trip that is longer by less than this part of the least one confirms it: no queue stands, and the flow, which has the
-/// link to itself, need not be kept short to see that. Timing of real hosts never repeats the least one exactly.
-const CONFIRMS: u32 = 16;
+/// A round trip that is longer by less than this part of the least one confirms it: the flow, which has the link to itself, need not
+/// be kept short to see that. Real hosts never repeat the least one exactly, and an estimate of the rate that is some per cent
+/// too high, as the highest of many is, leaves as much of a queue.
+const CONFIRMS: u32 = 8;
 /// Loss in one round that ends the start.
 const LOSS_IN_STARTUP: f64 = 0.02;
 /// Loss in one round that means congestion whatever round trips say.
@@ -252,7 +253,11 @@ impl Model {
                         }
                     }
                 } else if ack.in_flight <= self.probe_rtt_window() {
-                    let hold = PROBE_RTT.max(self.min_rtt);
+                    // Others, who have seen no queue either, need not be waited for.
+                    let hold = match self.bound {
+                        usize::MAX => self.min_rtt,
+                        _ => PROBE_RTT.max(self.min_rtt),
+                    };
                     self.phase = Phase::ProbeRtt { until: now + hold };
                 }
             }
