@@ -23,7 +23,7 @@ function start(...command) {
   });
   children.push(child);
   const ended = new Promise((done) => child.on('close', done));
-  return { ended, stop: () => child.kill('SIGTERM') };
+  return { ended, stop: (signal = 'SIGTERM') => child.kill(signal) };
 }
 
 const gstreamer = async (role, who, codec) => start('/usr/bin/python3', path.join(here, 'gstreamer.py'), role, role === 'whip' ? whip : whep, await token(room, who), codec);
@@ -35,17 +35,28 @@ async function there() {
 }
 
 /** Plays with GStreamer what somebody publishes, and waits until both have ended. */
-async function played(publisher, codec) {
+async function played(publisher, codec, signal) {
   await until('something is published', there);
   const player = await gstreamer('whep', 'player', codec);
   holds('the player saw and heard it', (await player.ended) === 0);
-  publisher.stop();
+  publisher.stop(signal);
   holds('the publisher ended well', (await publisher.ended) === 0);
+  await until('and its session with it', async () => !(await there()));
 }
 
 await run({
   async gstreamer() {
     for (const codec of ['vp8', 'h264']) await played(await gstreamer('whip', 'publisher', codec), codec);
+  },
+
+  /** The element of gst-plugins-rs: one line for `gst-launch-1.0`. */
+  async whipclientsink() {
+    for (const codec of ['vp8', 'h264']) {
+      const sink = `whipclientsink name=sink video-caps=video/x-${codec} audio-caps=audio/x-opus stun-server=NULL signaller::whip-endpoint=${whip} signaller::auth-token=${await token(room, 'publisher')}`;
+      const sources = 'videotestsrc is-live=true pattern=ball ! video/x-raw,width=640,height=360,framerate=15/1 ! sink. audiotestsrc is-live=true wave=sine ! sink.';
+      await played(start('gst-launch-1.0', '-q', ...`${sink} ${sources}`.split(' ')), codec, 'SIGINT');
+      say(`seen: GStreamer whipclientsink: whip ${codec}`);
+    }
   },
 
   async ffmpeg() {

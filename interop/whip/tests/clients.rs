@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use interop_livekit::{has_python_module, run};
+use interop_livekit::{has_element, has_python_module, run};
 use interop_meeting::Server;
 
 fn scenario(name: &str) {
@@ -20,6 +20,17 @@ fn gstreamer_publishes_and_plays() {
         "apt-get install python3-gst-1.0 gstreamer1.0-nice gstreamer1.0-libav gstreamer1.0-plugins-{bad,good,ugly}",
     ) {
         scenario("gstreamer");
+    }
+}
+
+/// GStreamer's element for WHIP publishes VP8 and H.264, Opus; `webrtcbin` plays them.
+#[test]
+fn whipclientsink_publishes() {
+    if has_element(
+        "whipclientsink",
+        "interop/livekit/README.md says how it is built",
+    ) {
+        scenario("whipclientsink");
     }
 }
 
