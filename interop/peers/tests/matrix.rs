@@ -322,6 +322,10 @@ async fn media(program: &Program, we_offer: bool) -> Step<Marks> {
     let _clip = Clip::play(audio.sender(), video.sender());
     let (sound, pictures) = tokio::join!(frames(audio.receiver()), frames(video.receiver()));
     let there = peer.request("media").await.map(drop);
+    let unread = connection.with_core(|core| core.media_stats().malformed_rtcp);
+    if unread > 0 {
+        return Err(format!("{unread} of its RTCP packets could not be read"));
+    }
     let both = |here: Step| here.and_then(|()| there.clone());
     Ok(vec![("Opus", both(sound)), ("VP8", both(pictures))])
 }
