@@ -62,6 +62,20 @@ fn nonsense_is_told_apart_from_what_cannot_be_reached() {
     ends(6, "/proc/no/such", &["manual", "/proc/no/such"]);
     ends(6, "missing", &["send", "--server", nobody, "missing"]);
     ends(6, "is a directory", &["whip", nobody, "."]);
+    let elsewhere = [
+        "--user",
+        "a:b",
+        "--listen",
+        "127.0.0.1:0",
+        "--relay-ip",
+        "192.0.2.1",
+    ];
+    let own = [
+        &["turn", "--tls-listen", "none", "--admin", "none"][..],
+        &elsewhere,
+    ]
+    .concat();
+    ends(1, "BIND/EXTERNAL", &own);
 }
 
 /// As of `visavis doctor | head -1`: what was asked is done, and nothing panics.

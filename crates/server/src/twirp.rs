@@ -360,7 +360,7 @@ impl Call {
                 Ok(form.encode(&room))
             }
             "PerformRpc" => Ok(form.encode(&self.perform_rpc().await?)),
-            // LiveKit's open server has neither: they belong to its cloud.
+            // Nor does LiveKit's open server implement them.
             "ForwardParticipant" | "MoveParticipant" => Err(TwirpError::new(
                 "unimplemented",
                 format!("{method} is not part of this server"),
