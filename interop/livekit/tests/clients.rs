@@ -135,7 +135,9 @@ fn meet_backend_rules_rooms() {
 #[test]
 fn meet_front_end_meets() {
     let Ok(built) = std::env::var("VISAVIS_MEET") else {
-        eprintln!("skipped: VISAVIS_MEET names no built front-end: interop/livekit/README.md says how it is built");
+        eprintln!(
+            "skipped: VISAVIS_MEET names no built front-end: interop/livekit/README.md says how it is built"
+        );
         return;
     };
     if let Some(server) = Server::start() {
