@@ -5,30 +5,12 @@ import sys
 import time
 from importlib.metadata import version
 
+from checks import holds, say, until
 from livekit import api, rtc
 
 scenario, base, key, secret = sys.argv[1:5]
 url = base.replace("http", "ws", 1).rstrip("/")
 WIDTH, HEIGHT = 640, 360
-
-
-def say(text):
-    print(text, flush=True)
-
-
-def holds(what, condition):
-    if not condition:
-        raise AssertionError(f"does not hold: {what}")
-    say(f"holds: {what}")
-
-
-async def until(what, test, seconds=30):
-    end = time.monotonic() + seconds
-    while not test():
-        if time.monotonic() > end:
-            raise AssertionError(f"never: {what}")
-        await asyncio.sleep(0.05)
-    say(f"holds: {what}")
 
 
 def tone(frame):

@@ -8,31 +8,13 @@ import sys
 import uuid
 
 from aiohttp import web
+from checks import holds, say, until
 from livekit import api, rtc
 from livekit.protocol.agent_dispatch import CreateAgentDispatchRequest
 from livekit.protocol.models import ParticipantInfo
 
 base, key, secret, port = sys.argv[2:6]
 SOURCES = ["camera", "microphone", "screen_share", "screen_share_audio"]
-
-
-def say(text):
-    print(text, flush=True)
-
-
-def holds(what, condition):
-    if not condition:
-        raise AssertionError(f"does not hold: {what}")
-    say(f"holds: {what}")
-
-
-async def until(what, test, seconds=20):
-    for _ in range(seconds * 20):
-        if test():
-            say(f"holds: {what}")
-            return
-        await asyncio.sleep(0.05)
-    raise AssertionError(f"never: {what}")
 
 
 def token(room, identity, name, role):

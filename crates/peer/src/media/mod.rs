@@ -95,7 +95,7 @@ fn open_sound<'a>(
 pub struct MediaStats {
     /// RTP packets that belong to no receiver.
     pub unroutable: u64,
-    /// RTCP packets that could not be read; what stands behind one in its compound packet is lost with it.
+    /// RTCP packets that could not be read; what stands behind one is lost with it where its header is at fault.
     pub malformed_rtcp: u64,
     /// Frames that a transform refused.
     pub refused_frames: u64,
