@@ -271,6 +271,34 @@ async fn a_room_over_two_workers_hears_and_writes() {
     }
 }
 
+/// Ends overtake what else a worker is told, and are not overtaken.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_closed_is_gone_for_whoever_asks_next() {
+    let config = Config {
+        udp: vec![loopback()],
+        workers: 1,
+        ..Config::default()
+    };
+    let (sfu, _events) = Sfu::start(config).unwrap();
+    // Others ask all the time.
+    let mut others = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let sfu = sfu.clone();
+        others.spawn(async move { while sfu.worker_stats().await.is_ok() {} });
+    }
+    for round in 0..500 {
+        let (room, who) = (RoomId(round), ParticipantId(round));
+        let made = sfu.create_connection(room, who, ConnectionConfig::default());
+        let id = made.await.unwrap();
+        match round % 2 {
+            0 => sfu.close(id),
+            _ => sfu.close_room(room),
+        }
+        assert!(sfu.sections(id).await.is_err(), "round {round}");
+    }
+    others.abort_all();
+}
+
 /// Media over TCP, as a front listener hands it on: framed as RFC 4571 says.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn media_comes_by_tcp_too() {

@@ -75,6 +75,7 @@ pub(super) fn spawn(start: Start) -> io::Result<()> {
 /// Why the loop goes round.
 enum Woken {
     Datagrams,
+    End(Command),
     Command(Command),
     Peer(FromPeer),
     Stream(FromStream),
@@ -115,7 +116,7 @@ async fn run(mut start: Start) -> io::Result<()> {
         let woken = std::future::poll_fn(|cx| {
             // Ends first, for they free what others wait for.
             match start.last_words.poll_recv(cx) {
-                Poll::Ready(Some(command)) => return Poll::Ready(Woken::Command(command)),
+                Poll::Ready(Some(end)) => return Poll::Ready(Woken::End(end)),
                 Poll::Ready(None) => return Poll::Ready(Woken::Over),
                 Poll::Pending => {}
             }
@@ -161,14 +162,16 @@ async fn run(mut start: Start) -> io::Result<()> {
         match woken {
             Woken::Over => return Ok(()),
             Woken::Time => {}
+            Woken::End(end) => end(&mut worker, now),
             Woken::Command(command) => {
-                command(&mut worker, now);
                 // What waits behind it is done in the same turn.
-                for _ in 0..64 {
-                    match start.commands.try_recv() {
-                        Ok(command) => command(&mut worker, now),
-                        Err(_) => break,
+                let behind = std::iter::from_fn(|| start.commands.try_recv().ok()).take(63);
+                for command in std::iter::once(command).chain(behind) {
+                    // What was ended before somebody asks is gone, though ends have a queue of their own.
+                    while let Ok(end) = start.last_words.try_recv() {
+                        end(&mut worker, now);
                     }
+                    command(&mut worker, now);
                 }
             }
             Woken::Peer(message) => {
