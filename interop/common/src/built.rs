@@ -37,6 +37,11 @@ pub fn binary() -> PathBuf {
         .clone()
 }
 
+/// The repository, with no `..` in its path: Chromium reads no file that is named so.
 fn root() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+    static ROOT: OnceLock<PathBuf> = OnceLock::new();
+    ROOT.get_or_init(|| {
+        let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
+        root.canonicalize().expect("the repository is there")
+    })
 }

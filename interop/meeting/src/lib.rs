@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-pub use interop_common::{binary, target};
+pub use interop_common::{binary, in_namespace, target};
 
 /// How long a server may take until it answers.
 const START: Duration = Duration::from_secs(20);
@@ -171,11 +171,6 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.stop();
     }
-}
-
-/// Whether `cargo xtask interop` runs the test, in a network namespace of its own.
-pub fn in_namespace() -> bool {
-    std::env::var_os("VISAVIS_NAMESPACE").is_some()
 }
 
 /// The folder of the tests.

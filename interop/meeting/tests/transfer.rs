@@ -88,7 +88,6 @@ fn browser(action: &str, kind: &str) -> Command {
 fn into_and_out_of(kind: &str) {
     // Browsers offer no loopback candidates: it takes an interface, which the namespace has.
     if !in_namespace() {
-        eprintln!("skipped: run by `cargo xtask interop meeting`");
         return;
     }
     let Some(server) = Server::start() else {
