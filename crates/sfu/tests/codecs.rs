@@ -14,7 +14,8 @@ use visavis_peer::{Kind, TransceiverId};
 use visavis_rtp::payload::{Codec, PayloadInfo};
 use visavis_rtp::{ExtensionKind, ExtensionMap, Packet};
 use visavis_sfu::{
-    Bitrates, Event, Forwarding, LayerSize, Limits, PublishOptions, SubscriptionId, Wish,
+    Bitrates, CodecTable, ConnectionConfig, Event, Forwarding, LayerSize, Limits, OfferOptions,
+    ParticipantId, PublishOptions, RoomId, SubscribeOptions, SubscriptionId, Wish,
 };
 
 const PUBLISHER: Wants = Wants {
@@ -334,4 +335,53 @@ fn publishers_hear_what_nobody_wants_and_operators_who_is_badly_connected() {
         _ => None,
     });
     assert!(score.last().is_some_and(|score| score <= 3));
+}
+
+/// Some peers take the first codec that they know and no other: it has to be the one that is sent.
+#[test]
+fn who_is_offered_a_track_finds_its_codec_first() {
+    let mut lab = Lab::new(71, 1);
+    let alice = lab.join(0, 1, wide(10), PUBLISHER);
+    let camera = section(&mut lab, alice, Kind::Video);
+    let table = &CodecTable::shared().video;
+    let h264: Vec<_> = table.iter().filter(|codec| codec.is("H264")).collect();
+    let h264 = h264[0].clone();
+    let now = lab.now();
+    let client = lab.client(alice);
+    client.pc.set_codec_preferences(camera, &[h264]).unwrap();
+    client.pc.set_local_description(now, None).unwrap();
+    let offer = client.pc.local_description().unwrap();
+    // It is published and subscribed to before the answer is made, as servers do who put subscriptions into it.
+    lab.worker(alice.connection)
+        .set_remote_description(now, alice.connection, &offer)
+        .unwrap();
+    let tracks = lab.publish(alice);
+    let bob = common::connection_id(0, 99);
+    let config = ConnectionConfig {
+        offers: true,
+        ..ConnectionConfig::default()
+    };
+    let worker = &mut lab.server().workers[0];
+    worker
+        .create_connection(now, bob, RoomId(1), ParticipantId(99), config)
+        .unwrap();
+    let names = SubscribeOptions {
+        stream: "s".into(),
+        track: "t".into(),
+        ..SubscribeOptions::default()
+    };
+    worker.subscribe(now, tracks[0], bob, names).unwrap();
+    let offer = worker.create_offer(now, bob, OfferOptions::default());
+    let offer = offer.unwrap().sdp;
+    let section = offer.lines().find(|line| line.starts_with("m=video"));
+    let first = section.unwrap().split(' ').nth(3).unwrap();
+    assert!(
+        offer.contains(&format!("a=rtpmap:{first} H264/90000")),
+        "{offer}"
+    );
+    assert!(offer.contains("VP8/90000"), "the others stay: {offer}");
+    assert!(
+        offer.contains(&format!("apt={first}")),
+        "and so does retransmission: {offer}"
+    );
 }

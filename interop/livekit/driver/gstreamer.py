@@ -71,12 +71,12 @@ player = Gst.Pipeline.new("player")
 source = Gst.parse_launch(f"livekitwebrtcsrc {SIGNALLER} signaller::identity=player")
 player.add(source)
 source.connect("pad-added", pad_added)
+# It is there before the track, is offered the track's codec first, and webrtcbin answers with the first that it knows.
+watched(player)
 with tempfile.TemporaryDirectory() as directory:
     recorder = subprocess.Popen([visavis, "join", base, "--room", room, "--record", directory, "--for", str(SECONDS)])
     GLib.timeout_add(100, lambda: recorder.poll() is None or loop.quit())
     GLib.timeout_add_seconds(60, loop.quit)
-    # Who comes when the track is there is offered its codec first, and webrtcbin answers with the first that it knows.
-    GLib.timeout_add(1500, lambda: watched(player) is None)
     started = time.monotonic()
     loop.run()
     holds(f"the recorder left well after {time.monotonic() - started:.1f} s", recorder.poll() == 0)

@@ -200,19 +200,23 @@ impl Worker {
         let table = &self.settings.codecs.video;
         let mut codecs: Vec<Codec> = Vec::new();
         for variant in variants {
-            let negotiated = variant
-                .feed
-                .and_then(|(slot, id)| self.connections.get(slot)?.peer.transceiver(id))
-                .map(|transceiver| &transceiver.receiver.codecs[..]);
-            let seen = variant.codec.as_ref().map(|codec| &codec.peer);
-            let comes = seen
-                .into_iter()
-                .chain(negotiated.filter(|_| seen.is_none()).into_iter().flatten());
-            let known = comes.filter_map(|codec| table.iter().find(|known| known.matches(codec)));
+            let comes = match (&variant.codec, variant.feed) {
+                (Some(codec), _) => vec![codec.peer.clone()],
+                (None, Some((slot, id))) => self
+                    .connections
+                    .get(slot)
+                    .map(|connection| connection.incoming_codecs(id))
+                    .unwrap_or_default(),
+                (None, None) => Vec::new(),
+            };
+            let known = |codec: &Codec| table.iter().find(|known| known.matches(codec));
+            let known = comes.iter().filter_map(known);
             codecs.extend(known.filter(|known| !known.is_auxiliary()).cloned());
         }
         if !codecs.is_empty() {
             codecs.extend_from_slice(table);
+            // Preferences that do not name it are without retransmission (webrtc-pc section 5.4, setCodecPreferences).
+            codecs.push(Codec::new(Kind::Video, "rtx", 90_000, 0));
         }
         codecs
     }
@@ -330,6 +334,30 @@ impl Worker {
 }
 
 impl Connection {
+    /// What may arrive on a section: as the offer that waits for an answer says it, else as it was negotiated.
+    fn incoming_codecs(&self, id: TransceiverId) -> Vec<Codec> {
+        let Some(transceiver) = self.peer.transceiver(id) else {
+            return Vec::new();
+        };
+        let mid = transceiver.mid.as_deref().filter(|_| self.must_answer());
+        let Some(media) = mid.and_then(|mid| self.remote_section(mid)) else {
+            return transceiver.receiver.codecs.clone();
+        };
+        let attributes = &media.attributes;
+        let offered = media.payload_types().filter_map(|number| {
+            let map = attributes
+                .rtpmaps()
+                .find(|map| map.payload_type == number)?;
+            let mut fmtps = attributes.fmtps();
+            let fmtp = fmtps.find(|fmtp| fmtp.payload_type() == Some(number));
+            Some(Codec {
+                fmtp: fmtp.map(|fmtp| fmtp.parameters.clone()).unwrap_or_default(),
+                ..Codec::new(transceiver.kind, &map.encoding, map.clock_rate, number)
+            })
+        });
+        offered.collect()
+    }
+
     /// A transceiver of which nothing is sent and on which the peer would receive.
     fn free_transceiver(&self, kind: Kind) -> Option<TransceiverId> {
         let free = |transceiver: &&Transceiver| {
