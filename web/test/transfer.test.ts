@@ -1,7 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { Digest, PIECE } from '../src/transfer/digest';
+import type { Conversation, Message } from '../src/transfer/messages';
 import { isSafe } from '../src/transfer/receive';
 import { Exchange, parseLink, WrongLink } from '../src/transfer/seal';
+import { outgoing, send } from '../src/transfer/send';
 
 const link = (last: string) => parseLink(`#4821.AAAAAAAAAAAAAAAAAAAAA${last}`)!;
 
@@ -42,5 +44,23 @@ describe('names from elsewhere', () => {
   it('stay in their directory', () => {
     for (const good of ['a', 'photos/ü.jpg', '.bashrc', 'a..b']) expect(isSafe(good)).toBe(true);
     for (const bad of ['', '/etc/passwd', '../up', 'a/../b', 'a//b', 'c:x', 'a\\b', 'a\nb', 'x\u202egpj.exe']) expect(isSafe(bad)).toBe(false);
+  });
+});
+
+describe('a file that goes away', () => {
+  it('is told to the receiver plainly, and to the sender as the browser says it', async () => {
+    const said: Message[] = [];
+    const accept: Message = { type: 'accept' } as Message;
+    const answers: Message[] = [accept];
+    const conversation = {
+      say: (message: Message) => said.push(message),
+      receive: () => (answers.length > 0 ? Promise.resolve(answers.shift()!) : new Promise<Message>(() => undefined)),
+      data: () => Promise.resolve(),
+    } as unknown as Conversation;
+    const file = new File(['x'], 'plan.pdf');
+    file.slice = () => ({ arrayBuffer: () => Promise.reject(new DOMException('permission problems', 'NotReadableError')) }) as unknown as Blob;
+    const sent = send(conversation, outgoing([file]), () => undefined);
+    await expect(sent).rejects.toThrow('plan.pdf changed or went away (permission problems).');
+    expect(said.at(-1)).toEqual({ type: 'unreadable', entry: 0, reason: 'it changed or went away' });
   });
 });

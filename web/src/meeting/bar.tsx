@@ -71,23 +71,23 @@ export function Bar({ session, compact }: { session: Session; compact: boolean }
   );
   const share = (
     <Control label={self.screenOn.value ? 'Stop sharing' : 'Share screen'} sign={self.screenOn.value ? 'screenOff' : 'screen'} keys="S"
-      active={self.screenOn.value} pressed={self.screenOn.value} onClick={() => void session.toggleScreen()} />
+      active={self.screenOn.value} onClick={() => void session.toggleScreen()} />
   );
-  const raise = <Control label={hand ? 'Lower hand' : 'Raise hand'} sign="hand" keys="H" active={hand} pressed={hand} onClick={() => void session.toggleHand()} />;
+  const raise = <Control label={hand ? 'Lower hand' : 'Raise hand'} sign="hand" keys="H" active={hand} onClick={() => void session.toggleHand()} />;
   return (
-    <div class="bar" role="toolbar" aria-label="Meeting controls">
+    <div class="bar" role="region" aria-label="Meeting controls">
       <div class="bar-left">
         {!compact && <Clock session={session} />}
       </div>
       <div class="bar-middle">
         <div class="split">
           <Control label={microphone ? 'Turn microphone off' : 'Turn microphone on'} sign={microphone ? 'mic' : 'micOff'} keys="M" off={!microphone}
-            pressed={microphone} class={talking.value ? 'talking' : ''} onClick={() => void session.toggleMicrophone()} />
+            class={talking.value ? 'talking' : ''} onClick={() => void session.toggleMicrophone()} />
           {!compact && <DeviceMenu session={session} kind="audio" />}
         </div>
         <div class="split">
           <Control label={camera ? 'Turn camera off' : 'Turn camera on'} sign={camera ? 'camera' : 'cameraOff'} keys="V" off={!camera}
-            pressed={camera} onClick={() => void session.toggleCamera()} />
+            onClick={() => void session.toggleCamera()} />
           {!compact && <DeviceMenu session={session} kind="video" />}
         </div>
         {canShare && !compact && share}

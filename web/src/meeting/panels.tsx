@@ -101,7 +101,7 @@ export function Chat({ session }: { session: Session }) {
         {messages.length === 0 && (
           <div class="empty">
             <Icon sign="chat" size={28} />
-            <p>Messages reach those who are here now, and are gone when they leave. Drop files anywhere to share them.</p>
+            <p>Messages reach those who are here now, and are gone when they leave. Files go here too: drop them anywhere, or use the clip.</p>
           </div>
         )}
         {messages.map((message, index) => (
@@ -197,9 +197,11 @@ export function People({ session }: { session: Session }) {
                 <Icon sign={peer.microphoneOn.value ? 'mic' : 'micOff'} size={16} />
                 <span class="visually-hidden">{peer.microphoneOn.value ? 'microphone on' : 'muted'}</span>
               </span>
-              <button class="quiet round" aria-label={`Pin ${peer.name.value}`} title="Keep large" aria-pressed={pinned.value === cameraTile(peer)}
-                onClick={() => (pinned.value = pinned.value === cameraTile(peer) ? undefined : cameraTile(peer))}><Icon sign="pin" size={16} /></button>
-              {session.host.value && !peer.isLocal && <Rule session={session} peer={peer} />}
+              <span class="person-buttons">
+                <button class="quiet round" aria-label={`Pin ${peer.name.value}`} title="Keep large" aria-pressed={pinned.value === cameraTile(peer)}
+                  onClick={() => (pinned.value = pinned.value === cameraTile(peer) ? undefined : cameraTile(peer))}><Icon sign="pin" size={16} /></button>
+                {session.host.value && !peer.isLocal && <Rule session={session} peer={peer} />}
+              </span>
             </li>
           ))}
         </ul>
@@ -264,7 +266,7 @@ function One({ report, session }: { report: ConnectionReport; session: Session }
               <span>{names.get(stream.trackId) ?? (stream.kind === 'audio' ? 'Your voice' : 'Your camera')}</span>
               <b>{bitrate(stream.bitrate)}</b>
               <small>{detail(stream)}{stream.layersPossible > 1 ? ` · ${stream.layers} of ${stream.layersPossible} layers wanted` : ''}</small>
-              <small>{stream.loss > 0.005 ? `${percent(stream.loss)} lost` : ''}</small>
+              {stream.loss > 0.005 && <small class="lost">{percent(stream.loss)} lost</small>}
             </li>
           ))}
         </ul>
@@ -276,7 +278,7 @@ function One({ report, session }: { report: ConnectionReport; session: Session }
               <span>{names.get(stream.trackId)}</span>
               <b>{bitrate(stream.bitrate)}</b>
               <small>{detail(stream)}{stream.delay ? ` · played after ${milliseconds(stream.delay)}` : ''}</small>
-              <small>{stream.loss > 0.005 ? `${percent(stream.loss)} lost` : ''}</small>
+              {stream.loss > 0.005 && <small class="lost">{percent(stream.loss)} lost</small>}
             </li>
           ))}
         </ul>

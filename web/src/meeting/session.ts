@@ -12,6 +12,7 @@ import { explainDevice, explainEnd, explainJoin, type Explanation } from '../lib
 import { chosen, displayName } from '../lib/storage';
 import { FILE_TOPIC, Files, type SharedFile } from './files';
 import { Hush } from './hush';
+import { Lanes } from './lanes';
 import { Peer } from './peer';
 import { Watch } from './watch';
 
@@ -31,9 +32,9 @@ export interface Reaction {
   id: number;
   emoji: string;
   name: string;
-  identity: string;
-  /** Where it rises, 0 to 1 of the width. */
-  place: number;
+  /** Where it rises, counted from the left, and after how many milliseconds. */
+  lane: number;
+  delay: number;
 }
 
 export interface Notice {
@@ -47,9 +48,10 @@ export const REACTIONS = ['👍', '❤️', '😂', '🎉', '👏', '🤔'];
 
 const CHAT_TOPIC = 'lk.chat';
 const REACTION_TOPIC = 'reaction';
-/** Messages and reactions kept at most. */
+/** Messages kept at most. */
 const MESSAGES = 1000;
-const REACTIONS_AT_ONCE = 40;
+/** How long a reaction is seen, in milliseconds: as long as style.css moves it. */
+const REACTION = 4000;
 
 export class Session {
   readonly room: Room;
@@ -65,6 +67,8 @@ export class Session {
   readonly messages = signal<Message[]>([]);
   readonly unread = signal(0);
   readonly reactions = signal<Reaction[]>([]);
+  /** Where motion is not wanted they stand still, each in a lane of its own. */
+  private readonly lanes = matchMedia('(prefers-reduced-motion: reduce)').matches ? new Lanes(REACTION, 0) : new Lanes();
   readonly notices = signal<Notice[]>([]);
   /** Read out to those who do not see. */
   readonly announcement = signal('');
@@ -338,10 +342,11 @@ export class Session {
   }
 
   private show(emoji: string, peer: Peer): void {
+    const place = this.lanes.place(performance.now());
+    if (!place) return;
     const id = ++this.serial;
-    const reaction = { id, emoji, name: peer.isLocal ? 'You' : peer.name.value, identity: peer.identity, place: Math.random() };
-    this.reactions.value = [...this.reactions.value.slice(1 - REACTIONS_AT_ONCE), reaction];
-    setTimeout(() => (this.reactions.value = this.reactions.value.filter((other) => other.id !== id)), 4000);
+    this.reactions.value = [...this.reactions.value, { id, emoji, name: peer.isLocal ? 'You' : peer.name.value, ...place }];
+    setTimeout(() => (this.reactions.value = this.reactions.value.filter((other) => other.id !== id)), REACTION + place.delay);
   }
 
   private listen(): void {

@@ -44,9 +44,9 @@ function Settings({ session }: { session: Session }) {
       <h3>This window</h3>
       <Switch label="Mirror my picture" description="For you alone; others see you as you are." checked={mirror.value} onChange={(on) => (mirror.value = on)} />
       <Switch label="Sounds" description="When somebody comes, goes, writes or raises a hand." checked={sounds.value} onChange={(on) => (sounds.value = on)} />
-      <div class="segments" role="radiogroup" aria-label="Colours">
+      <div class="segments" role="group" aria-label="Colours">
         {(['system', 'dark', 'light'] as const).map((id) => (
-          <button key={id} role="radio" aria-checked={theme.value === id} onClick={() => (theme.value = id)}>
+          <button key={id} aria-pressed={theme.value === id} onClick={() => (theme.value = id)}>
             <Icon sign={id === 'system' ? 'system' : id === 'dark' ? 'moon' : 'sun'} size={16} /> {{ system: 'System', dark: 'Dark', light: 'Light' }[id]}
           </button>
         ))}

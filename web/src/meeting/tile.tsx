@@ -70,7 +70,7 @@ export function Tile({ peer, screen, place }: TileProps) {
       {hint && !small && <span class="tile-hint">{hint}</span>}
       <div class="tile-top">
         {place.role !== 'float' && (
-          <button class="tile-action" aria-label={isPinned ? `Unpin ${label}` : `Pin ${label}`} title={isPinned ? 'Unpin' : 'Keep large'} aria-pressed={isPinned}
+          <button class="tile-action" aria-label={isPinned ? `Unpin ${label}` : `Pin ${label}`} title={isPinned ? 'Unpin' : 'Keep large'} data-pinned={isPinned}
             onClick={() => (pinned.value = isPinned ? undefined : id)}>
             <Icon sign={isPinned ? 'unpin' : 'pin'} size={16} />
           </button>

@@ -153,8 +153,8 @@ export function Meeting({ session }: { session: Session }) {
   const open = panel.value;
   return (
     <div class={`meeting ${open ? 'with-panel' : ''} ${compact ? 'compact' : ''}`}>
-      <h1 class="visually-hidden">Meeting {session.roomName}</h1>
       <header class="meeting-head">
+        <h1 class="visually-hidden">Meeting {session.roomName}</h1>
         {compact && session.everyone.value.length === 1 && <strong class="head-room">{session.roomName}</strong>}
         {session.encrypted && <span class="head-chip" title="Only people with the whole link can see and hear"><Icon sign="lock" size={14} /> End-to-end encrypted</span>}
         {session.self.screenOn.value && (
@@ -174,7 +174,7 @@ export function Meeting({ session }: { session: Session }) {
       <Sheets session={session} />
       <div class="reactions" aria-hidden="true">
         {session.reactions.value.map((reaction) => (
-          <span key={reaction.id} class="reaction" style={{ left: `${8 + reaction.place * 30}%` }}><b>{reaction.emoji}</b><small>{reaction.name}</small></span>
+          <span key={reaction.id} class="reaction" style={{ '--lane': String(reaction.lane), animationDelay: `${reaction.delay}ms` }}><b>{reaction.emoji}</b><small>{reaction.name}</small></span>
         ))}
       </div>
       <div class="notices">

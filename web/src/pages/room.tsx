@@ -83,14 +83,14 @@ function Farewell({ session, again, lobby }: { session: Session; again: () => vo
     <div class="page">
       <header class="top"><Brand /><ThemeButton /></header>
       <main class="middle">
-        <span class={`badge ${problem ? 'warn' : ''}`}><Icon sign={problem ? 'offline' : 'check'} size={26} /></span>
+        <span class={`badge ${problem ? 'warn' : ''}`}><Icon sign={problem ? (problem.comeBack ? 'offline' : 'info') : 'check'} size={26} /></span>
         <h1 ref={heading} tabIndex={-1}>{problem?.title ?? 'You left the meeting'}</h1>
         <p class="lead">{problem?.advice ?? `You were in “${session.roomName}” for ${duration(session.endedAt - session.startedAt)}.`}</p>
         {waiting && <p class="row small" role="status"><Icon sign="busy" size={16} /> Waiting for the server…</p>}
         <div class="row">
           <button class="primary" onClick={displayName.value ? again : lobby}>{waiting ? 'Try now' : 'Join again'}</button>
           <a class="button" href="/" onClick={follow}>Start page</a>
-          {problem && <a class="button" href="/doctor" onClick={follow}>Test the connection</a>}
+          {problem?.comeBack && <a class="button" href="/doctor" onClick={follow}>Test the connection</a>}
         </div>
       </main>
     </div>

@@ -33,16 +33,11 @@ export async function send(conversation: Conversation, files: Outgoing[], progre
   finished.catch(() => undefined);
   for (const [entry, { file }] of files.entries()) {
     const digest = new Digest();
-    let offset = await prefix(file, digest, have.get(entry));
+    let offset = await prefix(conversation, entry, file, digest, have.get(entry));
     const known = offset > 0 ? digest : new Digest();
     conversation.say({ type: 'begin', entry, offset });
     while (offset < file.size) {
-      const piece = await file.slice(offset, offset + PIECE).arrayBuffer().catch(() => undefined);
-      if (!piece) {
-        conversation.say({ type: 'unreadable', entry, reason: 'it changed or went away' });
-        throw new Error(`${file.name} changed or went away.`);
-      }
-      const bytes = new Uint8Array(piece);
+      const bytes = await read(conversation, entry, file, offset, offset + PIECE);
       await known.piece(bytes);
       for (let at = 0; at < bytes.length; at += MESSAGE) await conversation.data(bytes.subarray(at, at + MESSAGE));
       offset += bytes.length;
@@ -52,11 +47,22 @@ export async function send(conversation: Conversation, files: Outgoing[], progre
   await finished;
 }
 
+/** A part of a file. What cannot be read is told to the receiver, and to the sender in the browser's own words too. */
+async function read(conversation: Conversation, entry: number, file: File, from: number, to: number): Promise<Uint8Array<ArrayBuffer>> {
+  try {
+    return new Uint8Array(await file.slice(from, to).arrayBuffer());
+  } catch (error) {
+    conversation.say({ type: 'unreadable', entry, reason: 'it changed or went away' });
+    const words = error instanceof Error && error.message ? ` (${error.message})` : '';
+    throw new Error(`${file.name} changed or went away${words}.`);
+  }
+}
+
 /** How much the receiver has of this very file, with its digest. */
-async function prefix(file: File, digest: Digest, have?: { bytes: number; digest: string }): Promise<number> {
+async function prefix(conversation: Conversation, entry: number, file: File, digest: Digest, have?: { bytes: number; digest: string }): Promise<number> {
   if (!have || have.bytes > file.size) return 0;
   for (let at = 0; at < have.bytes; at += PIECE) {
-    await digest.piece(new Uint8Array(await file.slice(at, Math.min(at + PIECE, have.bytes)).arrayBuffer()));
+    await digest.piece(await read(conversation, entry, file, at, Math.min(at + PIECE, have.bytes)));
   }
   return (await digest.hex()) === have.digest ? have.bytes : 0;
 }

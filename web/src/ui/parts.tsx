@@ -100,11 +100,14 @@ export function Menu({ label, sign, class: name = '', children, align = 'centre'
       event.stopPropagation();
       close();
     }
-    const step = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1 }[event.key];
-    if (!step) return;
+    // Leaves it as Tab leaves every menu: the focus goes on from its button.
+    if (event.key === 'Tab') close();
+    const step = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1, Home: 0, End: 0 }[event.key];
+    if (step === undefined) return;
     const items = [...(root.current?.querySelectorAll<HTMLElement>('.menu button:not(:disabled)') ?? [])];
     const at = items.indexOf(document.activeElement as HTMLElement);
-    items[(at + step + items.length) % items.length]?.focus();
+    const next = event.key === 'Home' ? 0 : event.key === 'End' ? items.length - 1 : (at + step + items.length) % items.length;
+    items[next]?.focus();
     event.preventDefault();
   };
   return (
