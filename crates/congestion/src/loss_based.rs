@@ -307,14 +307,19 @@ impl LossBased {
 
     /// Gathers results; true when an observation is complete.
     fn observe(&mut self, results: &[PacketResult]) -> bool {
+        let (Some(newest), Some(oldest)) = (results.last(), results.first()) else {
+            return false;
+        };
+        let (mut first, mut last) = (oldest.sent_at, newest.sent_at);
         for result in results {
-            self.packets += 1;
             self.lost += u32::from(result.received_at.is_none());
             self.bytes += result.size;
-            let first = *self.first_sent.get_or_insert(result.sent_at);
-            self.first_sent = Some(first.min(result.sent_at));
-            self.last_sent = self.last_sent.max(Some(result.sent_at));
+            first = first.min(result.sent_at);
+            last = last.max(result.sent_at);
         }
+        self.packets += results.len() as u32;
+        self.first_sent = Some(self.first_sent.map_or(first, |former| former.min(first)));
+        self.last_sent = self.last_sent.max(Some(last));
         let (Some(first), Some(last)) = (self.first_sent, self.last_sent) else {
             return false;
         };

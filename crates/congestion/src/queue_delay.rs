@@ -23,10 +23,10 @@ const TEST: Duration = Duration::from_millis(1500);
 /// Delays are milliseconds; those taken in are between clocks that differ by a constant.
 #[derive(Debug)]
 pub(crate) struct QueueDelay {
-    base: [f64; BASE_PIECES],
-    piece: u64,
-    recent: [f64; RECENT_PIECES],
-    recent_piece: u64,
+    /// When the latest packets' feedback came.
+    now: Duration,
+    base: Least<BASE_PIECES>,
+    recent: Least<RECENT_PIECES>,
     current: f64,
     short_at: Duration,
     /// The longest queue since it was short.
@@ -36,10 +36,9 @@ pub(crate) struct QueueDelay {
 impl QueueDelay {
     pub(crate) fn new() -> Self {
         Self {
-            base: [f64::INFINITY; BASE_PIECES],
-            piece: 0,
-            recent: [f64::INFINITY; RECENT_PIECES],
-            recent_piece: 0,
+            now: Duration::ZERO,
+            base: Least::new(),
+            recent: Least::new(),
             current: 0.0,
             short_at: Duration::ZERO,
             peak: 0.0,
@@ -48,15 +47,14 @@ impl QueueDelay {
 
     /// Takes the one-way delay of a packet.
     pub(crate) fn packet(&mut self, now: Duration, delay: f64) {
-        note_least(&mut self.base, &mut self.piece, now, BASE_PIECE, delay);
-        note_least(
-            &mut self.recent,
-            &mut self.recent_piece,
-            now,
-            RECENT_PIECE,
-            delay,
-        );
-        let queued = delay - least(&self.base);
+        if now != self.now {
+            self.now = now;
+            self.base.go_on(now, BASE_PIECE);
+            self.recent.go_on(now, RECENT_PIECE);
+        }
+        self.base.note(delay);
+        self.recent.note(delay);
+        let queued = delay - self.base.least;
         // Falls at once, rises smoothly: a lone late packet is no queue.
         self.current = if queued < self.current {
             queued
@@ -78,7 +76,7 @@ impl QueueDelay {
     /// The least that packets have waited lately (0.6 s). A queue makes all packets wait; a receiver that is kept
     /// from reading makes those wait that come too early, and one just before it reads does not.
     pub(crate) fn least_recent(&self) -> f64 {
-        let queued = least(&self.recent) - least(&self.base);
+        let queued = self.recent.least - self.base.least;
         if queued.is_finite() { queued } else { 0.0 }
     }
 
@@ -92,23 +90,43 @@ impl QueueDelay {
     }
 }
 
-/// Notes a delay in a ring of least ones, each of a piece of time.
-fn note_least(ring: &mut [f64], latest: &mut u64, now: Duration, length: Duration, delay: f64) {
-    let pieces = ring.len() as u64;
-    let piece = now.as_millis() as u64 / length.as_millis() as u64;
-    if piece != *latest {
-        let steps = piece.saturating_sub(*latest).min(pieces);
-        for step in 1..=steps {
-            ring[(latest.wrapping_add(step) % pieces) as usize] = f64::INFINITY;
-        }
-        *latest = piece;
-    }
-    let slot = &mut ring[(piece % pieces) as usize];
-    *slot = slot.min(delay);
+/// The least of the latest pieces of time.
+#[derive(Debug)]
+struct Least<const PIECES: usize> {
+    pieces: [f64; PIECES],
+    /// The latest piece's number.
+    piece: u64,
+    least: f64,
 }
 
-fn least(ring: &[f64]) -> f64 {
-    ring.iter().copied().fold(f64::INFINITY, f64::min)
+impl<const PIECES: usize> Least<PIECES> {
+    fn new() -> Self {
+        Self {
+            pieces: [f64::INFINITY; PIECES],
+            piece: 0,
+            least: f64::INFINITY,
+        }
+    }
+
+    /// It is now later: what is in pieces of this length from too long ago is forgotten.
+    fn go_on(&mut self, now: Duration, length: Duration) {
+        let piece = now.as_millis() as u64 / length.as_millis() as u64;
+        if piece == self.piece {
+            return;
+        }
+        let steps = piece.saturating_sub(self.piece).min(PIECES as u64);
+        for step in 1..=steps {
+            self.pieces[(self.piece.wrapping_add(step) % PIECES as u64) as usize] = f64::INFINITY;
+        }
+        self.piece = piece;
+        self.least = self.pieces.iter().copied().fold(f64::INFINITY, f64::min);
+    }
+
+    fn note(&mut self, delay: f64) {
+        let latest = &mut self.pieces[(self.piece % PIECES as u64) as usize];
+        *latest = latest.min(delay);
+        self.least = self.least.min(delay);
+    }
 }
 
 #[cfg(test)]

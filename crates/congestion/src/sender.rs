@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::controller::{Controller, Target};
 use crate::history::SentPackets;
 use crate::pacer::{Pacer, PacerConfig, Queued, Release};
-use crate::packet::{Arrival, Feedback, MAX_PACKET, SentPacket};
+use crate::packet::{Arrival, Feedback, MAX_PACKET, PacketResult, SentPacket};
 
 /// The send side of one transport. `T` is the caller's name for a packet.
 #[derive(Debug)]
@@ -14,7 +14,11 @@ pub struct Sender<C, T> {
     pub controller: C,
     history: SentPackets,
     pacer: Pacer<T>,
+    results: Vec<PacketResult>,
 }
+
+/// Packets of one feedback that there is memory for from the start.
+const RESULTS: usize = 256;
 
 impl<C: Controller, T: Copy> Sender<C, T> {
     /// A sender with a controller of its own.
@@ -22,6 +26,7 @@ impl<C: Controller, T: Copy> Sender<C, T> {
         let mut sender = Self {
             pacer: Pacer::new(pacer),
             history: SentPackets::default(),
+            results: Vec::with_capacity(RESULTS),
             controller,
         };
         sender.follow();
@@ -35,6 +40,7 @@ impl<C: Controller, T: Copy> Sender<C, T> {
         let mut sender = Self {
             pacer: Pacer::new(pacer),
             history: SentPackets::growing(history),
+            results: Vec::new(),
             controller,
         };
         sender.follow();
@@ -76,9 +82,21 @@ impl<C: Controller, T: Copy> Sender<C, T> {
 
     /// Feedback has come.
     pub fn feedback(&mut self, now: Instant, arrivals: &[Arrival]) {
-        self.history.resolve(arrivals);
+        let mut results = std::mem::take(&mut self.results);
+        self.feedback_by(now, arrivals.iter().copied(), &mut results);
+        self.results = results;
+    }
+
+    /// The same with memory of the caller's for the results: who has many senders touches the same one for all of them.
+    pub fn feedback_by(
+        &mut self,
+        now: Instant,
+        arrivals: impl IntoIterator<Item = Arrival>,
+        results: &mut Vec<PacketResult>,
+    ) {
+        self.history.resolve(arrivals, results);
         let feedback = Feedback {
-            packets: self.history.results(),
+            packets: results,
             in_flight: self.history.in_flight(),
         };
         self.controller.feedback(now, &feedback);

@@ -3,8 +3,6 @@
 //! draft-ietf-rmcat-gcc-02 section 5.4 (over-use detector), with the trendline filter that browsers
 //! use in place of its Kalman filter.
 
-use std::collections::VecDeque;
-
 /// Groups that the line goes through.
 const WINDOW: usize = 20;
 /// Weight of the past in the smoothed delay.
@@ -38,8 +36,12 @@ pub enum BandwidthUsage {
 
 #[derive(Debug)]
 pub(crate) struct Trendline {
-    /// Arrival time since the first, smoothed delay (milliseconds both).
-    history: VecDeque<(f64, f64)>,
+    /// Arrival time since the first, and smoothed delay (milliseconds both), of the latest groups in a ring: the line does
+    /// not ask for their order.
+    arrivals: [f64; WINDOW],
+    delays: [f64; WINDOW],
+    /// How many groups there were, and the place of the next one.
+    count: usize,
     first_arrival: Option<f64>,
     accumulated: f64,
     smoothed: f64,
@@ -55,7 +57,9 @@ pub(crate) struct Trendline {
 impl Trendline {
     pub(crate) fn new() -> Self {
         Self {
-            history: VecDeque::with_capacity(WINDOW + 1),
+            arrivals: [0.0; WINDOW],
+            delays: [0.0; WINDOW],
+            count: 0,
             first_arrival: None,
             accumulated: 0.0,
             smoothed: 0.0,
@@ -79,11 +83,11 @@ impl Trendline {
         let first = *self.first_arrival.get_or_insert(arrival);
         self.accumulated += arrival_delta - sent_delta;
         self.smoothed = SMOOTHING * self.smoothed + (1.0 - SMOOTHING) * self.accumulated;
-        self.history.push_back((arrival - first, self.smoothed));
-        if self.history.len() > WINDOW {
-            self.history.pop_front();
-        }
-        let trend = if self.history.len() == WINDOW {
+        let place = self.count % WINDOW;
+        self.arrivals[place] = arrival - first;
+        self.delays[place] = self.smoothed;
+        self.count += 1;
+        let trend = if self.count >= WINDOW {
             self.slope().unwrap_or(self.previous_trend)
         } else {
             self.previous_trend
@@ -140,20 +144,33 @@ impl Trendline {
 
     /// Least squares.
     fn slope(&self) -> Option<f64> {
-        let count = self.history.len() as f64;
-        let (sum_x, sum_y) = self
-            .history
-            .iter()
-            .fold((0.0, 0.0), |sum, point| (sum.0 + point.0, sum.1 + point.1));
-        let (mean_x, mean_y) = (sum_x / count, sum_y / count);
-        let (mut above, mut below) = (0.0, 0.0);
-        for (x, y) in &self.history {
-            above += (x - mean_x) * (y - mean_y);
-            below += (x - mean_x) * (x - mean_x);
+        let mean_x = sum(&self.arrivals, |x| x) / WINDOW as f64;
+        let mean_y = sum(&self.delays, |y| y) / WINDOW as f64;
+        let mut products = self.delays;
+        for (product, x) in products.iter_mut().zip(&self.arrivals) {
+            *product = (x - mean_x) * (*product - mean_y);
         }
+        let above = sum(&products, |product| product);
+        let below = sum(&self.arrivals, |x| (x - mean_x) * (x - mean_x));
         (below > 0.0).then(|| above / below)
     }
 }
+
+/// Numbers that are added up side by side.
+const LANES: usize = 4;
+
+/// The sum of what `of` makes of them, in several sums at a time: one after the other, each would wait for the one before.
+fn sum(numbers: &[f64; WINDOW], of: impl Fn(f64) -> f64) -> f64 {
+    let mut sums = [0.0; LANES];
+    for lanes in numbers.chunks_exact(LANES) {
+        for (sum, &number) in sums.iter_mut().zip(lanes) {
+            *sum += of(number);
+        }
+    }
+    sums.iter().sum()
+}
+
+const _: () = assert!(WINDOW.is_multiple_of(LANES));
 
 #[cfg(test)]
 mod tests {

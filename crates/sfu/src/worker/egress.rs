@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 use visavis_congestion::{
-    Arrival, Controller as _, GoogCc, GoogCcConfig, PacerConfig, PacketKind, ProbeId, Queued,
-    Release, Sender, SentPacket,
+    Arrival, Controller as _, GoogCc, GoogCcConfig, PacerConfig, PacketKind, PacketResult, ProbeId,
+    Queued, Release, Sender, SentPacket,
 };
 use visavis_datagram::Ecn;
 use visavis_media::forward::Rewrite;
@@ -71,7 +71,6 @@ pub(super) struct Egress {
     /// A release that did not fit the run.
     held: Option<Release<Token>>,
     transport_sequence: u64,
-    arrivals: Vec<Arrival>,
     max_packets: usize,
     pub(super) sent_bytes: u64,
 }
@@ -180,27 +179,27 @@ impl Egress {
         }
     }
 
-    pub(super) fn feedback(&mut self, now: Instant, feedback: &TransportFeedback<'_>) {
+    /// Takes feedback; `results` is memory for it.
+    pub(super) fn feedback(
+        &mut self,
+        now: Instant,
+        feedback: &TransportFeedback<'_>,
+        results: &mut Vec<PacketResult>,
+    ) {
         let Some(control) = &mut self.control else {
             return;
         };
-        let arrivals = &mut self.arrivals;
-        arrivals.clear();
-        let reference = Duration::from_micros(feedback.reference_micros());
-        arrivals.extend(feedback.packets().map(|status| Arrival {
-            sequence: control.history().extend(status.sequence.0),
+        let extend = control.history().extender();
+        let reference = feedback.reference_micros();
+        let arrivals = feedback.packets().map(|status| Arrival {
+            sequence: extend(status.sequence.0),
             received_at: status.arrival.map(|quarters| {
-                let micros = quarters.saturating_mul(250);
-                let ahead = Duration::from_micros(micros.unsigned_abs());
-                if micros < 0 {
-                    reference.saturating_sub(ahead)
-                } else {
-                    reference + ahead
-                }
+                let after = quarters.saturating_mul(250);
+                Duration::from_micros(reference.saturating_add_signed(after))
             }),
             ecn: Ecn::NotEct,
-        }));
-        control.feedback(now, arrivals);
+        });
+        control.feedback_by(now, arrivals, results);
     }
 
     pub(super) fn remb(&mut self, now: Instant, bitrate: u64) {

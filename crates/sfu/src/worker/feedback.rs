@@ -45,7 +45,8 @@ impl Worker {
                 }
                 Rtcp::TransportFeedback(feedback) => {
                     if let Some(connection) = self.connections.get_mut(slot) {
-                        connection.egress.feedback(now, &feedback);
+                        let results = &mut self.results;
+                        connection.egress.feedback(now, &feedback, results);
                         connection.follow_estimate(now);
                     }
                 }

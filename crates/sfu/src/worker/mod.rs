@@ -30,6 +30,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use slab::Slab;
+use visavis_congestion::PacketResult;
 use visavis_datagram::{Arrival, Ecn, Path, Random, Transmit, TransmitBuf};
 use visavis_ice::{AddressRewrite, LocalAddress};
 use visavis_net::mux::{Mux, MuxLimits};
@@ -103,6 +104,8 @@ pub struct Worker {
     /// Connections that may have something to send.
     sending: VecDeque<usize>,
     events: VecDeque<Event>,
+    /// Memory for what one feedback says.
+    results: Vec<PacketResult>,
     stats: WorkerStats,
 }
 
@@ -130,6 +133,7 @@ impl Worker {
             fanout: Fanout::default(),
             sending: VecDeque::new(),
             events: VecDeque::new(),
+            results: Vec::new(),
             stats: WorkerStats::default(),
         }
     }
