@@ -53,3 +53,36 @@ fn loopback_is_no_way_to_another_address_while_there_is_a_better_one() {
 fn loopback_alone_reaches_the_addresses_of_its_host() {
     assert_eq!(selected(&[(LOOPBACK, 0)]), LOOPBACK);
 }
+
+/// Each check takes a slot of the pace: what may lead to the peer comes before loopback, whatever the peer thinks of its own.
+#[test]
+fn the_first_check_leaves_the_host() {
+    let start = Instant::now();
+    let mut config = Config::default();
+    config.filter.loopback = true;
+    let mut agent = agent(config, 1, start);
+    for local in ["[::1]:5000", LOOPBACK, WIFI] {
+        let local = LocalAddress::udp(address(local));
+        agent.add_local_address(start, local).unwrap();
+    }
+    agent.gather(start);
+    let peer = RemoteParameters::new(Credentials::new("peer", PEER_PWD));
+    agent.set_remote(start, peer).unwrap();
+    for line in [
+        "candidate:1 1 udp 2130706431 ::1 6000 typ host",
+        "candidate:2 1 udp 2130706175 127.0.0.1 6000 typ host",
+        "candidate:3 1 udp 2122187007 192.0.2.2 6000 typ host",
+    ] {
+        agent.add_remote_candidate(start, line.parse().unwrap());
+    }
+    let mut asked = Vec::new();
+    for step in 0..80 {
+        let now = start + Duration::from_millis(5) * step;
+        agent.handle_timeout(now);
+        let requests = drain(&mut agent, now);
+        asked.extend(requests.iter().map(|(path, _)| path.remote.to_string()));
+    }
+    assert_eq!(asked[0], "192.0.2.2:6000", "{asked:?}");
+    // Who is on this host after all is found too.
+    assert!(asked.contains(&"[::1]:6000".to_owned()), "{asked:?}");
+}

@@ -335,7 +335,7 @@ impl Agent {
             kind,
             network.cost,
             index,
-            address.is_ipv4(),
+            address.ip(),
             tcp_type,
             relay.map(|(_, protocol)| protocol),
         );
@@ -596,17 +596,21 @@ pub(super) fn unspecified(address: SocketAddr) -> SocketAddr {
 }
 
 /// The local preference, 0 to 65535: cheap networks first, then the families in turn with IPv6 ahead
-/// (RFC 8421 section 4), TCP by direction (RFC 6544 section 4.2), relays by protocol.
+/// (RFC 8421 section 4), TCP by direction (RFC 6544 section 4.2), relays by protocol. Loopback, which RFC 8445
+/// section 5.1.1.1 leaves out, is last: each check of it would take a slot of the pace from one that may lead to the peer.
 fn local_preference(
     kind: CandidateKind,
     cost: u16,
     index: u32,
-    ipv4: bool,
+    ip: IpAddr,
     tcp_type: Option<TcpType>,
     relay: Option<Protocol>,
 ) -> u32 {
     let cost = u32::from(cost.min(999));
-    let turn = 2 * index + u32::from(ipv4);
+    let turn = 2 * index + u32::from(ip.is_ipv4());
+    if ip.is_loopback() {
+        return 7 - turn.min(7);
+    }
     match (relay, tcp_type) {
         (Some(protocol), _) => {
             let rank = match protocol {
@@ -628,24 +632,29 @@ fn local_preference(
 mod tests {
     use super::*;
 
-    /// RFC 8421 section 4: families take turns, IPv6 first.
+    const V4: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+    const V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
+
+    /// RFC 8421 section 4: families take turns, IPv6 first. Loopback comes last.
     #[test]
     fn families_take_turns() {
         let preference =
-            |index, ipv4| local_preference(CandidateKind::Host, 0, index, ipv4, None, None);
+            |index, ip| local_preference(CandidateKind::Host, 0, index, ip, None, None);
         let order = [
-            preference(0, false),
-            preference(0, true),
-            preference(1, false),
-            preference(1, true),
+            preference(0, V6),
+            preference(0, V4),
+            preference(1, V6),
+            preference(1, V4),
+            preference(0, Ipv6Addr::LOCALHOST.into()),
+            preference(0, Ipv4Addr::LOCALHOST.into()),
         ];
         assert!(order.is_sorted_by(|a, b| a > b), "{order:?}");
     }
 
     #[test]
     fn a_dear_network_comes_last() {
-        let wifi = local_preference(CandidateKind::Host, 10, 9, true, None, None);
-        let mobile = local_preference(CandidateKind::Host, 900, 0, false, None, None);
+        let wifi = local_preference(CandidateKind::Host, 10, 9, V4, None, None);
+        let mobile = local_preference(CandidateKind::Host, 900, 0, V6, None, None);
         assert!(wifi > mobile);
     }
 
@@ -656,7 +665,7 @@ mod tests {
                 for relay in [None, Some(Protocol::Udp), Some(Protocol::Tls)] {
                     for tcp in [None, Some(TcpType::Active), Some(TcpType::Passive)] {
                         let value =
-                            local_preference(CandidateKind::Host, cost, index, true, tcp, relay);
+                            local_preference(CandidateKind::Host, cost, index, V4, tcp, relay);
                         assert!(value <= 65535);
                     }
                 }
