@@ -38,6 +38,14 @@ pub fn constant_time_eq(a: &[u8], b: &[u8]) -> bool {
     a.ct_eq(b).into()
 }
 
+/// Has the library gather its entropy now instead of when it first draws randomness of its own (to sign, to make key
+/// shares): as it is built by default, that takes tens of milliseconds in each process. To be called beside other work.
+pub fn warm_up() {
+    use aws_lc_rs::rand::{SecureRandom as _, SystemRandom}; // sans-io: the library's own randomness
+    // Who needs it meets the failure and says so.
+    let _ = SystemRandom::new().fill(&mut [0]); // sans-io: nothing comes of the byte
+}
+
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -75,6 +75,8 @@ impl Endpoint {
     /// # Errors
     /// If no socket can be bound.
     pub fn new(settings: Settings) -> Result<Self, Error> {
+        // The first connection is not kept waiting for it.
+        tokio::task::spawn_blocking(visavis_crypto::warm_up);
         let mut random = system_random()?;
         let (found, watcher) = local_addresses(&settings)?;
         let shared = Arc::new(Shared {
