@@ -350,11 +350,53 @@ impl Controller for Model {
         if self.min_rtt < super::PACE_ABOVE && self.smoothed_rtt < super::PACE_ABOVE {
             return 0;
         }
-        let rate = self.rate();
-        if rate == 0 {
-            return super::rate_of_window(self.initial, self.smoothed_rtt, 288);
-        }
         // Not less, as BBR's margin of 1 %: each cycle drains what too high an estimate has queued.
-        (rate as f64 * self.pacing_gain()) as u64
+        let rate = (self.rate() as f64 * self.pacing_gain()) as u64;
+        if self.filled {
+            return rate;
+        }
+        // The small messages that a flow often begins with say nothing of what the path carries.
+        rate.max(super::rate_of_window(self.initial, self.smoothed_rtt, 288))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::tests::ack;
+    use super::*;
+
+    /// A greeting and its answer are no measure of the path: what follows them is paced as the initial window is.
+    #[test]
+    fn small_messages_at_the_start_do_not_slow_it_down() {
+        let mut model = Model::new(1200, 12_000);
+        let before = {
+            model.smoothed_rtt = Duration::from_millis(100);
+            model.pacing_rate()
+        };
+        for round in 1..=5_u64 {
+            model.on_ack(&Ack {
+                rtt: Some(Duration::from_millis(100)),
+                rate: Some((700, true)),
+                delivered: 70 * round,
+                prior_delivered: 70 * (round - 1),
+                window_limited: false,
+                ..ack(round * 100_000_000, 70)
+            });
+        }
+        assert!(model.window() >= 12_000);
+        assert_eq!(model.pacing_rate(), before);
+        // Three rounds in which nothing got faster: that is the path.
+        for round in 6..=12_u64 {
+            model.on_ack(&Ack {
+                rtt: Some(Duration::from_millis(100)),
+                rate: Some((10_000, false)),
+                delivered: 1_000 * round,
+                prior_delivered: 1_000 * (round - 1),
+                ..ack(round * 100_000_000, 1_000)
+            });
+        }
+        assert!(model.pacing_rate() < before);
     }
 }
