@@ -22,6 +22,32 @@ pub(crate) fn endpoint() -> Result<Endpoint, visavis::Error> {
     Endpoint::new(settings)
 }
 
+#[cfg(unix)]
+use tokio::signal::unix::Signal as Listener;
+#[cfg(windows)]
+use tokio::signal::windows::CtrlC as Listener;
+
+/// Ctrl-C, from the making of this on: whoever reads what is printed afterwards may answer with it.
+pub(crate) struct Interrupt(Option<Listener>);
+
+impl Interrupt {
+    pub(crate) fn new() -> Self {
+        #[cfg(unix)]
+        let listener = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt());
+        #[cfg(windows)]
+        let listener = tokio::signal::windows::ctrl_c();
+        // Without it the system ends the process.
+        Self(listener.ok())
+    }
+
+    pub(crate) async fn arrives(&mut self) {
+        match &mut self.0 {
+            Some(listener) => listener.recv().await.unwrap_or(()),
+            None => std::future::pending().await,
+        }
+    }
+}
+
 /// Tells on standard error what happens inside, as far as `$VISAVIS_LOG` asks for it.
 fn start_log() {
     if let Ok(filter) = tracing_subscriber::EnvFilter::try_from_env("VISAVIS_LOG") {

@@ -41,13 +41,14 @@ Ctrl-C or the end of standard input ends it.
 
 pub(crate) fn run(args: Args) -> ExitCode {
     crate::runtime::report(async {
+        let mut interrupt = crate::runtime::Interrupt::new();
         let paired = tokio::select! {
             paired = meet(&args) => paired?,
-            _ = tokio::signal::ctrl_c() => return Ok(Exit::Interrupted),
+            () = interrupt.arrives() => return Ok(Exit::Interrupted),
         };
         tokio::select! {
             result = chat(paired) => result.map(|()| Exit::Success),
-            _ = tokio::signal::ctrl_c() => Ok(Exit::Success),
+            () = interrupt.arrives() => Ok(Exit::Success),
         }
     })
 }

@@ -75,9 +75,10 @@ Exit codes:
 
 pub(crate) fn run(args: Args) -> ExitCode {
     crate::runtime::block_on(async move {
+        let mut interrupt = crate::runtime::Interrupt::new();
         tokio::select! {
             exit = examine(&args) => exit,
-            _ = tokio::signal::ctrl_c() => Exit::Interrupted,
+            () = interrupt.arrives() => Exit::Interrupted,
         }
     })
 }

@@ -72,6 +72,7 @@ pub(crate) fn run(args: Args) -> ExitCode {
             }
         };
         let address = listener.local_addr().unwrap_or(args.listen);
+        let mut interrupt = crate::runtime::Interrupt::new();
         out!("open http://{address} in a browser; Ctrl-C ends");
         let state = Arc::new(Echo {
             endpoint,
@@ -84,7 +85,7 @@ pub(crate) fn run(args: Args) -> ExitCode {
             .with_state(state);
         tokio::select! {
             _ = axum::serve(listener, app) => Exit::Failure,
-            _ = tokio::signal::ctrl_c() => Exit::Success,
+            () = interrupt.arrives() => Exit::Success,
         }
     })
 }

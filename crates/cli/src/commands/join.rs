@@ -111,10 +111,11 @@ async fn join(args: &Args) -> Result<Exit, (Exit, String)> {
             None => std::future::pending().await,
         }
     };
+    let mut interrupt = crate::runtime::Interrupt::new();
     let result = tokio::select! {
         result = meeting.stay() => result,
         () = time => Ok(()),
-        _ = tokio::signal::ctrl_c() => Ok(()),
+        () = interrupt.arrives() => Ok(()),
     };
     meeting.leave().await?;
     result.map(|()| Exit::Success)

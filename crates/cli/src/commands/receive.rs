@@ -75,12 +75,13 @@ days later, the command goes on as well: unfinished transfers are kept in .visav
 pub(crate) fn run(args: Args) -> ExitCode {
     crate::runtime::block_on(async move {
         let progress = Progress::new(args.json, args.quiet);
+        let mut interrupt = crate::runtime::Interrupt::new();
         let failed = tokio::select! {
             result = fetch(&args, &progress) => match result {
                 Ok(()) => return Exit::Success,
                 Err(failed) => failed,
             },
-            _ = tokio::signal::ctrl_c() => Failed {
+            () = interrupt.arrives() => Failed {
                 exit: Exit::Interrupted,
                 text: match progress.has_begun() {
                     true => "stopped; run the same command again to go on".into(),

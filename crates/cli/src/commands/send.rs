@@ -95,9 +95,10 @@ type Ended = Result<(), (Exit, String)>;
 
 async fn serve(args: Args) -> Exit {
     let progress = Progress::new(args.json, args.quiet);
+    let mut interrupt = crate::runtime::Interrupt::new();
     let result = tokio::select! {
         result = host(&args, &progress) => result,
-        _ = tokio::signal::ctrl_c() => Err((
+        () = interrupt.arrives() => Err((
             Exit::Interrupted,
             match progress.has_begun() {
                 true => "stopped; what was received so far is kept by the receiver".to_owned(),

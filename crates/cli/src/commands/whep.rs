@@ -85,9 +85,10 @@ async fn record(args: &Args) -> Result<Exit, (Exit, String)> {
         );
     }
     let session = negotiate(&connection, &args.url, &args.access).await?;
+    let mut interrupt = crate::runtime::Interrupt::new();
     let result = tokio::select! {
         result = wait(&connection, args) => result,
-        _ = tokio::signal::ctrl_c() => Ok(()),
+        () = interrupt.arrives() => Ok(()),
     };
     session.end().await;
     connection.close();

@@ -57,9 +57,10 @@ async fn publish(args: &Args) -> Result<Exit, (Exit, String)> {
         .map_err(failed)?;
     let sources = prepare(&connection, &args.files)?;
     let session = negotiate(&connection, &args.url, &args.access).await?;
+    let mut interrupt = crate::runtime::Interrupt::new();
     let result = tokio::select! {
         result = send(&connection, sources, args) => result,
-        _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
+        () = interrupt.arrives() => Ok(Exit::Interrupted),
     };
     session.end().await;
     result
