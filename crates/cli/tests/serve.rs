@@ -4,7 +4,6 @@
 mod common;
 
 use std::io::{BufRead as _, BufReader};
-use std::net::TcpListener;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
@@ -20,13 +19,14 @@ struct Serve {
 
 impl Serve {
     fn start(directory: &std::path::Path, more: &[&str]) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        let listen = format!("127.0.0.1:{port}");
-        let mut arguments = vec!["serve", "--listen", &listen, "--no-tls", "--turn", "false"];
+        let mut arguments = vec![
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--no-tls",
+            "--turn",
+            "false",
+        ];
         arguments.extend(more);
         let mut child = visavis(&arguments, directory).spawn().unwrap();
         let mut line = String::new();
@@ -35,6 +35,9 @@ impl Serve {
             line.clear();
             assert!(out.read_line(&mut line).unwrap() > 0, "it ended");
         }
+        // Nobody else can have been given the port that it has chosen itself.
+        let (_, port) = line.trim_end().rsplit_once(':').expect("an address");
+        let port = port.parse().expect("a port");
         Self { child, port }
     }
 

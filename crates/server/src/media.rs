@@ -25,18 +25,10 @@ pub(crate) struct MediaPlane {
 impl MediaPlane {
     /// Starts it. `tcp`: where the front listener takes media over TCP.
     pub(crate) fn start(config: &Config, tcp: Vec<SocketAddr>) -> io::Result<(Self, Events)> {
-        let for_this_machine = tcp.iter().all(|address| address.ip().is_loopback());
-        let udp = match (config.udp.as_slice(), tcp.first()) {
-            // A browser that sends from its network's address to ::1 loses what it sends now and then.
-            ([], Some(first)) if for_this_machine => {
-                vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, first.port()))]
-            }
-            ([], Some(first)) => everywhere(first.port()),
-            (chosen, _) => chosen.to_vec(),
-        };
+        let udp = Self::addresses(config, &tcp);
         let media = visavis_sfu::Config {
             // Who can reach this server only from this machine finds a path there.
-            loopback: for_this_machine,
+            loopback: is_for_this_machine(&tcp),
             udp,
             tcp,
             advertised: config.public_ip.clone(),
@@ -48,6 +40,18 @@ impl MediaPlane {
         Ok((Self { sfu }, events))
     }
 
+    /// Where media is taken over UDP: where it was configured, or at the port of the front listener.
+    pub(crate) fn addresses(config: &Config, tcp: &[SocketAddr]) -> Vec<SocketAddr> {
+        match (config.udp.as_slice(), tcp.first()) {
+            // A browser that sends from its network's address to ::1 loses what it sends now and then.
+            ([], Some(first)) if is_for_this_machine(tcp) => {
+                vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, first.port()))]
+            }
+            ([], Some(first)) => everywhere(first.port()),
+            (chosen, _) => chosen.to_vec(),
+        }
+    }
+
     /// Its handle.
     pub(crate) fn sfu(&self) -> &Sfu {
         &self.sfu
@@ -57,6 +61,10 @@ impl MediaPlane {
     pub(crate) fn close_room(&self, room: u32) {
         self.sfu.close_room(RoomId(room.into()));
     }
+}
+
+fn is_for_this_machine(tcp: &[SocketAddr]) -> bool {
+    tcp.iter().all(|address| address.ip().is_loopback())
 }
 
 /// What is forwarded. Redundancy for video (RED, ULPFEC, FlexFEC) is not: it would cost every subscriber what

@@ -206,25 +206,11 @@ impl Server {
         let development = config.check(&machine)?;
         let metrics = metrics_handle();
 
-        let mut listeners = Vec::new();
-        for address in &config.listen {
-            let listener = listen(*address).map_err(|error| StartError::Listen {
-                address: address.to_string(),
-                flag: "--listen",
-                error,
-            })?;
-            listeners.push(listener);
-        }
-        let tcp: Vec<SocketAddr> = listeners
-            .iter()
-            .filter_map(|listener| listener.local_addr().ok())
-            .collect();
-        let (media, events) =
-            MediaPlane::start(&config, tcp.clone()).map_err(|error| StartError::Listen {
-                address: format!("{:?}", config.udp),
-                flag: "--udp",
-                error,
-            })?;
+        let Sockets {
+            listeners,
+            tcp,
+            media: (media, events),
+        } = Sockets::open(&config)?;
         let tls = tls::start(&config, &machine).map_err(StartError::Tls)?;
         let keys = Arc::new(Keys::new(config.keys.clone()));
         let webhook_key = config
@@ -379,6 +365,61 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.stop.cancel();
+    }
+}
+
+/// The front listener's and those of media.
+struct Sockets {
+    listeners: Vec<TcpListener>,
+    /// Where they listen.
+    tcp: Vec<SocketAddr>,
+    media: (MediaPlane, visavis_sfu::Events),
+}
+
+impl Sockets {
+    /// How many ports are tried where the system chooses it: TCP has it free, and UDP is to have it too.
+    const PORTS_TRIED: usize = 16;
+
+    fn open(config: &Config) -> Result<Self, StartError> {
+        let is_chosen =
+            config.udp.is_empty() && config.listen.iter().all(|address| address.port() == 0);
+        let mut tries = if is_chosen { Self::PORTS_TRIED } else { 1 };
+        loop {
+            tries -= 1;
+            let mut listeners = Vec::new();
+            for address in &config.listen {
+                let listener = listen(*address).map_err(|error| StartError::Listen {
+                    address: address.to_string(),
+                    flag: "--listen",
+                    error,
+                })?;
+                listeners.push(listener);
+            }
+            let tcp: Vec<SocketAddr> = listeners
+                .iter()
+                .filter_map(|listener| listener.local_addr().ok())
+                .collect();
+            match MediaPlane::start(config, tcp.clone()) {
+                Ok(media) => {
+                    return Ok(Self {
+                        listeners,
+                        tcp,
+                        media,
+                    });
+                }
+                Err(error) if tries > 0 && error.kind() == io::ErrorKind::AddrInUse => {}
+                Err(error) => {
+                    let addresses = MediaPlane::addresses(config, &tcp);
+                    let addresses: Vec<String> =
+                        addresses.iter().map(SocketAddr::to_string).collect();
+                    return Err(StartError::Listen {
+                        address: format!("{} over UDP", addresses.join(", ")),
+                        flag: "--udp",
+                        error,
+                    });
+                }
+            }
+        }
     }
 }
 
