@@ -127,6 +127,8 @@ const scenarios = {
     await shot(ada, 'host-remove-dark');
     await ada.button('Remove Grace Hopper from the meeting, really').click();
     await grace.page.getByText('You were removed from the meeting').waitFor();
+    // The SDK calls the end of the media unexpected if it sees it before the word of signalling, which a busy browser does.
+    grace.errors = grace.errors.filter((error) => !/data ?channel/i.test(error));
     await until('Ada is alone', async () => (await ada.page.locator('.tile').count()) === 1);
     await shot(grace, 'host-removed-dark');
   },
@@ -312,14 +314,19 @@ const scenarios = {
     await alan.open('/');
     await alan.page.waitForTimeout(500);
     await shot(alan, 'phone-start-dark');
+    await fits(alan, 320, 640);
     await alan.open(room);
     await alan.page.waitForTimeout(1000);
     await shot(alan, 'phone-lobby-dark');
+    await fits(alan, 320, 640);
+    await fits(alan, 740, 360);
     await alan.join();
     await alan.sees('Ada');
     await alan.sees('Grace');
     await alan.page.waitForTimeout(700);
     await shot(alan, 'phone-grid-dark');
+    await fits(alan, 320, 640);
+    await fits(alan, 740, 360);
     await shot(ada, 'grid-dark');
     await named(ada);
     await named(alan);
@@ -350,10 +357,12 @@ const scenarios = {
     await alan.panel('Chat');
     await alan.page.waitForTimeout(500);
     await shot(alan, 'phone-chat-dark');
+    await fits(alan, 320, 640);
     await alan.closePanel();
     await alan.panel('Connection');
     await alan.page.waitForTimeout(500);
     await shot(alan, 'phone-connection-dark');
+    await fits(alan, 320, 640);
     await alan.closePanel();
     await ada.closePanel();
     await grace.closePanel();
@@ -493,6 +502,29 @@ async function named(person) {
       })
       .map((element) => element.outerHTML.slice(0, 120)));
   holds(`every control has a name: ${JSON.stringify(nameless)}`, nameless.length === 0);
+}
+
+/** Nothing that can be used lies outside of the window, nothing scrolls sideways, and fingers find what they touch. */
+async function fits(person, width, height) {
+  const before = person.page.viewportSize();
+  await person.page.setViewportSize({ width, height });
+  await person.page.waitForTimeout(500);
+  const faults = await person.page.evaluate(() => {
+    const page = document.documentElement;
+    const faults = page.scrollWidth > page.clientWidth ? [`the page is ${page.scrollWidth} wide`] : [];
+    const least = matchMedia('(pointer: coarse)').matches ? 43.5 : 0;
+    for (const element of document.querySelectorAll('button, a[href], input:not([type=file]), select, textarea, summary')) {
+      const box = (element.closest('label') ?? element).getBoundingClientRect();
+      // Links within a sentence are as high as its lines.
+      if (!element.checkVisibility() || box.width < 2 || element.closest('p')) continue;
+      const name = element.getAttribute('aria-label') || element.textContent.trim() || element.tagName;
+      if (box.left < -1 || box.right > page.clientWidth + 1) faults.push(`${name} lies outside`);
+      if (Math.min(box.width, box.height) < least) faults.push(`${name} is ${Math.round(box.width)} x ${Math.round(box.height)}`);
+    }
+    return faults;
+  });
+  await person.page.setViewportSize(before);
+  holds(`everything fits into ${width} x ${height}: ${faults.join(', ')}`, faults.length === 0);
 }
 
 let failed = false;
