@@ -30,7 +30,9 @@ pub enum Error {
         limit: usize,
     },
     /// The connection cannot go to another worker.
-    #[error("the connection publishes, or goes over TCP: it stays on its worker")]
+    #[error(
+        "the connection goes over TCP, or shares a track with another one: it stays on its worker"
+    )]
     Tied,
     /// The worker has more commands waiting than it can hold.
     #[error("the worker is overloaded: try again, or add workers")]

@@ -164,7 +164,8 @@ pub enum Event {
         text: String,
     },
     /// The connection's worker is busy for most of its time, and another is not:
-    /// [`Sfu::relocate`](crate::Sfu::relocate) would move it there.
+    /// [`Sfu::relocate`](crate::Sfu::relocate) would move it there, with what it publishes and what it gets. Told each second for
+    /// as many connections as should go, until enough have.
     Crowded {
         /// Which connection.
         connection: ConnectionId,

@@ -107,7 +107,7 @@ impl Sfu {
     /// ([`Limits::room_spread`](crate::Limits)).
     ///
     /// # Errors
-    /// [`Error::Limit`].
+    /// [`Error::Limit`]; [`Error::NoConnection`] if the room was closed meanwhile.
     pub async fn create_connection(
         &self,
         room: RoomId,
@@ -115,8 +115,13 @@ impl Sfu {
         config: ConnectionConfig,
     ) -> Result<ConnectionId> {
         let id = self.shared.place(room)?;
+        let shared = Arc::clone(&self.shared);
         let made = self
-            .ask(id.worker(), move |worker, now| {
+            .ask(id, move |worker, now| {
+                // The room may have been closed meanwhile.
+                if !shared.is_open(id) {
+                    return Err(Error::NoConnection);
+                }
                 worker.create_connection(now, id, room, participant, config)
             })
             .await;
@@ -135,7 +140,7 @@ impl Sfu {
         connection: ConnectionId,
         description: Description,
     ) -> Result<()> {
-        self.ask(self.shared.home_of(connection), move |worker, now| {
+        self.ask(connection, move |worker, now| {
             worker.set_remote_description(now, connection, &description)
         })
         .await
@@ -146,7 +151,7 @@ impl Sfu {
     /// # Errors
     /// [`Error::Peer`] if there is nothing to answer.
     pub async fn create_answer(&self, connection: ConnectionId) -> Result<Description> {
-        self.ask(self.shared.home_of(connection), move |worker, now| {
+        self.ask(connection, move |worker, now| {
             worker.create_answer(now, connection)
         })
         .await
@@ -161,7 +166,7 @@ impl Sfu {
         connection: ConnectionId,
         options: OfferOptions,
     ) -> Result<Description> {
-        self.ask(self.shared.home_of(connection), move |worker, now| {
+        self.ask(connection, move |worker, now| {
             worker.create_offer(now, connection, options)
         })
         .await
@@ -172,7 +177,7 @@ impl Sfu {
     /// # Errors
     /// [`Error::Peer`] if there is none.
     pub async fn rollback(&self, connection: ConnectionId) -> Result<()> {
-        self.ask(self.shared.home_of(connection), move |worker, now| {
+        self.ask(connection, move |worker, now| {
             worker.rollback(now, connection)
         })
         .await
@@ -187,7 +192,7 @@ impl Sfu {
         connection: ConnectionId,
         candidate: IceCandidate,
     ) -> Result<()> {
-        self.tell(self.shared.home_of(connection), move |worker, now| {
+        self.tell(connection, move |worker, now| {
             worker.add_remote_candidate(now, connection, &candidate);
         })
     }
@@ -197,31 +202,35 @@ impl Sfu {
     /// # Errors
     /// [`Error::NoConnection`].
     pub async fn sections(&self, connection: ConnectionId) -> Result<Vec<Section>> {
-        self.ask(self.shared.home_of(connection), move |worker, _| {
-            worker.sections(connection)
-        })
-        .await
+        self.ask(connection, move |worker, _| worker.sections(connection))
+            .await
     }
 
-    /// Moves a connection to another worker ([`Event::Crowded`]), with its subscriptions. Its peer notices nothing but a key
-    /// frame. Other calls about the connection are to wait until this one is done, or may find nothing.
+    /// Moves a connection to another worker ([`Event::Crowded`]), with its subscriptions and the tracks that it publishes. Its
+    /// peer notices nothing but a key frame, and those who get its tracks nothing at all. Commands find it wherever it is.
     ///
     /// # Errors
-    /// [`Error::NoConnection`]; [`Error::Tied`] for a connection that publishes or goes over TCP; [`Error::ShutDown`] if
-    /// there is no such worker.
+    /// [`Error::NoConnection`]; [`Error::Tied`] for a connection that goes over TCP, or shares a track with another
+    /// ([`publish_codec`](Self::publish_codec)); [`Error::ShutDown`] if there is no such worker.
     pub async fn relocate(&self, connection: ConnectionId, to: usize) -> Result<()> {
-        let from = self.shared.home_of(connection);
-        if usize::from(from) == to {
-            return Ok(());
-        }
         let to = WorkerIndex::try_from(to).map_err(|_| Error::ShutDown)?;
         let next = self.worker(to)?.last_words.clone();
         let shared = Arc::clone(&self.shared);
-        self.ask(from, move |worker, now| {
+        self.ask(connection, move |worker, now| {
+            let from = worker.index();
+            if from == to {
+                return worker.sections(connection).map(drop);
+            }
             let relocation = worker.depart(now, connection, to)?;
             shared.moves(&relocation, from, to);
             // Ahead of all that it is told there. A worker that is no more has no use for it.
-            let _ = next.send(Box::new(move |worker, now| worker.arrive(now, relocation)));
+            let _ = next.send(Box::new(move |worker, now| {
+                worker.arrive(now, relocation);
+                // Whoever ended it meanwhile said so to a worker that had it no more.
+                if !shared.is_open(connection) {
+                    worker.close(now, connection);
+                }
+            }));
             Ok(())
         })
         .await
@@ -229,11 +238,11 @@ impl Sfu {
 
     /// Ends a connection with its tracks and subscriptions. The peer is told.
     pub fn close(&self, connection: ConnectionId) {
-        let home = self.shared.home_of(connection);
-        self.shared.left(connection);
-        self.insist(home, move |worker, now| {
-            worker.close(now, connection);
-        });
+        if let Some(home) = self.shared.left(connection) {
+            self.insist(home, move |worker, now| {
+                worker.close(now, connection);
+            });
+        }
     }
 
     /// Ends all connections of a room.
@@ -257,7 +266,7 @@ impl Sfu {
         connection: ConnectionId,
         options: ChannelOptions,
     ) -> Result<ChannelId> {
-        self.ask(self.shared.home_of(connection), move |worker, now| {
+        self.ask(connection, move |worker, now| {
             worker.create_data_channel(now, connection, options)
         })
         .await
@@ -276,7 +285,7 @@ impl Sfu {
         kind: MessageKind,
         bytes: Bytes,
     ) -> Result<()> {
-        self.tell(self.shared.home_of(connection), move |worker, now| {
+        self.tell(connection, move |worker, now| {
             worker.send_data(now, connection, channel, kind, &bytes);
         })
     }
@@ -290,7 +299,7 @@ impl Sfu {
         connection: ConnectionId,
         channel: ChannelId,
     ) -> Result<u64> {
-        self.ask(self.shared.home_of(connection), move |worker, _| {
+        self.ask(connection, move |worker, _| {
             worker.buffered_amount(connection, channel)
         })
         .await
@@ -309,7 +318,7 @@ impl Sfu {
         options: PublishOptions,
     ) -> Result<TrackId> {
         let mid = mid.into();
-        self.ask(self.shared.home_of(connection), move |worker, now| {
+        self.ask(connection, move |worker, now| {
             worker.publish(now, connection, &mid, options)
         })
         .await
@@ -328,7 +337,7 @@ impl Sfu {
         options: PublishOptions,
     ) -> Result<()> {
         let mid = mid.into();
-        self.ask(self.shared.home_of(connection), move |worker, now| {
+        self.ask(connection, move |worker, now| {
             worker.publish_codec(now, track, connection, &mid, options)
         })
         .await
@@ -339,7 +348,7 @@ impl Sfu {
     /// # Errors
     /// [`Error::Overloaded`], [`Error::ShutDown`].
     pub fn unpublish(&self, track: TrackId) -> Result<()> {
-        self.tell(track.worker(), move |worker, now| {
+        self.tell(track, move |worker, now| {
             worker.unpublish(now, track);
         })
     }
@@ -349,7 +358,7 @@ impl Sfu {
     /// # Errors
     /// [`Error::Overloaded`], [`Error::ShutDown`].
     pub fn set_muted(&self, track: TrackId, muted: bool) -> Result<()> {
-        self.tell(track.worker(), move |worker, now| {
+        self.tell(track, move |worker, now| {
             worker.set_muted(now, track, muted);
         })
     }
@@ -359,7 +368,7 @@ impl Sfu {
     /// # Errors
     /// [`Error::Overloaded`], [`Error::ShutDown`].
     pub fn set_layers(&self, track: TrackId, layers: Vec<crate::options::LayerSize>) -> Result<()> {
-        self.tell(track.worker(), move |worker, now| {
+        self.tell(track, move |worker, now| {
             worker.set_layers(now, track, layers);
         })
     }
@@ -378,7 +387,7 @@ impl Sfu {
         connection: ConnectionId,
         options: SubscribeOptions,
     ) -> Result<SubscriptionId> {
-        self.ask(self.shared.home_of(connection), move |worker, now| {
+        self.ask(connection, move |worker, now| {
             worker.subscribe(now, track, connection, options)
         })
         .await
@@ -389,12 +398,9 @@ impl Sfu {
     /// # Errors
     /// [`Error::Overloaded`], [`Error::ShutDown`].
     pub fn set_subscription(&self, subscription: SubscriptionId, wish: Wish) -> Result<()> {
-        self.tell(
-            self.shared.home_of_subscription(subscription),
-            move |worker, now| {
-                worker.set_subscription(now, subscription, wish);
-            },
-        )
+        self.tell(subscription, move |worker, now| {
+            worker.set_subscription(now, subscription, wish);
+        })
     }
 
     /// Ends a subscription; its section becomes free with the next description.
@@ -402,12 +408,9 @@ impl Sfu {
     /// # Errors
     /// [`Error::Overloaded`], [`Error::ShutDown`].
     pub fn unsubscribe(&self, subscription: SubscriptionId) -> Result<()> {
-        self.tell(
-            self.shared.home_of_subscription(subscription),
-            move |worker, now| {
-                worker.unsubscribe(now, subscription);
-            },
-        )
+        self.tell(subscription, move |worker, now| {
+            worker.unsubscribe(now, subscription);
+        })
     }
 
     // ---- taps and sight
@@ -419,10 +422,8 @@ impl Sfu {
     /// [`Error::NoTrack`].
     pub async fn tap(&self, track: TrackId) -> Result<TapReceiver> {
         let (tap, receiver) = Tap::new(self.shared.limits.tap_packets);
-        self.ask(track.worker(), move |worker, now| {
-            worker.tap(now, track, tap)
-        })
-        .await?;
+        self.ask(track, move |worker, now| worker.tap(now, track, tap))
+            .await?;
         Ok(receiver)
     }
 
@@ -431,7 +432,7 @@ impl Sfu {
     /// # Errors
     /// [`Error::NoConnection`].
     pub async fn stats(&self, connection: ConnectionId) -> Result<ConnectionStats> {
-        self.ask(self.shared.home_of(connection), move |worker, now| {
+        self.ask(connection, move |worker, now| {
             worker.connection_stats(now, connection)
         })
         .await
@@ -444,8 +445,8 @@ impl Sfu {
     pub async fn room_stats(&self, room: RoomId) -> Result<Vec<ConnectionStats>> {
         let mut all = Vec::new();
         for index in 0..self.shared.workers.len() {
-            let index = index as WorkerIndex;
-            let found = self.ask(index, move |worker, now| Ok(worker.room_stats(now, room)));
+            let worker = At(index as WorkerIndex);
+            let found = self.ask(worker, move |worker, now| Ok(worker.room_stats(now, room)));
             all.append(&mut found.await?);
         }
         Ok(all)
@@ -458,8 +459,8 @@ impl Sfu {
     pub async fn worker_stats(&self) -> Result<Vec<WorkerStats>> {
         let mut all = Vec::new();
         for index in 0..self.shared.workers.len() {
-            let index = index as WorkerIndex;
-            all.push(self.ask(index, |worker, _| Ok(worker.stats())).await?);
+            let worker = At(index as WorkerIndex);
+            all.push(self.ask(worker, |worker, _| Ok(worker.stats())).await?);
         }
         Ok(all)
     }
@@ -475,30 +476,40 @@ impl Sfu {
 
     async fn ask<T: Send + 'static>(
         &self,
-        index: WorkerIndex,
+        about: impl Thing,
         command: impl FnOnce(&mut Worker, Instant) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (reply, answer) = oneshot::channel();
-        let command: Command = Box::new(move |worker, now| {
+        let (home, command) = self.at_home(about, move |worker, now| {
             // Whoever asked may have given up.
             let _ = reply.send(command(worker, now));
         });
-        let worker = self.worker(index)?;
-        let sent = worker.commands.send(command).await;
+        let sent = self.worker(home)?.commands.send(command).await;
         sent.map_err(|_| Error::ShutDown)?;
         answer.await.map_err(|_| Error::ShutDown)?
     }
 
     fn tell(
         &self,
-        index: WorkerIndex,
+        about: impl Thing,
         command: impl FnOnce(&mut Worker, Instant) + Send + 'static,
     ) -> Result<()> {
-        let sent = self.worker(index)?.commands.try_send(Box::new(command));
+        let (home, command) = self.at_home(about, command);
+        let sent = self.worker(home)?.commands.try_send(command);
         sent.map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Error::Overloaded,
             mpsc::error::TrySendError::Closed(_) => Error::ShutDown,
         })
+    }
+
+    /// A command for the worker that has something, and which that is. Should it have moved when its turn comes, the
+    /// command goes after it.
+    fn at_home(
+        &self,
+        about: impl Thing,
+        command: impl FnOnce(&mut Worker, Instant) + Send + 'static,
+    ) -> (WorkerIndex, Command) {
+        at_home(&self.shared, about, command)
     }
 
     /// As `tell`, for what must not be lost: it waits beside the caller if the worker is busy.
@@ -511,5 +522,58 @@ impl Sfu {
             return;
         };
         let _ = worker.last_words.send(Box::new(command));
+    }
+}
+
+fn at_home(
+    shared: &Arc<Shared>,
+    about: impl Thing,
+    command: impl FnOnce(&mut Worker, Instant) + Send + 'static,
+) -> (WorkerIndex, Command) {
+    let home = about.home(shared);
+    let shared = Arc::clone(shared);
+    let command: Command = Box::new(move |worker, now| {
+        if about.home(&shared) == worker.index() {
+            return command(worker, now);
+        }
+        let (next, command) = at_home(&shared, about, command);
+        if let Some(next) = shared.workers.get(usize::from(next)) {
+            let _ = next.last_words.send(command);
+        }
+    });
+    (home, command)
+}
+
+/// What commands are about.
+trait Thing: Copy + Send + 'static {
+    /// The worker that has it now.
+    fn home(self, shared: &Shared) -> WorkerIndex;
+}
+
+impl Thing for ConnectionId {
+    fn home(self, shared: &Shared) -> WorkerIndex {
+        shared.home_of(self)
+    }
+}
+
+impl Thing for SubscriptionId {
+    fn home(self, shared: &Shared) -> WorkerIndex {
+        shared.home_of_subscription(self)
+    }
+}
+
+impl Thing for TrackId {
+    fn home(self, shared: &Shared) -> WorkerIndex {
+        shared.home_of_track(self)
+    }
+}
+
+/// A worker itself.
+#[derive(Debug, Clone, Copy)]
+struct At(WorkerIndex);
+
+impl Thing for At {
+    fn home(self, _: &Shared) -> WorkerIndex {
+        self.0
     }
 }

@@ -1,4 +1,4 @@
-//! Names of things. Each says where its thing was born, and lives but for the few that were moved.
+//! Names of things. Each says where its thing was born, and lives unless it was moved.
 
 use std::fmt;
 

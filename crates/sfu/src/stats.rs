@@ -101,6 +101,10 @@ pub struct WorkerStats {
     pub tracks: u64,
     /// Subscriptions there are.
     pub subscriptions: u64,
+    /// Tracks of which this worker knows that they moved, because they were born here.
+    pub tracks_elsewhere: u64,
+    /// Connections of which this worker knows that another one has them, because their datagrams or checks come here.
+    pub connections_elsewhere: u64,
     /// RTP packets that came from publishers.
     pub received: u64,
     /// RTP packets that were sent to subscribers.

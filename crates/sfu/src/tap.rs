@@ -44,7 +44,8 @@ pub struct TapReceiver {
 }
 
 impl Tap {
-    pub(crate) fn new(capacity: usize) -> (Self, TapReceiver) {
+    /// A tap in which `capacity` packets may wait, for [`Worker::tap`](crate::worker::Worker::tap).
+    pub fn new(capacity: usize) -> (Self, TapReceiver) {
         let (sender, receiver) = mpsc::channel(capacity.max(1));
         let dropped = Arc::<AtomicU64>::default();
         let tap = Self {

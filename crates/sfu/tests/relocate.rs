@@ -2,34 +2,31 @@
 
 mod common;
 
-use common::{Lab, Member, PUBLISHER, VIEWER, wide};
-use visavis_peer::Kind;
-use visavis_sfu::{Error, SubscriptionId, Wish};
+use common::{Lab, Member, PUBLISHER, Queues, VIEWER, Wants, wide};
+use visavis_datagram::Random;
+use visavis_peer::{Kind, TransceiverId};
+use visavis_sdp::Direction;
+use visavis_sfu::worker::Worker;
+use visavis_sfu::{Event, SubscriptionId, Tap, TrackId, Wish};
 
-/// Moves a connection from one worker to another.
-fn relocate(lab: &mut Lab, member: Member, from: usize, to: usize) {
-    let now = lab.now();
-    let server = lab.server();
-    let departs = server.workers[from].depart(now, member.connection, to as u16);
-    server.workers[to].arrive(now, departs.unwrap());
-    server.drain(now);
+/// The section on which a client gets sound or pictures.
+fn section(lab: &mut Lab, viewer: Member, kind: Kind) -> TransceiverId {
+    let all = lab.client(viewer).pc.transceivers().iter();
+    let mut found = all.filter(|t| t.kind == kind && t.direction == Direction::RecvOnly.into());
+    found.next().unwrap().id
 }
 
 /// Packets and key frames that came on a viewer's section.
 fn arrived(lab: &mut Lab, viewer: Member, kind: Kind) -> (u64, u64) {
-    let client = lab.client(viewer);
-    let mut found = client.pc.transceivers().iter().filter(|t| t.kind == kind);
-    let id = found.next().unwrap().id;
-    let arrived = client.arrived.get(&id);
+    let id = section(lab, viewer, kind);
+    let arrived = lab.client(viewer).arrived.get(&id);
     arrived.map_or((0, 0), |arrived| (arrived.packets, arrived.keyframes))
 }
 
 /// Packets that never came, after which timestamps and numbers of pictures were looked at.
 fn gaps(lab: &mut Lab, viewer: Member, kind: Kind) -> u64 {
-    let client = lab.client(viewer);
-    let mut found = client.pc.transceivers().iter().filter(|t| t.kind == kind);
-    let id = found.next().unwrap().id;
-    let arrived = &client.arrived[&id];
+    let id = section(lab, viewer, kind);
+    let arrived = &lab.client(viewer).arrived[&id];
     let mut last: Option<(u32, Option<u16>)> = None;
     for (number, &(timestamp, picture, _)) in &arrived.numbers {
         if let Some((before, picture_before)) = last {
@@ -75,7 +72,8 @@ fn viewers_go_to_another_worker_and_their_media_goes_on() {
         for (from, to) in [(0, 1), (1, 2), (2, 0)] {
             for &(viewer, _) in &viewers {
                 let before = [Kind::Audio, Kind::Video].map(|kind| arrived(&mut lab, viewer, kind));
-                relocate(&mut lab, viewer, from, to);
+                assert_eq!(lab.home(viewer.connection), from);
+                lab.relocate(viewer, to);
                 lab.run(2.0);
                 let [sound, pictures] =
                     [Kind::Audio, Kind::Video].map(|kind| arrived(&mut lab, viewer, kind));
@@ -107,7 +105,7 @@ fn viewers_go_to_another_worker_and_their_media_goes_on() {
 fn who_was_moved_is_served_as_before() {
     let (mut lab, viewers) = meeting(64);
     let (viewer, pictures) = viewers[1];
-    relocate(&mut lab, viewer, 0, 2);
+    lab.relocate(viewer, 2);
     lab.run(1.0);
     let now = lab.now();
     let workers = &mut lab.server().workers;
@@ -143,19 +141,349 @@ fn who_was_moved_is_served_as_before() {
     assert_eq!(stats[0].connections, 3, "the others are where they were");
 }
 
+/// Sound and pictures of its own, and sections for those of others: what today's clients have on one connection.
+const EVERYTHING: Wants = Wants {
+    microphone: true,
+    camera: 3,
+    sections: (1, 1),
+};
+
+/// A publisher that also views, on the first of three workers, and viewers at each of the three, who are one after the other
+/// at the old home of what moves, at the new one, and at neither.
+struct Stage {
+    lab: Lab,
+    alice: Member,
+    tracks: Vec<TrackId>,
+    viewers: Vec<(Member, SubscriptionId)>,
+}
+
+/// `slow`: what workers tell each other takes its time.
+fn stage(seed: u64, slow: bool) -> Stage {
+    let mut lab = Lab::new(seed, 3);
+    if slow {
+        lab.server().queues = Some(Queues::new(seed));
+    }
+    let alice = lab.join(0, 1, wide(10), EVERYTHING);
+    let bob = lab.join(1, 1, wide(10), PUBLISHER);
+    let members: Vec<Member> = (0..3).map(|at| lab.join(at, 1, wide(10), VIEWER)).collect();
+    let all = members.clone();
+    let up = move |lab: &mut Lab| {
+        let mut all = all.iter().chain([&alice, &bob]);
+        all.all(|&member| lab.client(member).connected())
+    };
+    assert!(lab.until(10.0, up), "all come up");
+    let tracks = lab.publish(alice);
+    for track in lab.publish(bob) {
+        lab.subscribe(alice, track);
+    }
+    lab.negotiate(alice);
+    let viewers = members
+        .into_iter()
+        .map(|viewer| {
+            lab.subscribe(viewer, tracks[0]);
+            let pictures = lab.subscribe(viewer, tracks[1]);
+            lab.negotiate(viewer);
+            (viewer, pictures)
+        })
+        .collect();
+    // Until everybody has the highest layer.
+    lab.run(12.0);
+    lab.events();
+    Stage {
+        lab,
+        alice,
+        tracks,
+        viewers,
+    }
+}
+
+impl Stage {
+    /// The layers that a viewer gets.
+    fn current(&mut self, index: usize) -> Option<(u8, u8, u8)> {
+        let (viewer, pictures) = self.viewers[index];
+        let now = self.lab.now();
+        let worker = self.lab.worker(viewer.connection);
+        let stats = worker.connection_stats(now, viewer.connection).unwrap();
+        let mut all = stats.subscriptions.iter();
+        all.find(|found| found.subscription == pictures)
+            .unwrap()
+            .current
+    }
+
+    fn everybody_gets(&mut self, layer: u8) -> bool {
+        (0..3).all(|index| {
+            self.current(index)
+                .is_some_and(|(found, ..)| found == layer)
+        })
+    }
+
+    /// The layers that the publisher was told are wanted, if it was told anything.
+    fn wanted(&mut self) -> Option<Vec<bool>> {
+        let events = self.lab.events().into_iter();
+        let told = events.filter_map(|event| match event {
+            Event::WantedLayers { track, layers, .. } if track == self.tracks[1] => Some(layers),
+            _ => None,
+        });
+        told.last()
+    }
+
+    fn home(&mut self) -> &mut Worker {
+        self.lab.worker(self.alice.connection)
+    }
+}
+
 #[test]
-fn who_publishes_stays() {
-    let mut lab = Lab::new(65, 2);
-    let alice = lab.join(0, 1, wide(10), PUBLISHER);
-    assert!(lab.until(10.0, |lab| lab.client(alice).connected()));
-    lab.publish(alice);
-    let now = lab.now();
-    let worker = &mut lab.server().workers[0];
-    assert!(matches!(
-        worker.depart(now, alice.connection, 1),
-        Err(Error::Tied)
-    ));
-    assert!(worker.movable(10).is_empty());
-    lab.run(1.0);
-    assert!(lab.client(alice).connected());
+fn a_publisher_goes_to_another_worker_and_nobody_notices() {
+    for (seed, slow) in [(70, false), (71, true), (72, true)] {
+        let mut stage = stage(seed, slow);
+        assert!(stage.everybody_gets(2), "seed {seed}");
+        // Away, back, away, on to a third, and back.
+        for to in [1, 0, 2, 1, 0] {
+            let what = format!(
+                "seed {seed}: from {} to {to}",
+                stage.lab.home(stage.alice.connection)
+            );
+            let viewers: Vec<Member> = stage.viewers.iter().map(|&(viewer, _)| viewer).collect();
+            let kinds = [Kind::Audio, Kind::Video];
+            let count = |lab: &mut Lab, viewer| kinds.map(|kind| arrived(lab, viewer, kind));
+            let before: Vec<_> = viewers
+                .iter()
+                .map(|&viewer| count(&mut stage.lab, viewer))
+                .collect();
+            let own = arrived(&mut stage.lab, stage.alice, Kind::Video);
+            stage.lab.relocate(stage.alice, to);
+            stage.lab.run(3.0);
+            for (&viewer, before) in viewers.iter().zip(before) {
+                let after = count(&mut stage.lab, viewer);
+                assert!(after[0].0 > before[0].0 + 140, "{what}: {after:?}");
+                assert!(after[1].0 > before[1].0 + 500, "{what}: {after:?}");
+                assert_eq!(after[1].1, before[1].1, "{what}: nobody needs a key frame");
+                for kind in kinds {
+                    assert_eq!(gaps(&mut stage.lab, viewer, kind), 0, "{what}: {kind:?}");
+                }
+            }
+            let after = arrived(&mut stage.lab, stage.alice, Kind::Video);
+            assert!(after.0 > own.0 + 100, "{what}: what is sent to it goes on");
+            assert!(stage.everybody_gets(2), "{what}");
+            for event in stage.lab.events() {
+                match event {
+                    Event::Speakers { speakers, .. } => {
+                        let silent = speakers.iter().find(|speaker| !speaker.active);
+                        assert!(silent.is_none(), "{what}: {speakers:?}");
+                    }
+                    Event::WantedLayers { .. } | Event::TrackEnded { .. } => {
+                        panic!("{what}: {event:?}")
+                    }
+                    Event::MediaFlowing { .. } | Event::StreamState { .. } => {
+                        panic!("{what}: {event:?}")
+                    }
+                    _ => {}
+                }
+            }
+        }
+        // Consent (RFC 7675) and reports go their ways.
+        stage.lab.run(40.0);
+        assert!(stage.everybody_gets(2), "seed {seed}");
+        let held = stage.lab.held();
+        // Alice's two tracks with two images each; Bob's two.
+        assert_eq!(held[..4], [5, 2 * 3 + 2 + 2, 8, 0], "seed {seed}");
+        let now = stage.lab.now();
+        for worker in &mut stage.lab.server().workers {
+            worker.close_room(now, visavis_sfu::RoomId(1));
+        }
+        stage.lab.run(3.0);
+        assert_eq!(stage.lab.held(), [0; 5], "seed {seed}");
+    }
+}
+
+#[test]
+fn what_moved_is_muted_tapped_measured_and_ended_as_before() {
+    for (seed, slow) in [(73, false), (74, true)] {
+        let mut stage = stage(seed, slow);
+        let (now, track) = (stage.lab.now(), stage.tracks[1]);
+        let (tap, mut tapped) = Tap::new(100_000);
+        stage.home().tap(now, track, tap).unwrap();
+        stage.lab.run(1.0);
+        stage.lab.relocate(stage.alice, 1);
+        stage.lab.run(1.0);
+        stage.lab.relocate(stage.alice, 2);
+        stage.lab.run(1.0);
+
+        // The tap came along, and missed nothing.
+        let mut numbers: Vec<u64> = Vec::new();
+        while let Some(packet) = tapped.try_next() {
+            if packet.encoding == 2 {
+                numbers.push(packet.sequence);
+            }
+        }
+        let first = numbers[0];
+        let expected: Vec<u64> = (first..first + numbers.len() as u64).collect();
+        assert_eq!(numbers, expected, "seed {seed}");
+        assert!(numbers.len() > 400, "seed {seed}: {}", numbers.len());
+        drop(tapped);
+
+        // Muted for all, and heard of by all again.
+        let now = stage.lab.now();
+        stage.home().set_muted(now, track, true);
+        stage.lab.relocate(stage.alice, 1);
+        stage.lab.run(0.5);
+        let count = |stage: &mut Stage| -> Vec<u64> {
+            let viewers = stage.viewers.clone();
+            let count = |&(viewer, _): &_| arrived(&mut stage.lab, viewer, Kind::Video).0;
+            viewers.iter().map(count).collect()
+        };
+        let muted = count(&mut stage);
+        stage.lab.run(1.0);
+        assert_eq!(count(&mut stage), muted, "seed {seed}");
+        let now = stage.lab.now();
+        stage.home().set_muted(now, track, false);
+        let heard = stage.lab.until(5.0, |_| false) || stage.everybody_gets(2);
+        assert!(heard, "seed {seed}");
+
+        // Everybody wants less, at three workers; then one wants more.
+        stage.lab.events();
+        let low = Wish {
+            max_width: 320,
+            max_height: 180,
+            ..Wish::default()
+        };
+        let now = stage.lab.now();
+        for (viewer, pictures) in stage.viewers.clone() {
+            let worker = stage.lab.worker(viewer.connection);
+            worker.set_subscription(now, pictures, low);
+        }
+        stage.lab.run(1.0);
+        stage.lab.relocate(stage.alice, 0);
+        stage.lab.run(3.0);
+        assert_eq!(
+            stage.wanted(),
+            Some(vec![true, false, false]),
+            "seed {seed}"
+        );
+        let (viewer, pictures) = stage.viewers[2];
+        let now = stage.lab.now();
+        let worker = stage.lab.worker(viewer.connection);
+        worker.set_subscription(now, pictures, Wish::default());
+        stage.lab.relocate(stage.alice, 1);
+        stage.lab.run(1.0);
+        assert_eq!(stage.wanted(), Some(vec![true; 3]), "seed {seed}");
+
+        // Somebody comes late, and finds it by its name.
+        let late = stage.lab.join(2, 1, wide(10), VIEWER);
+        assert!(stage.lab.until(10.0, |lab| lab.client(late).connected()));
+        stage.lab.subscribe(late, track);
+        stage.lab.negotiate(late);
+        stage.lab.relocate(stage.alice, 0);
+        stage.lab.run(1.0);
+        stage.lab.relocate(stage.alice, 1);
+        stage.lab.run(2.0);
+        assert!(
+            arrived(&mut stage.lab, late, Kind::Video).0 > 40,
+            "seed {seed}"
+        );
+
+        // It ends for all, wherever they are, while it moves.
+        stage.lab.relocate(stage.alice, 2);
+        let now = stage.lab.now();
+        stage.home().unpublish(now, track);
+        stage.lab.relocate(stage.alice, 1);
+        stage.lab.run(1.0);
+        let events = stage.lab.events();
+        let ends = |event: &&Event| **event == Event::TrackEnded { track };
+        assert_eq!(events.iter().filter(ends).count(), 1, "seed {seed}");
+        // Bob's two tracks, of which alice's worker has no images; and her sound with two images.
+        let held = stage.lab.held();
+        assert_eq!(held[1..4], [2 + 3, 5, 1], "seed {seed}");
+
+        // She goes as she moves, and so do all of the room.
+        stage.lab.relocate(stage.alice, 2);
+        let now = stage.lab.now();
+        for worker in &mut stage.lab.server().workers {
+            worker.close_room(now, visavis_sfu::RoomId(1));
+        }
+        stage.lab.run(3.0);
+        assert_eq!(stage.lab.held(), [0; 5], "seed {seed}");
+    }
+}
+
+/// Everybody moves all the time, while tracks come and go: in the end nobody is without, and nothing is left.
+#[test]
+fn everybody_moves_all_the_time() {
+    for seed in 80..84 {
+        let mut lab = Lab::new(seed, 3);
+        lab.server().queues = Some(Queues::new(seed));
+        let mut random = Random::from_u64(seed);
+        let members: Vec<Member> = (0..4)
+            .map(|number| {
+                lab.join(
+                    number % 3,
+                    1,
+                    wide(10),
+                    Wants {
+                        sections: (3, 3),
+                        ..EVERYTHING
+                    },
+                )
+            })
+            .collect();
+        let all = members.clone();
+        let up = move |lab: &mut Lab| all.iter().all(|&member| lab.client(member).connected());
+        assert!(lab.until(10.0, up), "all come up");
+        let tracks: Vec<_> = members.iter().map(|&member| lab.publish(member)).collect();
+        let mut pictures = Vec::new();
+        for (at, &member) in members.iter().enumerate() {
+            for other in (0..4).filter(|&other| other != at) {
+                lab.subscribe(member, tracks[other][0]);
+                pictures.push((
+                    member,
+                    tracks[other][1],
+                    lab.subscribe(member, tracks[other][1]),
+                ));
+            }
+            lab.negotiate(member);
+        }
+        lab.run(2.0);
+        for _ in 0..150 {
+            match random.below(4) {
+                0 => {
+                    let at = random.below(pictures.len() as u64) as usize;
+                    let (member, track, subscription) = pictures[at];
+                    let now = lab.now();
+                    let worker = lab.worker(member.connection);
+                    worker.unsubscribe(now, subscription);
+                    pictures[at].2 = lab.subscribe(member, track);
+                    lab.negotiate(member);
+                }
+                _ => {
+                    let member = members[random.below(4) as usize];
+                    let to = random.below(3) as usize;
+                    if lab.home(member.connection) != to {
+                        lab.relocate(member, to);
+                    }
+                }
+            }
+            lab.run(random.unit() * 0.05);
+        }
+        lab.run(4.0);
+        let now = lab.now();
+        for &member in &members {
+            let client = lab.client(member);
+            assert!(client.connected(), "seed {seed}");
+            for kind in [Kind::Audio, Kind::Video] {
+                let sections = client.pc.transceivers().iter();
+                let heard = sections
+                    .filter(|section| section.kind == kind)
+                    .filter_map(|section| client.arrived.get(&section.id)?.last)
+                    .filter(|&last| now.saturating_duration_since(last).as_secs_f64() < 0.5);
+                assert_eq!(heard.count(), 3, "seed {seed}: {member:?} {kind:?}");
+            }
+        }
+        let held = lab.held();
+        assert_eq!((held[0], held[2]), (4, 24), "seed {seed}");
+        for worker in &mut lab.server().workers {
+            worker.close_room(now, visavis_sfu::RoomId(1));
+        }
+        lab.run(3.0);
+        assert_eq!(lab.held(), [0; 5], "seed {seed}");
+    }
 }

@@ -33,7 +33,7 @@ pub enum KeyframeRequest {
 }
 
 /// Asks for key frames of one stream.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct KeyframeRequester {
     config: KeyframeRequesterConfig,
     round_trip: Duration,

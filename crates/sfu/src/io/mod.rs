@@ -21,7 +21,7 @@ use crate::config::{Config, Limits};
 use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::handle::Stream;
-use crate::ids::{ConnectionId, RoomId, SubscriptionId, WorkerIndex};
+use crate::ids::{ConnectionId, RoomId, SubscriptionId, TrackId, WorkerIndex};
 use crate::worker::{Relocation, Settings, Worker};
 
 /// What the control plane has a worker do.
@@ -121,8 +121,45 @@ pub(crate) struct Shared {
 /// What lives elsewhere than its name says.
 #[derive(Debug, Default)]
 struct Moved {
-    connections: HashMap<ConnectionId, (WorkerIndex, Vec<SubscriptionId>)>,
+    connections: HashMap<ConnectionId, Belongings>,
     subscriptions: HashMap<SubscriptionId, WorkerIndex>,
+    tracks: HashMap<TrackId, WorkerIndex>,
+}
+
+/// Where a connection is that has moved, and what went with it when it did last.
+#[derive(Debug, Default)]
+struct Belongings {
+    home: WorkerIndex,
+    subscriptions: Vec<SubscriptionId>,
+    tracks: Vec<TrackId>,
+}
+
+impl Moved {
+    fn insert(&mut self, relocation: &Relocation, home: WorkerIndex) {
+        self.remove(relocation.connection());
+        let theirs = Belongings {
+            home,
+            subscriptions: relocation.subscriptions().collect(),
+            tracks: relocation.tracks().collect(),
+        };
+        let subscriptions = theirs.subscriptions.iter().map(|&id| (id, home));
+        self.subscriptions.extend(subscriptions);
+        let tracks = theirs.tracks.iter().map(|&id| (id, home));
+        self.tracks.extend(tracks);
+        self.connections.insert(relocation.connection(), theirs);
+    }
+
+    fn remove(&mut self, id: ConnectionId) {
+        let Some(theirs) = self.connections.remove(&id) else {
+            return;
+        };
+        for subscription in theirs.subscriptions {
+            self.subscriptions.remove(&subscription);
+        }
+        for track in theirs.tracks {
+            self.tracks.remove(&track);
+        }
+    }
 }
 
 /// Where a room's connections are.
@@ -148,32 +185,49 @@ impl Placement {
 }
 
 impl Shared {
+    fn moved(&self) -> std::sync::RwLockReadGuard<'_, Moved> {
+        self.moved.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn owners(&self) -> std::sync::MutexGuard<'_, HashMap<ConnectionId, RoomId>> {
+        self.owners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The worker that has a connection.
     pub(crate) fn home_of(&self, id: ConnectionId) -> WorkerIndex {
-        let moved = self.moved.read().unwrap_or_else(PoisonError::into_inner);
-        moved
-            .connections
-            .get(&id)
-            .map_or(id.worker(), |&(home, _)| home)
+        let moved = self.moved();
+        let theirs = moved.connections.get(&id);
+        theirs.map_or(id.worker(), |theirs| theirs.home)
     }
 
     /// The worker that has a subscription.
     pub(crate) fn home_of_subscription(&self, id: SubscriptionId) -> WorkerIndex {
-        let moved = self.moved.read().unwrap_or_else(PoisonError::into_inner);
+        let moved = self.moved();
         moved.subscriptions.get(&id).copied().unwrap_or(id.worker())
+    }
+
+    /// The worker that has a track.
+    pub(crate) fn home_of_track(&self, id: TrackId) -> WorkerIndex {
+        let moved = self.moved();
+        moved.tracks.get(&id).copied().unwrap_or(id.worker())
+    }
+
+    /// Whether nobody has ended a connection. What is on its way to a worker asks when it is there: who ends a connection says
+    /// so here first, and then to the worker that has it.
+    pub(crate) fn is_open(&self, id: ConnectionId) -> bool {
+        self.owners().contains_key(&id)
     }
 
     /// A connection goes to another worker.
     pub(crate) fn moves(&self, relocation: &Relocation, from: WorkerIndex, to: WorkerIndex) {
+        let id = relocation.connection();
+        // Nobody ends it meanwhile.
+        let owners = self.owners();
+        if !owners.contains_key(&id) {
+            return;
+        }
         let mut moved = self.moved.write().unwrap_or_else(PoisonError::into_inner);
-        let theirs: Vec<_> = relocation.subscriptions().collect();
-        moved
-            .subscriptions
-            .extend(theirs.iter().map(|&id| (id, to)));
-        let entry = moved.connections.entry(relocation.connection());
-        let (home, subscriptions) = entry.or_default();
-        *home = to;
-        subscriptions.extend(theirs);
+        moved.insert(relocation, to);
         drop(moved);
         for (index, load) in self.workers.iter().enumerate() {
             match index as WorkerIndex {
@@ -237,52 +291,35 @@ impl Shared {
         self.workers[usize::from(worker)].load.joined();
         let id = ConnectionId::new(worker, self.next.fetch_add(1, Ordering::Relaxed));
         drop(rooms);
-        let mut owners = self.owners.lock().map_err(|_| Error::ShutDown)?;
-        owners.insert(id, room);
+        self.owners().insert(id, room);
         Ok(id)
     }
 
-    /// A connection is gone.
-    pub(crate) fn left(&self, id: ConnectionId) {
-        let Ok(mut owners) = self.owners.lock() else {
-            return;
-        };
-        let Some(room) = owners.remove(&id) else {
-            return;
-        };
-        drop(owners);
+    /// A connection is gone. Answers where it was, unless that was known before.
+    pub(crate) fn left(&self, id: ConnectionId) -> Option<WorkerIndex> {
+        let room = self.owners().remove(&id)?;
+        // It does not move any more.
         let home = self.home_of(id);
         let mut moved = self.moved.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, subscriptions)) = moved.connections.remove(&id) {
-            for subscription in subscriptions {
-                moved.subscriptions.remove(&subscription);
-            }
-        }
+        moved.remove(id);
         drop(moved);
         if let Some(worker) = self.workers.get(usize::from(home)) {
             worker.load.left();
         }
-        let Ok(mut rooms) = self.rooms.lock() else {
-            return;
-        };
+        let mut rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(placement) = rooms.get_mut(&room) {
             placement.left(home);
             if placement.workers.iter().all(|&(_, count)| count == 0) {
                 rooms.remove(&room);
             }
         }
+        Some(home)
     }
 
     /// A room is gone with all its connections.
     pub(crate) fn forget_room(&self, room: RoomId) {
-        let gone: Vec<ConnectionId> = match self.owners.lock() {
-            Ok(owners) => owners
-                .iter()
-                .filter(|(_, found)| **found == room)
-                .map(|(id, _)| *id)
-                .collect(),
-            Err(_) => return,
-        };
+        let theirs = |(id, found): (&ConnectionId, &RoomId)| (*found == room).then_some(*id);
+        let gone: Vec<ConnectionId> = self.owners().iter().filter_map(theirs).collect();
         for id in gone {
             self.left(id);
         }

@@ -96,8 +96,7 @@ async fn run(mut start: Start) -> io::Result<()> {
     let mut outbox = Outbox::new();
     let mut timer = pin!(tokio::time::sleep(Duration::ZERO));
     let mut streams = Streams::new(limits.tcp_streams);
-    // What other workers had no room for and must hear.
-    let mut unsaid: VecDeque<(u16, Message)> = VecDeque::new();
+    let mut unsaid = Unsaid::new(start.peers.len());
     let mut told: VecDeque<Event> = VecDeque::new();
     let mut overload = Overload::default();
     let mut turn = 0;
@@ -175,12 +174,13 @@ async fn run(mut start: Start) -> io::Result<()> {
                 }
             }
             Woken::Peer(message) => {
-                take(now, &mut worker, &mut streams, message);
-                for _ in 0..64 {
-                    match start.from_peers.try_recv() {
-                        Ok(message) => take(now, &mut worker, &mut streams, message),
-                        Err(_) => break,
+                let behind = std::iter::from_fn(|| start.from_peers.try_recv().ok()).take(64);
+                for message in std::iter::once(message).chain(behind) {
+                    // A connection that moved here is here before anything is said of it.
+                    while let Ok(end) = start.last_words.try_recv() {
+                        end(&mut worker, now);
                     }
+                    take(now, &mut worker, &mut streams, message);
                 }
             }
             Woken::Stream(FromStream::Message(path, mut message)) => {
@@ -214,20 +214,10 @@ async fn run(mut start: Start) -> io::Result<()> {
         while let Some(path) = worker.poll_closed_stream() {
             streams.close(path);
         }
-        while let Some(message) = unsaid.pop_front().or_else(|| worker.poll_message()) {
-            let (to, message) = message;
-            let Some(peer) = start.peers.get(usize::from(to)) else {
-                continue;
-            };
-            let sent = peer.try_send(FromPeer::Message(message));
-            let Err(mpsc::error::TrySendError::Full(FromPeer::Message(message))) = sent else {
-                continue;
-            };
-            if message.may_be_lost() {
+        unsaid.say(&start.peers);
+        while let Some((to, message)) = worker.poll_message() {
+            if !unsaid.add(&start.peers, to, message) {
                 worker.message_refused();
-            } else {
-                unsaid.push_back((to, message));
-                break;
             }
         }
         if let Some(event) = overload.follow(now, index, &worker.stats()) {
@@ -241,6 +231,59 @@ async fn run(mut start: Start) -> io::Result<()> {
                 break;
             }
         }
+    }
+}
+
+/// What other workers had no room for and must hear, each in the order in which it was said.
+struct Unsaid(Vec<VecDeque<Message>>);
+
+impl Unsaid {
+    fn new(workers: usize) -> Self {
+        Self((0..workers).map(|_| VecDeque::new()).collect())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.iter().all(VecDeque::is_empty)
+    }
+
+    /// Says what there is room for now.
+    fn say(&mut self, peers: &[mpsc::Sender<FromPeer>]) {
+        for (queue, peer) in self.0.iter_mut().zip(peers) {
+            while let Some(message) = queue.pop_front() {
+                if let Err(message) = say(peer, message) {
+                    queue.push_front(message);
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Says something, or keeps it until there is room. False: it may be lost, and is.
+    fn add(&mut self, peers: &[mpsc::Sender<FromPeer>], to: u16, message: Message) -> bool {
+        let to = usize::from(to);
+        let (Some(queue), Some(peer)) = (self.0.get_mut(to), peers.get(to)) else {
+            return false;
+        };
+        let refused = match queue.is_empty() {
+            true => say(peer, message),
+            false => Err(message),
+        };
+        match refused {
+            Ok(()) => true,
+            Err(message) if message.may_be_lost() => false,
+            Err(message) => {
+                queue.push_back(message);
+                true
+            }
+        }
+    }
+}
+
+/// Says something to another worker, or gives it back if that has no room. Who is no more hears nothing.
+fn say(peer: &mpsc::Sender<FromPeer>, message: Message) -> Result<(), Message> {
+    match peer.try_send(FromPeer::Message(message)) {
+        Err(mpsc::error::TrySendError::Full(FromPeer::Message(message))) => Err(message),
+        _ => Ok(()),
     }
 }
 

@@ -187,14 +187,8 @@ impl Worker {
             return;
         }
         let layers = track.layers().min(usize::from(u8::MAX)) as u8;
-        let mut wanted = track
-            .wanted
-            .remote
-            .iter()
-            .flatten()
-            .map(|&(_, w)| w)
-            .max()
-            .unwrap_or(0);
+        let elsewhere = track.followers.iter().map(|found| found.wants);
+        let mut wanted = elsewhere.max().unwrap_or(0);
         if !track.taps.is_empty() {
             wanted = layers;
         }
@@ -226,9 +220,9 @@ impl Worker {
         }
         track.wanted.fewer_since = None;
         track.wanted.told = Some(wanted);
-        let id = track.id;
-        if id.worker() != self.settings.index {
-            self.links.wants(id, wanted);
+        let (id, home) = (track.id, track.home);
+        if home != self.settings.index {
+            self.links.wants(home, id, wanted);
             return;
         }
         let codec = track

@@ -63,6 +63,8 @@ pub(super) struct Connection {
     pub(super) lacks_sections: bool,
     /// Paths whose datagrams another worker hands over.
     by_others: SmallVec<[(Path, WorkerIndex); 2]>,
+    /// Other workers that remember where it is, and have to hear when it moves or is no more.
+    pub(super) known_at: SmallVec<[WorkerIndex; 2]>,
     /// Streams that it has sent on.
     pub(super) streams: SmallVec<[Path; 1]>,
     born: Instant,
@@ -144,6 +146,7 @@ impl Connection {
             inbound: (0, 0),
             lacks_sections: false,
             by_others: SmallVec::new(),
+            known_at: SmallVec::new(),
             streams: SmallVec::new(),
             born: now,
             ufrags: Vec::new(),
@@ -208,6 +211,13 @@ impl Connection {
         self.needs_schedule = true;
         self.allocate_at = Some(self.born);
         paths
+    }
+
+    /// Another worker remembers where it is.
+    pub(super) fn is_known_at(&mut self, worker: WorkerIndex) {
+        if !self.known_at.contains(&worker) {
+            self.known_at.push(worker);
+        }
     }
 
     /// A datagram on this path came by another worker.
@@ -279,7 +289,8 @@ impl Worker {
             let by_others = &mut connection.by_others;
             if let Some(at) = by_others.iter().position(|(known, _)| *known == path) {
                 let (_, worker) = by_others[at];
-                self.links.claim(worker, path);
+                self.links.claim(worker, connection.id, path);
+                connection.is_known_at(worker);
             }
             if !is_stun {
                 connection.claimed = Some(path);
@@ -301,6 +312,9 @@ impl Worker {
         }
         if connection.ends.is_some_and(|ends| ends <= now) {
             if let Some(connection) = self.forget(slot) {
+                for &other in &connection.known_at {
+                    self.links.forgotten(other, connection.id);
+                }
                 self.closed_streams.extend(connection.streams);
             }
             return;
@@ -382,6 +396,12 @@ impl Worker {
         if !connection.ufrags.contains(ufrag) {
             connection.ufrags.push(ufrag.clone());
             self.mux.add_ufrag(ufrag, slot);
+            // Checks name the worker that it was born on.
+            let (id, born) = (connection.id, connection.id.worker());
+            if born != self.settings.index {
+                self.links.name(born, id, ufrag.clone());
+                connection.is_known_at(born);
+            }
         }
         // The one before may still be checked until a restart is through.
         while connection.ufrags.len() > 2 {

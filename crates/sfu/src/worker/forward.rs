@@ -54,7 +54,7 @@ impl Worker {
         if !known && !self.learn_codec(now, slot, rtp, track, variant, payload_type) {
             return;
         }
-        self.ingest(now, track, variant, encoding, &packet);
+        self.ingest(now, track, variant, encoding, &packet, None);
     }
 
     /// A payload type that the variant did not bring before; false if nothing of it is forwarded.
@@ -131,7 +131,8 @@ impl Worker {
         true
     }
 
-    /// Takes a packet of an encoding, from its publisher or from the worker that has it.
+    /// Takes a packet of an encoding: from its publisher, or from the worker that had it from there and counted it
+    /// (`counted`), so that all workers know it by one number.
     pub(super) fn ingest(
         &mut self,
         now: Instant,
@@ -139,6 +140,7 @@ impl Worker {
         variant_index: usize,
         encoding_index: u8,
         packet: &Packet<'_>,
+        counted: Option<u64>,
     ) {
         let Some(track) = self.tracks.get_mut(track_slot) else {
             return;
@@ -203,13 +205,25 @@ impl Worker {
             );
             variant.encodings[place] = Some(Box::new(made));
             self.follow_variant(now, track_slot);
-            return self.ingest(now, track_slot, variant_index, encoding_index, packet);
+            return self.ingest(
+                now,
+                track_slot,
+                variant_index,
+                encoding_index,
+                packet,
+                counted,
+            );
         }
         let Some(info) = encoding.inspect(packet, codec_kind, is_red, extensions) else {
             self.stats.malformed += 1;
             return;
         };
-        let sequence = encoding.extender.extend(packet.sequence());
+        let sequence = match counted {
+            Some(counted) => counted,
+            None => encoding.extender.extend(packet.sequence()),
+        };
+        // What another worker had before was measured, tapped and handed to followers there, even if the track is here now.
+        let is_first = counted.is_none();
         let bytes = packet.as_bytes();
         encoding.history.insert(now, sequence, bytes);
         encoding.packets += 1;
@@ -226,12 +240,13 @@ impl Worker {
         }
         let kind = track.id.kind();
         if kind == Kind::Audio
+            && is_first
             && !track.muted
             && let Some(level) = audio_level(packet, extensions)
         {
             track.level.add(now, level.level, &self.settings.forwarding);
         }
-        if !track.taps.is_empty() {
+        if is_first && !track.taps.is_empty() {
             let name = variant.codec.as_ref().map(|codec| &codec.name);
             let given = TapPacket {
                 at: now,
@@ -254,12 +269,12 @@ impl Worker {
                 !tap.is_closed()
             });
         }
-        if !track.followers.is_empty() {
+        if is_first && !track.followers.is_empty() {
             self.links.forward(
                 &track.followers,
                 track.id,
-                variant_index as u8,
-                encoding_index,
+                (variant_index as u8, encoding_index),
+                sequence,
                 bytes,
             );
         }
@@ -331,7 +346,10 @@ impl Worker {
                                 asked.push(connection_slot);
                             }
                         }
-                        None => self.links.want_keyframe(track.id, index as u8, at as u8),
+                        None => {
+                            let (home, id) = (track.home, track.id);
+                            self.links.want_keyframe(home, id, index as u8, at as u8);
+                        }
                     }
                 }
                 again = [again, encoding.keyframe.poll_timeout()]

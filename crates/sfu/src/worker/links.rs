@@ -2,6 +2,11 @@
 //! the wrong one, and what goes back to the publishers' side.
 //!
 //! Packets and datagrams travel in batches, whose memory goes back and forth.
+//!
+//! A track is at one worker, its home; the others that have subscribers for it have an image, and follow it. When it moves
+//! (`relocate.rs`), followers are told the new home and talk to that one from then on. The worker that it was born on, which its name
+//! says, knows its home until it ends, so that a new follower finds it there; nobody else remembers where it was. What
+//! reaches a former home is dropped, for the sender says it again at the new one; only requests for key frames are handed on.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Instant;
@@ -11,19 +16,16 @@ use visavis_datagram::{Arrival, Path};
 use visavis_media::forward::MAX_ENCODINGS;
 use visavis_rtp::rtcp::SenderInfo;
 use visavis_rtp::{ExtensionMap, Packet};
-use visavis_stun::PacketKind;
 
 use super::Worker;
-use super::track::{Track, Variant, VariantCodec};
-use crate::ids::{ParticipantId, RoomId, TrackId, WorkerIndex};
+use super::track::{Follower, Track, Variant, VariantCodec};
+use crate::ids::{ConnectionId, ParticipantId, RoomId, TrackId, WorkerIndex};
 use crate::options::PublishOptions;
 
 /// Batches that are kept for the next packets.
 const SPARE: usize = 16;
 /// Packets of one batch.
 const MOST: usize = 512;
-/// Paths of other workers' connections that are remembered.
-const MAX_STRAYS: usize = 65_536;
 
 /// What one worker tells another.
 #[derive(Debug)]
@@ -31,16 +33,20 @@ pub struct Message(Inner);
 
 #[derive(Debug)]
 enum Inner {
-    /// Packets of tracks that the receiver follows.
-    Packets(Batch<Place>),
-    /// Datagrams of connections that the receiver has, or may have.
-    Datagrams(WorkerIndex, Batch<Arrival>),
+    /// Packets of tracks that the receiver follows, with their extended sequence numbers.
+    Packets(WorkerIndex, Batch<(Place, u64)>),
+    /// Datagrams of connections that the receiver has, or may have; and the workers whose sockets they reached.
+    Datagrams(WorkerIndex, Batch<(Arrival, WorkerIndex)>),
     /// Memory that comes back.
     Spare(Vec<u8>),
     /// The sender has subscribers for a track of the receiver's.
     Follow(TrackId, WorkerIndex),
     /// It has none any more.
     Unfollow(TrackId, WorkerIndex),
+    /// Where a track is, after so many moves.
+    Home(TrackId, WorkerIndex, u32),
+    /// The sender does not know the track: the worker that it was born on does.
+    Unknown(TrackId, WorkerIndex),
     /// What a track is.
     Describe(Box<Description>),
     /// A track is over.
@@ -53,8 +59,14 @@ enum Inner {
     Report(Place, SenderInfo),
     /// Who speaks at the sender, and how loud.
     Levels(RoomId, WorkerIndex, Vec<(ParticipantId, f32)>),
-    /// Datagrams on this path belong to the sender.
-    Claimed(Path, WorkerIndex),
+    /// Datagrams on this path, which come to the receiver, belong to a connection of this worker's.
+    Claimed(ConnectionId, Path, WorkerIndex),
+    /// A connection that was born at the receiver, and is at this worker, is checked under this name.
+    Named(ConnectionId, Box<str>, WorkerIndex),
+    /// A connection has moved to this worker.
+    Elsewhere(ConnectionId, WorkerIndex),
+    /// A connection is no more.
+    Forgotten(ConnectionId),
 }
 
 impl Message {
@@ -62,7 +74,7 @@ impl Message {
     pub fn may_be_lost(&self) -> bool {
         matches!(
             self.0,
-            Inner::Packets(_) | Inner::Datagrams(..) | Inner::Spare(_)
+            Inner::Packets(..) | Inner::Datagrams(..) | Inner::Spare(_)
         )
     }
 }
@@ -85,6 +97,9 @@ struct Batch<T> {
 #[derive(Debug)]
 struct Description {
     track: TrackId,
+    /// The worker that tells it, and how often the track had moved.
+    home: WorkerIndex,
+    moves: u32,
     room: RoomId,
     participant: ParticipantId,
     options: PublishOptions,
@@ -97,19 +112,18 @@ struct Description {
     order: SmallVec<[u8; MAX_ENCODINGS]>,
 }
 
-/// What waits to be told to other workers.
+/// What waits to be told to other workers, and where tracks went that were born here.
 #[derive(Debug, Default)]
 pub(super) struct Links {
     index: WorkerIndex,
     workers: WorkerIndex,
     queue: VecDeque<(WorkerIndex, Message)>,
-    packets: Vec<(WorkerIndex, Batch<Place>)>,
-    datagrams: Vec<(WorkerIndex, Batch<Arrival>)>,
+    packets: Vec<(WorkerIndex, Batch<(Place, u64)>)>,
+    datagrams: Vec<(WorkerIndex, Batch<(Arrival, WorkerIndex)>)>,
     spare: Vec<Vec<u8>>,
-    strays: HashMap<Path, WorkerIndex>,
-    stray_order: VecDeque<Path>,
-    /// Connections were born here that are elsewhere now: checks name this worker, and are for another.
-    has_moved: bool,
+    /// The home of each track that was born here and is elsewhere, and how often it has moved: one entry for each such track
+    /// until it ends.
+    gone: HashMap<TrackId, (WorkerIndex, u32)>,
 }
 
 impl Links {
@@ -130,7 +144,7 @@ impl Links {
             return Some(message);
         }
         if let Some((to, batch)) = self.packets.pop() {
-            return Some((to, Message(Inner::Packets(batch))));
+            return Some((to, Message(Inner::Packets(self.index, batch))));
         }
         let (to, batch) = self.datagrams.pop()?;
         Some((to, Message(Inner::Datagrams(self.index, batch))))
@@ -139,10 +153,10 @@ impl Links {
     /// A packet goes to workers that follow its track.
     pub(super) fn forward(
         &mut self,
-        followers: &[WorkerIndex],
+        followers: &[Follower],
         track: TrackId,
-        variant: u8,
-        encoding: u8,
+        (variant, encoding): (u8, u8),
+        sequence: u64,
         packet: &[u8],
     ) {
         let place = Place {
@@ -150,25 +164,27 @@ impl Links {
             variant,
             encoding,
         };
-        for &to in followers {
-            append(&mut self.packets, &mut self.spare, to, place, packet);
+        for follower in followers {
+            let (to, what) = (follower.worker, (place, sequence));
+            append(&mut self.packets, &mut self.spare, to, what, packet);
         }
     }
 
-    /// A datagram goes to the worker that has its connection; `None`: to whoever may have it.
-    fn hand_over(&mut self, to: Option<WorkerIndex>, arrival: Arrival, datagram: &[u8]) {
-        let all = match to {
-            Some(to) => to..to + 1,
-            None => 0..self.workers,
-        };
-        for to in all.filter(|&to| to != self.index) {
-            append(&mut self.datagrams, &mut self.spare, to, arrival, datagram);
-        }
+    /// A datagram that reached the socket of worker `reached` goes to the one that has its connection, or may have.
+    pub(super) fn hand_over(
+        &mut self,
+        to: WorkerIndex,
+        arrival: Arrival,
+        reached: WorkerIndex,
+        datagram: &[u8],
+    ) {
+        let what = (arrival, reached);
+        append(&mut self.datagrams, &mut self.spare, to, what, datagram);
     }
 
     pub(super) fn report(
         &mut self,
-        followers: &[WorkerIndex],
+        followers: &[Follower],
         track: TrackId,
         variant: u8,
         encoding: u8,
@@ -179,26 +195,67 @@ impl Links {
             variant,
             encoding,
         };
-        for &to in followers {
-            self.tell(to, Inner::Report(place, *info));
+        for follower in followers {
+            self.tell(follower.worker, Inner::Report(place, *info));
         }
     }
 
-    pub(super) fn want_keyframe(&mut self, track: TrackId, variant: u8, encoding: u8) {
+    pub(super) fn want_keyframe(
+        &mut self,
+        home: WorkerIndex,
+        track: TrackId,
+        variant: u8,
+        encoding: u8,
+    ) {
         let place = Place {
             track,
             variant,
             encoding,
         };
-        self.tell(track.worker(), Inner::Keyframe(place));
+        self.tell(home, Inner::Keyframe(place));
     }
 
-    pub(super) fn wants(&mut self, track: TrackId, layers: u8) {
-        self.tell(track.worker(), Inner::Wants(track, self.index, layers));
+    pub(super) fn wants(&mut self, home: WorkerIndex, track: TrackId, layers: u8) {
+        self.tell(home, Inner::Wants(track, self.index, layers));
     }
 
-    pub(super) fn ended(&mut self, to: WorkerIndex, track: TrackId) {
-        self.tell(to, Inner::Ended(track));
+    /// A track of this worker's is over: its followers hear of it, and the worker that it was born on.
+    pub(super) fn ended(&mut self, track: &Track) {
+        for to in track.interested().filter(|&to| to != self.index) {
+            self.queue.push_back((to, Message(Inner::Ended(track.id))));
+        }
+    }
+
+    /// A track goes to worker `to`: its followers hear of it, and the worker that it was born on.
+    pub(super) fn track_moves(&mut self, track: &Track, to: WorkerIndex) {
+        let (id, moves) = (track.id, track.moves);
+        if id.worker() == self.index {
+            self.gone.insert(id, (to, moves));
+        }
+        for other in track.interested() {
+            if other != to && other != self.index {
+                let home = Inner::Home(id, to, moves);
+                self.queue.push_back((other, Message(home)));
+            }
+        }
+    }
+
+    /// A track is here.
+    pub(super) fn track_came(&mut self, track: TrackId) {
+        self.gone.remove(&track);
+    }
+
+    /// Whether a track may be found at another worker, and at which, after so many moves: the one that it was born on unless
+    /// that is this one.
+    fn elsewhere(&self, track: TrackId) -> Option<(WorkerIndex, u32)> {
+        let born = Some(track.worker()).filter(|&born| born != self.index);
+        let known = self.gone.get(&track).copied();
+        known.or_else(|| born.map(|born| (born, 0)))
+    }
+
+    /// How many tracks that were born here are known to be elsewhere.
+    pub(super) fn gone(&self) -> usize {
+        self.gone.len()
     }
 
     /// The worker that tells who speaks in a room.
@@ -215,30 +272,39 @@ impl Links {
     }
 
     /// This worker's connection uses a path whose datagrams another worker gets.
-    pub(super) fn claim(&mut self, to: WorkerIndex, path: Path) {
-        self.tell(to, Inner::Claimed(path, self.index));
+    pub(super) fn claim(&mut self, to: WorkerIndex, id: ConnectionId, path: Path) {
+        self.tell(to, Inner::Claimed(id, path, self.index));
     }
 
-    fn learn_stray(&mut self, path: Path, owner: WorkerIndex) {
-        if self.strays.insert(path, owner).is_none() {
-            self.stray_order.push_back(path);
-        }
-        while self.stray_order.len() > MAX_STRAYS {
-            if let Some(oldest) = self.stray_order.pop_front() {
-                self.strays.remove(&oldest);
-            }
-        }
+    /// Datagrams on a path that come to worker `by` are for worker `home` from now on.
+    pub(super) fn claim_for(
+        &mut self,
+        by: WorkerIndex,
+        id: ConnectionId,
+        path: Path,
+        home: WorkerIndex,
+    ) {
+        self.tell(by, Inner::Claimed(id, path, home));
     }
 
-    /// A connection goes to another worker: whoever gets the datagrams of its paths, or asks here for them, sends them there.
-    pub(super) fn moved(&mut self, paths: &[(Path, Option<WorkerIndex>)], to: WorkerIndex) {
-        self.has_moved = true;
-        for &(path, by) in paths {
-            self.learn_stray(path, to);
-            if let Some(by) = by.filter(|&by| by != to) {
-                self.tell(by, Inner::Claimed(path, to));
-            }
-        }
+    /// This worker's connection was born at another one, and has another name there.
+    pub(super) fn name(&mut self, to: WorkerIndex, id: ConnectionId, ufrag: Box<str>) {
+        self.tell(to, Inner::Named(id, ufrag, self.index));
+    }
+
+    /// A connection that worker `to` knows has moved.
+    pub(super) fn connection_moves(
+        &mut self,
+        to: WorkerIndex,
+        id: ConnectionId,
+        home: WorkerIndex,
+    ) {
+        self.tell(to, Inner::Elsewhere(id, home));
+    }
+
+    /// A connection that worker `to` knows is no more.
+    pub(super) fn forgotten(&mut self, to: WorkerIndex, id: ConnectionId) {
+        self.tell(to, Inner::Forgotten(id));
     }
 
     fn keep(&mut self, mut bytes: Vec<u8>) {
@@ -287,53 +353,65 @@ impl Worker {
     /// Takes what another worker told.
     pub fn handle_message(&mut self, now: Instant, message: Message) {
         match message.0 {
-            Inner::Packets(batch) => self.take_packets(now, batch),
+            Inner::Packets(from, batch) => self.take_packets(now, from, batch),
             Inner::Datagrams(from, mut batch) => {
                 let mut at = 0;
-                for &(arrival, len) in &batch.pieces {
+                for &((arrival, reached), len) in &batch.pieces {
                     let datagram = &mut batch.bytes[at..at + len];
                     at += len;
-                    if let Some(slot) = self.route(arrival.path, datagram) {
-                        if let Some(connection) = self.connections.get_mut(slot) {
-                            connection.came_by(arrival.path, from);
-                        }
-                        self.receive(now, slot, arrival, datagram);
-                    } else if self.is_of_moved(datagram) {
-                        self.stray(arrival, datagram);
-                    }
+                    self.handed_over(now, arrival, reached, datagram);
                 }
                 self.links.tell(from, Inner::Spare(batch.bytes));
             }
             Inner::Spare(bytes) => self.links.keep(bytes),
             Inner::Follow(track, from) => self.add_follower(now, track, from),
             Inner::Unfollow(track, from) => {
-                if let Some(&slot) = self.track_slots.get(&track)
-                    && let Some(track) = self.tracks.get_mut(slot)
-                {
-                    track.followers.retain(|found| *found != from);
-                    forget_wants(track, from);
+                if let Some((slot, track)) = self.own_track(track) {
+                    track.followers.retain(|found| found.worker != from);
                     self.judge_wants(now, slot);
+                }
+            }
+            Inner::Home(track, home, moves) => self.track_moved(now, track, home, moves),
+            Inner::Unknown(track, from) => {
+                if let Some(&slot) = self.track_slots.get(&track)
+                    && let Some(image) = self.tracks.get_mut(slot)
+                    && image.home == from
+                {
+                    let (home, moves) = (track.worker(), image.moves);
+                    self.follow_home(now, slot, home, moves);
                 }
             }
             Inner::Describe(description) => self.follow_description(now, *description),
             Inner::Ended(track) => {
-                if let Some(&slot) = self.track_slots.get(&track) {
+                self.links.gone.remove(&track);
+                if let Some(&slot) = self.track_slots.get(&track)
+                    && !self.is_home(slot)
+                {
                     self.end_track(now, slot);
                 }
             }
             Inner::Keyframe(place) => {
-                if let Some(&slot) = self.track_slots.get(&place.track) {
-                    self.want_keyframe(now, slot, place.variant.into(), place.encoding);
+                let slot = self.track_slots.get(&place.track).copied();
+                match slot.filter(|&slot| self.is_home(slot)) {
+                    Some(slot) => {
+                        self.want_keyframe(now, slot, place.variant.into(), place.encoding);
+                    }
+                    // The track has moved meanwhile.
+                    None => {
+                        let image = slot.and_then(|slot| self.tracks.get(slot));
+                        let home = image.map(|image| image.home);
+                        let known = self.links.elsewhere(place.track).map(|(home, _)| home);
+                        if let Some(home) = home.or(known) {
+                            self.links.tell(home, Inner::Keyframe(place));
+                        }
+                    }
                 }
             }
             Inner::Wants(track, from, layers) => {
-                if let Some(&slot) = self.track_slots.get(&track)
-                    && let Some(track) = self.tracks.get_mut(slot)
-                {
-                    forget_wants(track, from);
-                    let free = track.wanted.remote.iter_mut().find(|slot| slot.is_none());
-                    if let Some(free) = free {
-                        *free = Some((from, layers));
+                if let Some((slot, track)) = self.own_track(track) {
+                    let mut followers = track.followers.iter_mut();
+                    if let Some(found) = followers.find(|found| found.worker == from) {
+                        found.wants = layers;
                     }
                     self.judge_wants(now, slot);
                 }
@@ -344,76 +422,75 @@ impl Worker {
                 }
             }
             Inner::Levels(room, from, levels) => self.take_levels(now, room, from, levels),
-            Inner::Claimed(path, owner) => self.links.learn_stray(path, owner),
-        }
-    }
-
-    /// A datagram that belongs to no connection here: to the worker that has it, if one does.
-    pub(super) fn stray(&mut self, arrival: Arrival, datagram: &[u8]) -> bool {
-        if self.links.workers < 2 {
-            return false;
-        }
-        let is_of_moved = self.is_of_moved(datagram);
-        let named = super::owner_of_check(datagram).filter(|_| !is_of_moved);
-        let known = named.or_else(|| self.links.strays.get(&arrival.path).copied());
-        let is_response = visavis_stun::classify(datagram) == PacketKind::Stun
-            && matches!(datagram.first(), Some(0x01));
-        match known {
-            Some(to) if to < self.links.workers && to != self.settings.index => {
-                self.links.hand_over(Some(to), arrival, datagram);
+            Inner::Claimed(id, path, home) => {
+                if !self.by_id.contains_key(&id) {
+                    self.strays.learn_path(id, home, path);
+                }
             }
-            // The answer to a check of somebody's: its transaction is known there alone. Or a check on a new path of a connection
-            // that has moved.
-            _ if is_response || is_of_moved => self.links.hand_over(None, arrival, datagram),
-            _ => return false,
+            Inner::Named(id, ufrag, home) => {
+                if !self.by_id.contains_key(&id) {
+                    self.strays.learn_ufrag(id, home, ufrag);
+                }
+            }
+            Inner::Elsewhere(id, home) => self.strays.moved(id, home),
+            Inner::Forgotten(id) => {
+                self.strays.forget(id);
+            }
         }
-        self.stats.handed_over += 1;
-        true
     }
 
-    /// Whether a datagram is a check of a connection that was born here, and may be elsewhere now.
-    fn is_of_moved(&self, datagram: &[u8]) -> bool {
-        self.links.has_moved && super::owner_of_check(datagram) == Some(self.settings.index)
-    }
-
-    fn take_packets(&mut self, now: Instant, batch: Batch<Place>) {
+    fn take_packets(&mut self, now: Instant, from: WorkerIndex, batch: Batch<(Place, u64)>) {
         let mut at = 0;
-        let mut owner = None;
-        for (place, len) in batch.pieces {
+        for ((place, sequence), len) in batch.pieces {
             let bytes = &batch.bytes[at..at + len];
             at += len;
-            owner = Some(place.track.worker());
             let Some(&slot) = self.track_slots.get(&place.track) else {
                 continue;
             };
             if let Ok(packet) = Packet::parse(bytes)
                 && usize::from(place.encoding) < MAX_ENCODINGS
             {
-                self.ingest(now, slot, place.variant.into(), place.encoding, &packet);
+                let (variant, encoding) = (place.variant.into(), place.encoding);
+                self.ingest(now, slot, variant, encoding, &packet, Some(sequence));
             }
         }
-        if let Some(owner) = owner {
-            self.links.tell(owner, Inner::Spare(batch.bytes));
-        }
+        self.links.tell(from, Inner::Spare(batch.bytes));
     }
 
     // ---- images of other workers' tracks
 
-    /// Makes the image of a track that another worker has.
-    pub(super) fn follow_remote(
+    /// Whether a track is here, and not only its image.
+    pub(super) fn is_home(&self, slot: usize) -> bool {
+        let track = self.tracks.get(slot);
+        track.is_some_and(|track| track.home == self.settings.index)
+    }
+
+    /// A track that is here, and not only its image.
+    pub(super) fn own_track(&mut self, id: TrackId) -> Option<(usize, &mut Track)> {
+        let &slot = self.track_slots.get(&id)?;
+        let index = self.settings.index;
+        let track = self.tracks.get_mut(slot)?;
+        (track.home == index).then_some((slot, track))
+    }
+
+    /// The slot of a track, or of its image, which is made if the track may be found elsewhere. `None`: the track is over.
+    pub(super) fn track_or_image(
         &mut self,
         track: TrackId,
         room: RoomId,
         participant: ParticipantId,
-    ) -> usize {
-        let options = PublishOptions::default();
-        let slot = self
-            .tracks
-            .insert(Track::new(track, room, participant, options));
+    ) -> Option<usize> {
+        if let Some(&found) = self.track_slots.get(&track) {
+            return Some(found);
+        }
+        let (home, moves) = self.links.elsewhere(track)?;
+        let mut image = Track::new(track, home, room, participant, PublishOptions::default());
+        image.moves = moves;
+        let slot = self.tracks.insert(image);
         self.track_slots.insert(track, slot);
         let index = self.settings.index;
-        self.links.tell(track.worker(), Inner::Follow(track, index));
-        slot
+        self.links.tell(home, Inner::Follow(track, index));
+        Some(slot)
     }
 
     /// An image without subscribers is dropped.
@@ -421,28 +498,71 @@ impl Worker {
         let Some(track) = self.tracks.get(slot) else {
             return;
         };
-        let (id, index) = (track.id, self.settings.index);
-        if id.worker() == index || !track.subscribers.is_empty() {
+        let (id, home, index) = (track.id, track.home, self.settings.index);
+        if home == index || !track.subscribers.is_empty() {
             return;
         }
         self.tracks.remove(slot);
         self.track_slots.remove(&id);
-        self.links.tell(id.worker(), Inner::Unfollow(id, index));
+        self.links.tell(home, Inner::Unfollow(id, index));
     }
 
-    fn add_follower(&mut self, now: Instant, track: TrackId, from: WorkerIndex) {
-        let Some(&slot) = self.track_slots.get(&track) else {
-            return self.links.tell(from, Inner::Ended(track));
+    fn add_follower(&mut self, now: Instant, id: TrackId, from: WorkerIndex) {
+        if let Some((slot, track)) = self.own_track(id) {
+            if track.followers.iter().all(|found| found.worker != from) {
+                track.followers.push(Follower {
+                    worker: from,
+                    wants: 0,
+                });
+            }
+            for variant in 0..track.variants.len() {
+                self.describe_to(slot, variant, &[from]);
+            }
+            return self.judge_wants(now, slot);
+        }
+        let image = self.track_slots.get(&id).copied();
+        let image = image.and_then(|slot| self.tracks.get(slot));
+        let image = image.map(|image| (image.home, image.moves));
+        let answer = match image.or_else(|| self.links.gone.get(&id).copied()) {
+            Some((home, moves)) => Inner::Home(id, home, moves),
+            None if id.worker() == self.settings.index => Inner::Ended(id),
+            None => Inner::Unknown(id, self.settings.index),
         };
-        let Some(track) = self.tracks.get_mut(slot) else {
+        self.links.tell(from, answer);
+    }
+
+    /// A track is at another home than before.
+    fn track_moved(&mut self, now: Instant, id: TrackId, home: WorkerIndex, moves: u32) {
+        if let Some(known) = self.links.gone.get_mut(&id)
+            && moves >= known.1
+        {
+            *known = (home, moves);
+        }
+        match self.track_slots.get(&id) {
+            Some(&slot) => self.follow_home(now, slot, home, moves),
+            // The image was dropped meanwhile.
+            None if home != self.settings.index => {
+                let index = self.settings.index;
+                self.links.tell(home, Inner::Unfollow(id, index));
+            }
+            None => {}
+        }
+    }
+
+    /// The image of a track follows it to another home, unless that is older news than what is known.
+    fn follow_home(&mut self, now: Instant, slot: usize, home: WorkerIndex, moves: u32) {
+        let index = self.settings.index;
+        let Some(image) = self.tracks.get_mut(slot) else {
             return;
         };
-        if !track.followers.contains(&from) {
-            track.followers.push(from);
+        let is_news = moves > image.moves || moves == image.moves && home != image.home;
+        if image.home == index || home == index || !is_news {
+            return;
         }
-        for variant in 0..track.variants.len() {
-            self.describe_to_followers(slot, variant);
-        }
+        (image.home, image.moves) = (home, moves);
+        // All that the former home was told is told there anew.
+        image.wanted = Default::default();
+        self.links.tell(home, Inner::Follow(image.id, index));
         self.judge_wants(now, slot);
     }
 
@@ -451,12 +571,23 @@ impl Worker {
         let Some(track) = self.tracks.get(slot) else {
             return;
         };
+        let followers: SmallVec<[WorkerIndex; 4]> =
+            track.followers.iter().map(|found| found.worker).collect();
+        self.describe_to(slot, variant, &followers);
+    }
+
+    fn describe_to(&mut self, slot: usize, variant: usize, followers: &[WorkerIndex]) {
+        let Some(track) = self.tracks.get(slot) else {
+            return;
+        };
         let Some(found) = track.variants.get(variant) else {
             return;
         };
-        for &to in &track.followers {
+        for &to in followers {
             let description = Description {
                 track: track.id,
+                home: self.settings.index,
+                moves: track.moves,
                 room: track.room,
                 participant: track.participant,
                 options: track.options.clone(),
@@ -476,9 +607,15 @@ impl Worker {
         let Some(&slot) = self.track_slots.get(&description.track) else {
             return;
         };
+        let index = self.settings.index;
+        self.follow_home(now, slot, description.home, description.moves);
         let Some(track) = self.tracks.get_mut(slot) else {
             return;
         };
+        // What a former home said of it has been overtaken.
+        if track.home == index || description.moves < track.moves {
+            return;
+        }
         track.room = description.room;
         track.participant = description.participant;
         track.options = description.options;
@@ -504,13 +641,5 @@ impl Worker {
         self.follow_variant(now, slot);
         self.allocate_subscribers(now, slot);
         self.judge_wants(now, slot);
-    }
-}
-
-fn forget_wants(track: &mut Track, from: WorkerIndex) {
-    for slot in &mut track.wanted.remote {
-        if slot.is_some_and(|(found, _)| found == from) {
-            *slot = None;
-        }
     }
 }

@@ -20,6 +20,7 @@ mod rates;
 mod relocate;
 mod room;
 mod speakers;
+mod strays;
 mod subscribe;
 mod subscription;
 mod timers;
@@ -43,6 +44,7 @@ use self::links::Links;
 pub use self::links::Message;
 pub use self::relocate::Relocation;
 use self::room::{Participants, Room};
+use self::strays::Strays;
 use self::timers::{Due, Timers};
 use self::track::Track;
 use crate::config::{Forwarding, Limits};
@@ -90,6 +92,7 @@ pub struct Worker {
     rooms: HashMap<RoomId, Room>,
     participants: Participants,
     links: Links,
+    strays: Strays,
     closed_streams: Vec<Path>,
     /// Numbers of tracks, subscriptions and generations.
     numbers: u64,
@@ -114,6 +117,7 @@ impl Worker {
     pub fn new(settings: Settings, random: Random, now: Instant) -> Self {
         Self {
             links: Links::new(settings.index, settings.workers),
+            strays: Strays::default(),
             settings,
             random,
             born: now,
@@ -136,6 +140,11 @@ impl Worker {
             results: Vec::new(),
             stats: WorkerStats::default(),
         }
+    }
+
+    /// Which of the workers it is.
+    pub fn index(&self) -> u16 {
+        self.settings.index
     }
 
     /// Makes a connection under an id of this worker's.
@@ -324,6 +333,8 @@ impl Worker {
             connections: self.connections.len() as u64,
             tracks: self.tracks.len() as u64,
             subscriptions: self.subscriptions.len() as u64,
+            tracks_elsewhere: self.links.gone() as u64,
+            connections_elsewhere: self.strays.len() as u64,
             ..self.stats
         }
     }
@@ -396,15 +407,22 @@ fn ufrag_prefix(index: WorkerIndex) -> String {
     format!("w{index:x}/")
 }
 
-/// The worker that a connectivity check is for, by the prefix of its username: for a datagram that
-/// reached another worker than its own.
-pub fn owner_of_check(datagram: &[u8]) -> Option<u16> {
+/// The username fragment that a connectivity check names: the one of the connection that it is for (RFC 8445 section 7.2.2).
+fn checked_ufrag(datagram: &[u8]) -> Option<&str> {
     use visavis_stun::attributes::Username;
     if visavis_stun::classify(datagram) != PacketKind::Stun {
         return None;
     }
     let message = visavis_stun::Message::parse(datagram).ok()?;
     let Username(name) = message.get::<Username>()?;
-    let (index, _) = name.strip_prefix('w')?.split_once('/')?;
+    Some(name.split_once(':').map_or(name, |(checked, _)| checked))
+}
+
+/// The worker that a connectivity check is for, by the prefix of its username: for a datagram that
+/// reached another worker than its own.
+pub fn owner_of_check(datagram: &[u8]) -> Option<u16> {
+    let (index, _) = checked_ufrag(datagram)?
+        .strip_prefix('w')?
+        .split_once('/')?;
     u16::from_str_radix(index, 16).ok()
 }

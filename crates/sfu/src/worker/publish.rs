@@ -48,14 +48,16 @@ impl Worker {
             connection.peer.receive_extensions().clone(),
         );
         let (room, participant) = (connection.room, connection.participant);
-        let mut track = Track::new(track_id, room, participant, options);
+        let home = self.settings.index;
+        let mut track = Track::new(track_id, home, room, participant, options);
         track.variants.push(variant);
         let track_slot = self.tracks.insert(track);
         self.track_slots.insert(track_id, track_slot);
         if let Some(connection) = self.connections.get_mut(slot) {
             connection.feed(transceiver, track_slot, 0);
         }
-        self.enter_room(now, room, track_slot);
+        let interval = self.settings.forwarding.speaker_interval;
+        self.enter_room(now + interval, room, track_slot);
         Ok(track_id)
     }
 
@@ -72,7 +74,7 @@ impl Worker {
         options: PublishOptions,
     ) -> Result<()> {
         let (slot, transceiver) = self.publishable(id, mid)?;
-        let &track_slot = self.track_slots.get(&track).ok_or(Error::NoTrack)?;
+        let (track_slot, _) = self.own_track(track).ok_or(Error::NoTrack)?;
         let Some(connection) = self.connections.get_mut(slot) else {
             return Err(Error::NoConnection);
         };
@@ -124,17 +126,14 @@ impl Worker {
 
     /// Ends a track and its subscriptions.
     pub fn unpublish(&mut self, now: Instant, track: TrackId) {
-        if let Some(&slot) = self.track_slots.get(&track) {
+        if let Some((slot, _)) = self.own_track(track) {
             self.end_track(now, slot);
         }
     }
 
     /// Nothing of a muted track is forwarded.
     pub fn set_muted(&mut self, now: Instant, track: TrackId, muted: bool) {
-        let Some(&slot) = self.track_slots.get(&track) else {
-            return;
-        };
-        let Some(track) = self.tracks.get_mut(slot) else {
+        let Some((slot, track)) = self.own_track(track) else {
             return;
         };
         if track.muted == muted {
@@ -148,12 +147,10 @@ impl Worker {
 
     /// The publisher says anew what its layers are.
     pub fn set_layers(&mut self, now: Instant, track: TrackId, layers: Vec<LayerSize>) {
-        let Some(&slot) = self.track_slots.get(&track) else {
+        let Some((slot, track)) = self.own_track(track) else {
             return;
         };
-        if let Some(track) = self.tracks.get_mut(slot) {
-            track.options.layers = layers;
-        }
+        track.options.layers = layers;
         self.allocate_subscribers(now, slot);
         self.judge_wants(now, slot);
         self.describe_to_followers(slot, 0);
@@ -164,11 +161,11 @@ impl Worker {
     /// # Errors
     /// [`Error::NoTrack`].
     pub fn tap(&mut self, now: Instant, track: TrackId, tap: Tap) -> Result<()> {
-        let &slot = self.track_slots.get(&track).ok_or(Error::NoTrack)?;
-        let found = self.tracks.get_mut(slot).ok_or(Error::NoTrack)?;
+        let (slot, found) = self.own_track(track).ok_or(Error::NoTrack)?;
         found.taps.push(tap);
+        let variants = found.variants.len();
         // A recording begins with a key frame.
-        for variant in 0..found.variants.len() {
+        for variant in 0..variants {
             for encoding in 0..visavis_media::forward::MAX_ENCODINGS {
                 self.want_keyframe(now, slot, variant, encoding as u8);
             }
@@ -184,7 +181,7 @@ impl Worker {
             return;
         };
         let id = track.id;
-        let is_own = id.worker() == self.settings.index;
+        let is_own = track.home == self.settings.index;
         let feeds: Vec<_> = track.variants.iter().filter_map(|v| v.feed).collect();
         for (connection, transceiver) in feeds {
             if let Some(connection) = self.connections.get_mut(connection) {
@@ -198,8 +195,8 @@ impl Worker {
         if let Some(track) = self.tracks.try_remove(slot) {
             self.track_slots.remove(&id);
             self.leave_room(track.room, slot);
-            for &follower in &track.followers {
-                self.links.ended(follower, id);
+            if is_own {
+                self.links.ended(&track);
             }
         }
         if is_own {

@@ -9,7 +9,7 @@ const TEMPORAL: usize = 4;
 const WINDOW: Duration = Duration::from_millis(500);
 
 /// Bits per second of each layer.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct LayerRates {
     begun: Instant,
     bytes: [[u32; TEMPORAL]; SPATIAL],

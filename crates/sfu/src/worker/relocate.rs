@@ -1,71 +1,96 @@
 //! Connections go to another worker when this one has too much to do: the whole connection, with its keys, its congestion
-//! control and the numbers of what is forwarded to it. Its peer notices nothing but a key frame.
+//! control, the numbers of what is forwarded to it, and the tracks that it publishes. Its peer notices nothing but a key frame,
+//! and those who get its tracks not even that.
 //!
 //! Its datagrams go on reaching whichever worker's socket the kernel chose; they are handed over, as all strays are
-//! (`links.rs`). Connections that publish stay: a track's name says where it lives. So do those over TCP, whose streams
-//! belong to the thread that reads them.
+//! (`strays.rs`). Of its tracks an image stays for those who get them here, and where there was an image before is the track
+//! then (`links.rs`): packets have one number at all workers, so that nobody's place in a history changes. Connections over
+//! TCP stay, for their streams belong to the thread that reads them; so do those that share a track with another connection.
 
 use std::time::Instant;
 
+use smallvec::SmallVec;
+
 use super::Worker;
 use super::connection::Connection;
+use super::track::{Follower, Track};
 use crate::error::{Error, Result};
-use crate::ids::{ConnectionId, RoomId, SubscriptionId, WorkerIndex};
+use crate::ids::{ConnectionId, RoomId, SubscriptionId, TrackId, WorkerIndex};
 
 /// A connection between two workers.
 #[derive(Debug)]
-pub struct Relocation(Box<Connection>);
+pub struct Relocation {
+    connection: Box<Connection>,
+    /// What it publishes; the slots of the feeds mean nothing here.
+    tracks: Vec<Track>,
+}
 
 impl Relocation {
     /// Whose it is.
     pub fn connection(&self) -> ConnectionId {
-        self.0.id
+        self.connection.id
     }
 
     /// Its room.
     pub fn room(&self) -> RoomId {
-        self.0.room
+        self.connection.room
     }
 
     /// The subscriptions that go with it.
     pub fn subscriptions(&self) -> impl Iterator<Item = SubscriptionId> + '_ {
-        self.0.subscriptions.iter().map(|(_, found)| found.id)
+        let all = self.connection.subscriptions.iter();
+        all.map(|(_, found)| found.id)
     }
-}
 
-impl Connection {
-    /// Whether it may go to another worker.
-    fn is_movable(&self) -> bool {
-        self.ends.is_none() && self.streams.is_empty() && self.inputs.iter().all(Option::is_none)
+    /// The tracks that go with it.
+    pub fn tracks(&self) -> impl Iterator<Item = TrackId> + '_ {
+        self.tracks.iter().map(|track| track.id)
     }
 }
 
 impl Worker {
-    /// Up to `most` connections that [`depart`](Self::depart) would let go, and that have something sent to them.
+    /// Whether a connection may go to another worker.
+    fn is_movable(&self, slot: usize, connection: &Connection) -> bool {
+        let feeds_alone = |&(track, _): &(usize, usize)| {
+            let track = self.tracks.get(track);
+            let mut variants = track.iter().flat_map(|track| &track.variants);
+            variants.all(|variant| variant.feed.is_none_or(|(feed, _)| feed == slot))
+        };
+        connection.ends.is_none()
+            && connection.streams.is_empty()
+            && connection.inputs.iter().flatten().all(feeds_alone)
+    }
+
+    /// Up to `most` connections that [`depart`](Self::depart) would let go, and that have something sent to them or publish
+    /// something.
     pub fn movable(&self, most: usize) -> Vec<ConnectionId> {
+        let is_used = |connection: &Connection| {
+            !connection.subscriptions.is_empty() || connection.inputs.iter().any(Option::is_some)
+        };
         self.connections
             .iter()
-            .filter(|(_, connection)| {
-                !connection.subscriptions.is_empty() && connection.is_movable()
-            })
+            .filter(|&(slot, connection)| is_used(connection) && self.is_movable(slot, connection))
             .map(|(_, connection)| connection.id)
             .take(most)
             .collect()
     }
 
-    /// Lets a connection go to worker `to`, which has it [`arrive`](Self::arrive). What waits in its pacer is lost, as on a
-    /// network.
+    /// Lets a connection go to worker `to`, which has it [`arrive`](Self::arrive) before it is told anything that this one has
+    /// to tell from now on ([`poll_message`](Self::poll_message)), by whatever way that takes. What waits in its pacer is lost, as
+    /// on a network.
     ///
     /// # Errors
-    /// [`Error::NoConnection`]; [`Error::Tied`] if it publishes, or goes over TCP.
+    /// [`Error::NoConnection`]; [`Error::Tied`] if it goes over TCP, or shares a track with another connection
+    /// ([`publish_codec`](Self::publish_codec)).
     pub fn depart(
         &mut self,
         now: Instant,
         id: ConnectionId,
         to: WorkerIndex,
     ) -> Result<Relocation> {
-        let (slot, connection) = self.connection(id)?;
-        if !connection.is_movable() {
+        let slot = self.slot(id)?;
+        let connection = self.connections.get(slot).ok_or(Error::NoConnection)?;
+        if !self.is_movable(slot, connection) {
             return Err(Error::Tied);
         }
         self.finish_fanout();
@@ -77,26 +102,88 @@ impl Worker {
         };
         self.by_id.remove(&id);
         self.part(connection.participant, slot);
-        let mut tracks = Vec::new();
+        let mut followed = Vec::new();
         for (key, subscription) in &mut connection.subscriptions {
             self.subscriptions.remove(&subscription.id);
             if let Some(track) = self.tracks.get_mut(subscription.track) {
                 track.subscribers.retain(|&found| found != (slot, key));
-                tracks.push(subscription.track);
+                followed.push(subscription.track);
             }
             subscription.begin_anew();
         }
-        for track in tracks {
+        let mut published: SmallVec<[usize; 4]> = SmallVec::new();
+        for (track, _) in std::mem::take(&mut connection.inputs).into_iter().flatten() {
+            if !published.contains(&track) {
+                published.push(track);
+            }
+        }
+        let tracks = published
+            .into_iter()
+            .filter_map(|track| self.let_track_go(now, track, to))
+            .collect();
+        for track in followed {
             self.judge_wants(now, track);
             self.unfollow_if_idle(track);
         }
-        self.links.moved(&connection.paths(), to);
-        Ok(Relocation(Box::new(connection)))
+        self.redirect(&mut connection, to);
+        Ok(Relocation {
+            connection: Box::new(connection),
+            tracks,
+        })
+    }
+
+    /// A track goes with its connection. An image stays if somebody gets it here.
+    fn let_track_go(&mut self, now: Instant, slot: usize, to: WorkerIndex) -> Option<Track> {
+        let index = self.settings.index;
+        let track = self.tracks.get_mut(slot)?;
+        let mut departing = track.depart(to, &self.settings.limits);
+        let (id, room) = (track.id, track.room);
+        let stays = !track.subscribers.is_empty();
+        self.links.track_moves(&departing, to);
+        departing.followers.retain(|found| found.worker != to);
+        self.leave_room(room, slot);
+        if stays {
+            departing.followers.push(Follower {
+                worker: index,
+                // Until it says otherwise, which it does at once.
+                wants: departing.wanted.told.unwrap_or(u8::MAX),
+            });
+            self.judge_wants(now, slot);
+        } else {
+            self.tracks.remove(slot);
+            self.track_slots.remove(&id);
+        }
+        Some(departing)
+    }
+
+    /// Whoever gets the datagrams of a connection that goes, or is named by its checks, sends them to worker `to`.
+    fn redirect(&mut self, connection: &mut Connection, to: WorkerIndex) {
+        let (id, index) = (connection.id, self.settings.index);
+        for &other in connection.known_at.iter().filter(|&&other| other != to) {
+            self.links.connection_moves(other, id, to);
+        }
+        for (path, by) in connection.paths() {
+            self.strays.learn_path(id, to, path);
+            if let Some(by) = by.filter(|&by| by != to) {
+                self.links.claim_for(by, id, path, to);
+                connection.is_known_at(by);
+            }
+        }
+        if id.worker() == index {
+            for ufrag in &connection.ufrags {
+                self.strays.learn_ufrag(id, to, ufrag.clone());
+            }
+        }
+        connection.is_known_at(index);
+        connection.known_at.retain(|other| *other != to);
     }
 
     /// Takes a connection that another worker let go. It is not refused for want of room: it exists already.
     pub fn arrive(&mut self, now: Instant, relocation: Relocation) {
-        let mut connection = *relocation.0;
+        let Relocation {
+            mut connection,
+            tracks,
+        } = relocation;
         let paths = connection.settle_in();
         let (id, room, participant) = (connection.id, connection.room, connection.participant);
         let ufrags = connection.ufrags.clone();
@@ -105,7 +192,8 @@ impl Worker {
             .iter()
             .map(|(key, found)| (key, found.id, found.track_id))
             .collect();
-        let slot = self.connections.insert(connection);
+        self.strays.forget(id);
+        let slot = self.connections.insert(*connection);
         self.by_id.insert(id, slot);
         self.join(participant, slot);
         for ufrag in ufrags {
@@ -114,17 +202,14 @@ impl Worker {
         for path in paths {
             self.mux.inherit(path, slot);
         }
+        for track in tracks {
+            self.take_track(now, slot, track);
+        }
         for (key, subscription, track) in followed {
-            let track_slot = match self.track_slots.get(&track) {
-                Some(&found) => Some(found),
-                None if track.worker() != self.settings.index => {
-                    Some(self.follow_remote(track, room, participant))
-                }
-                // It ended meanwhile.
-                None => None,
-            };
+            let track_slot = self.track_or_image(track, room, participant);
             self.subscriptions.insert(subscription, (slot, key));
             let Some(track_slot) = track_slot else {
+                // It ended meanwhile.
                 self.drop_subscription(now, slot, key);
                 continue;
             };
@@ -141,5 +226,39 @@ impl Worker {
             self.judge_wants(now, track_slot);
         }
         self.touch(slot);
+    }
+
+    /// A track came with its connection. It takes the place of its image, if there is one.
+    fn take_track(&mut self, now: Instant, connection: usize, mut track: Track) {
+        let (id, room) = (track.id, track.room);
+        let mut feeds: SmallVec<[_; 2]> = SmallVec::new();
+        for (index, variant) in track.variants.iter_mut().enumerate() {
+            if let Some((feed, transceiver)) = &mut variant.feed {
+                *feed = connection;
+                feeds.push((*transceiver, index));
+            }
+        }
+        self.links.track_came(id);
+        self.finish_fanout();
+        let image = self.track_slots.get(&id).copied();
+        let slot = match image.and_then(|slot| Some((slot, self.tracks.get_mut(slot)?))) {
+            Some((slot, image)) => {
+                image.arrive(track);
+                slot
+            }
+            None => self.tracks.insert(track),
+        };
+        self.track_slots.insert(id, slot);
+        if let Some(connection) = self.connections.get_mut(connection) {
+            for (transceiver, index) in feeds {
+                connection.feed(transceiver, slot, index);
+            }
+        }
+        // Who speaks goes on speaking.
+        self.enter_room(now, room, slot);
+        self.follow_variant(now, slot);
+        self.allocate_subscribers(now, slot);
+        self.judge_wants(now, slot);
+        self.chase_keyframes(now, slot);
     }
 }

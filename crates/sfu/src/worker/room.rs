@@ -23,8 +23,8 @@ pub(super) struct Room {
 }
 
 impl Worker {
-    /// A track joins its room.
-    pub(super) fn enter_room(&mut self, now: Instant, id: RoomId, track: usize) {
+    /// A track joins its room, in which is looked at `at` the latest who speaks.
+    pub(super) fn enter_room(&mut self, at: Instant, id: RoomId, track: usize) {
         let is_sound = self
             .tracks
             .get(track)
@@ -32,11 +32,9 @@ impl Worker {
         if !is_sound {
             return;
         }
-        let interval = self.settings.forwarding.speaker_interval;
         let room = self.rooms.entry(id).or_default();
         room.sounds.push(track);
-        self.timers
-            .set(&mut room.alarm, now + interval, Due::Room(id));
+        self.timers.set(&mut room.alarm, at, Due::Room(id));
     }
 
     /// A track leaves its room.
@@ -62,7 +60,7 @@ impl Worker {
             };
             let level = track
                 .level
-                .end_interval(forwarding.speaker_interval, &forwarding);
+                .end_interval(now, forwarding.speaker_interval, &forwarding);
             if level == 0.0 || track.muted {
                 continue;
             }

@@ -11,6 +11,8 @@ const LONGEST_PACKET: Duration = Duration::from_millis(60);
 #[derive(Debug, Default)]
 pub(super) struct Level {
     last: Option<Instant>,
+    /// When the interval that runs began.
+    since: Option<Instant>,
     /// How long there was speech.
     speech: Duration,
     /// Sum of the levels of speech, linear, weighted by time.
@@ -26,15 +28,28 @@ impl Level {
             now.saturating_duration_since(last).min(LONGEST_PACKET)
         });
         self.last = Some(now);
+        self.since.get_or_insert(now);
         if level <= forwarding.speech_level {
             self.speech += lasted;
             self.loudness += 10f32.powf(-f32::from(level) / 20.0) * lasted.as_secs_f32();
         }
     }
 
-    /// Ends the interval: how loud it was, 0.0 for silence.
-    pub(super) fn end_interval(&mut self, interval: Duration, forwarding: &Forwarding) -> f32 {
-        let share = self.speech.as_secs_f32() / interval.as_secs_f32().max(0.001);
+    /// Ends the interval, unless it has only begun: how loud it was, 0.0 for silence.
+    pub(super) fn end_interval(
+        &mut self,
+        now: Instant,
+        interval: Duration,
+        forwarding: &Forwarding,
+    ) -> f32 {
+        let lasted = self
+            .since
+            .map_or(interval, |since| now.saturating_duration_since(since));
+        if lasted < interval / 2 {
+            return self.told();
+        }
+        self.since = Some(now);
+        let share = self.speech.as_secs_f32() / lasted.as_secs_f32().max(0.001);
         let measured = if share >= forwarding.speech_share && !self.speech.is_zero() {
             let mean = self.loudness / self.speech.as_secs_f32();
             // Loudness as ears hear it: the quietest speech that counts is near 0, the loudest 1.
@@ -51,7 +66,11 @@ impl Level {
         } else {
             0.5 * measured + 0.5 * self.smoothed.max(measured * 0.5)
         };
-        // Steps of an eighth, so that who speaks evenly changes nothing.
+        self.told()
+    }
+
+    /// In steps of an eighth, so that who speaks evenly changes nothing.
+    fn told(&self) -> f32 {
         (self.smoothed * 8.0).ceil() / 8.0
     }
 
@@ -69,20 +88,23 @@ mod tests {
     fn speech_counts_and_a_cough_does_not() {
         let forwarding = Forwarding::default();
         let interval = forwarding.speaker_interval;
-        let start = Instant::now();
         let mut level = Level::default();
-        let mut at = start;
+        let mut at = Instant::now();
         let mut say = |level: &mut Level, packets: u32, loud: u8| {
             for _ in 0..packets {
                 at += Duration::from_millis(20);
                 level.add(at, loud, &forwarding);
             }
+            at
         };
-        say(&mut level, 20, 20);
-        let speech = level.end_interval(interval, &forwarding);
+        let now = say(&mut level, 20, 20);
+        let speech = level.end_interval(now, interval, &forwarding);
         assert!(speech > 0.2, "{speech}");
+        // Somebody looks too early: nothing has changed.
+        let now = say(&mut level, 2, 90);
+        assert_eq!(level.end_interval(now, interval, &forwarding), speech);
         say(&mut level, 3, 10);
-        say(&mut level, 17, 90);
-        assert_eq!(level.end_interval(interval, &forwarding), 0.0);
+        let now = say(&mut level, 17, 90);
+        assert_eq!(level.end_interval(now, interval, &forwarding), 0.0);
     }
 }

@@ -37,13 +37,9 @@ impl Worker {
             });
         }
         let (room, participant) = (connection.room, connection.participant);
-        let track_slot = match self.track_slots.get(&track) {
-            Some(&found) => found,
-            None if track.worker() != self.settings.index => {
-                self.follow_remote(track, room, participant)
-            }
-            None => return Err(Error::NoTrack),
-        };
+        let track_slot = self
+            .track_or_image(track, room, participant)
+            .ok_or(Error::NoTrack)?;
         self.finish_fanout();
         self.numbers += 1;
         let subscription_id = SubscriptionId::new(self.settings.index, self.numbers);
@@ -312,6 +308,10 @@ impl Worker {
         let Some(track) = self.tracks.get(subscription.track) else {
             return;
         };
+        // An image of which the track's home has yet to say what it is.
+        if track.variants.is_empty() {
+            return;
+        }
         if !subscription.follow(transceiver, &track.variants, first, generation) {
             return;
         }

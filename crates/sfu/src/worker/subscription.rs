@@ -43,6 +43,8 @@ pub(super) struct Subscription {
     pub(super) wish: Wish,
     /// There while the section is negotiated and the codec is one that the peer takes.
     pub(super) forwarder: Option<Forwarder>,
+    /// The number with which the next forwarder begins, if there was one before.
+    next: Option<SequenceNumber>,
     /// Changes with the forwarder.
     pub(super) generation: u32,
     /// The variant of the track that is forwarded, and that variant's generation.
@@ -91,6 +93,7 @@ impl Subscription {
             mid: None,
             wish,
             forwarder: None,
+            next: None,
             generation: 0,
             variant: 0,
             variant_generation: 0,
@@ -145,11 +148,12 @@ impl Subscription {
         let sources = sender.sources.first();
         let (Some((index, variant, codec, taken)), Some(sources), true) = (found, sources, sends)
         else {
-            let was = self.forwarder.take().is_some();
-            if was {
-                self.generation = generation;
-            }
-            return was;
+            let Some(former) = self.forwarder.take() else {
+                return false;
+            };
+            self.generation = generation;
+            self.next = Some(former.next_sequence());
+            return true;
         };
         let same = self.forwarder.is_some()
             && self.variant == index as u8
@@ -178,7 +182,8 @@ impl Subscription {
         };
         let first = match &self.forwarder {
             Some(former) => former.next_sequence(),
-            None => first,
+            // A source that was sent before goes on (RFC 3711 section 3.3.1: its peer has counted the rounds).
+            None => self.next.take().unwrap_or(first),
         };
         let config = ForwarderConfig {
             codec: codec.codec,

@@ -28,6 +28,10 @@ pub(super) const MAX_VARIANTS: usize = 4;
 #[derive(Debug)]
 pub(super) struct Track {
     pub(super) id: TrackId,
+    /// The worker that has it, this one unless it is an image; as far as is known there.
+    pub(super) home: WorkerIndex,
+    /// How often it had moved when that was known.
+    pub(super) moves: u32,
     pub(super) room: RoomId,
     pub(super) participant: ParticipantId,
     pub(super) options: PublishOptions,
@@ -36,13 +40,21 @@ pub(super) struct Track {
     pub(super) variants: SmallVec<[Variant; 1]>,
     /// Connection and subscription of everybody who gets it.
     pub(super) subscribers: Vec<(usize, usize)>,
-    /// Workers that have an image of it.
-    pub(super) followers: SmallVec<[WorkerIndex; 2]>,
+    /// Workers that have an image of it. Images have none.
+    pub(super) followers: SmallVec<[Follower; 2]>,
     pub(super) taps: Vec<Tap>,
     pub(super) level: Level,
     /// What is wanted of it (dynacast), as it was told last.
     pub(super) wanted: Wanted,
     pub(super) alarm: Alarm,
+}
+
+/// A worker that has an image of a track.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Follower {
+    pub(super) worker: WorkerIndex,
+    /// Somebody there wants the layers below this number.
+    pub(super) wants: u8,
 }
 
 /// Which layers somebody wants.
@@ -52,12 +64,7 @@ pub(super) struct Wanted {
     pub(super) told: Option<u8>,
     /// Fewer than that are wanted since then.
     pub(super) fewer_since: Option<Instant>,
-    /// What other workers want.
-    pub(super) remote: SmallVecWanted,
 }
-
-/// The wants of up to eight other workers; beyond them everything is wanted.
-pub(super) type SmallVecWanted = [Option<(WorkerIndex, u8)>; 8];
 
 /// A track in one codec.
 #[derive(Debug)]
@@ -108,12 +115,15 @@ pub(super) const SILENCE: Duration = Duration::from_millis(1500);
 impl Track {
     pub(super) fn new(
         id: TrackId,
+        home: WorkerIndex,
         room: RoomId,
         participant: ParticipantId,
         options: PublishOptions,
     ) -> Self {
         Self {
             id,
+            home,
+            moves: 0,
             room,
             participant,
             muted: options.muted,
@@ -126,6 +136,43 @@ impl Track {
             wanted: Wanted::default(),
             alarm: Alarm::default(),
         }
+    }
+
+    /// The workers that have to know what becomes of it: its followers, and the one that it was born on.
+    pub(super) fn interested(&self) -> impl Iterator<Item = WorkerIndex> + '_ {
+        let born = self.id.worker();
+        let others = self.followers.iter().map(|found| found.worker);
+        std::iter::once(born).chain(others.filter(move |&found| found != born))
+    }
+
+    /// What goes to another worker when the track does; what stays is an image. Histories stay, for those who get it here.
+    pub(super) fn depart(&mut self, to: WorkerIndex, limits: &Limits) -> Self {
+        self.moves += 1;
+        self.home = to;
+        let (room, participant) = (self.room, self.participant);
+        let departing = |variant: &mut Variant| variant.depart(limits);
+        Self {
+            muted: self.muted,
+            moves: self.moves,
+            variants: self.variants.iter_mut().map(departing).collect(),
+            followers: std::mem::take(&mut self.followers),
+            taps: std::mem::take(&mut self.taps),
+            level: std::mem::take(&mut self.level),
+            wanted: std::mem::take(&mut self.wanted),
+            ..Self::new(self.id, to, room, participant, self.options.clone())
+        }
+    }
+
+    /// The image becomes the track. Those who get it here go on with the histories from which they are served.
+    pub(super) fn arrive(&mut self, mut track: Self) {
+        for (image, variant) in self.variants.iter_mut().zip(&mut track.variants) {
+            if image.generation == variant.generation {
+                variant.keep_histories(image);
+            }
+        }
+        track.subscribers = std::mem::take(&mut self.subscribers);
+        track.alarm = self.alarm;
+        *self = track;
     }
 
     /// How many layers the track may have: those that were announced, or that were seen.
@@ -151,6 +198,32 @@ impl Variant {
             rids,
             order,
             encodings: Default::default(),
+        }
+    }
+
+    fn depart(&mut self, limits: &Limits) -> Self {
+        let depart = |encoding: &Option<Box<Encoding>>| {
+            let encoding = encoding.as_ref()?;
+            Some(Box::new(encoding.without_history(limits)))
+        };
+        Self {
+            feed: self.feed.take(),
+            generation: self.generation,
+            codec: self.codec.clone(),
+            extensions: self.extensions.clone(),
+            rids: self.rids.clone(),
+            order: self.order.clone(),
+            encodings: std::array::from_fn(|at| depart(&self.encodings[at])),
+        }
+    }
+
+    fn keep_histories(&mut self, image: &mut Self) {
+        for (own, image) in self.encodings.iter_mut().zip(&mut image.encodings) {
+            if let (Some(own), Some(image)) = (own, image)
+                && own.ssrc == image.ssrc
+            {
+                std::mem::swap(&mut own.history, &mut image.history);
+            }
         }
     }
 
@@ -244,6 +317,22 @@ impl Encoding {
             report: None,
             packets: 0,
             last_packet: now,
+        }
+    }
+
+    /// The same as it goes on at another worker, where nobody has got anything of it yet.
+    fn without_history(&self, limits: &Limits) -> Self {
+        Self {
+            rid: self.rid.clone(),
+            ssrc: self.ssrc,
+            extender: self.extender,
+            history: History::new(limits.history, limits.history_bytes),
+            rates: self.rates.clone(),
+            keyframe: self.keyframe.clone(),
+            structure: self.structure.clone(),
+            report: self.report,
+            packets: self.packets,
+            last_packet: self.last_packet,
         }
     }
 

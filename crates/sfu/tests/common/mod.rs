@@ -16,7 +16,7 @@ use visavis_rtp::extension::ExtensionKind;
 use visavis_rtp::payload::vp8::Vp8Descriptor;
 use visavis_rtp::payload::{Codec, FrameParams, Packetizer};
 use visavis_sdp::Direction;
-use visavis_sfu::worker::{Settings, Worker};
+use visavis_sfu::worker::{Message, Settings, Worker};
 use visavis_sfu::{
     CodecTable, ConnectionConfig, ConnectionId, Event, Forwarding, LayerSize, Limits,
     ParticipantId, PublishOptions, RoomId, SubscribeOptions, SubscriptionId, TrackId,
@@ -32,6 +32,48 @@ pub(crate) struct Server {
     pub(crate) spread: bool,
     /// The workers are kept from reading their sockets, and the kernel tells when datagrams came (or does not).
     pub(crate) late: Option<(Busy, bool)>,
+    /// What one worker tells another takes some time, if that is so.
+    pub(crate) queues: Option<Queues>,
+}
+
+/// Messages on their way, in order from each worker to each other one, and in none beyond that.
+pub(crate) struct Queues {
+    random: Random,
+    waiting: BTreeMap<(usize, usize), VecDeque<(Instant, Message)>>,
+}
+
+impl Queues {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            random: Random::from_u64(seed),
+            waiting: BTreeMap::new(),
+        }
+    }
+
+    fn push(&mut self, now: Instant, from: usize, to: usize, message: Message) {
+        let queue = self.waiting.entry((from, to)).or_default();
+        // Up to 4 ms, and now and then 40.
+        let most = if self.random.chance(0.02) {
+            0.04
+        } else {
+            0.004
+        };
+        let due = now + Duration::from_secs_f64(self.random.unit() * most);
+        let due = queue.back().map_or(due, |&(last, _)| last.max(due));
+        queue.push_back((due, message));
+    }
+
+    fn pop(&mut self, now: Instant) -> Option<(usize, Message)> {
+        let mut due = self.waiting.iter_mut();
+        let (&(_, to), queue) =
+            due.find(|(_, queue)| queue.front().is_some_and(|&(due, _)| due <= now))?;
+        Some((to, queue.pop_front()?.1))
+    }
+
+    fn next(&self) -> Option<Instant> {
+        let due = self.waiting.values().filter_map(|queue| queue.front());
+        due.map(|&(due, _)| due).min()
+    }
 }
 
 impl Server {
@@ -46,11 +88,22 @@ impl Server {
     pub(crate) fn drain(&mut self, now: Instant) {
         for index in 0..self.workers.len() {
             while let Some((to, message)) = self.workers[index].poll_message() {
-                self.workers[usize::from(to)].handle_message(now, message);
+                let to = usize::from(to);
+                match &mut self.queues {
+                    Some(queues) => queues.push(now, index, to, message),
+                    None => self.workers[to].handle_message(now, message),
+                }
             }
             while let Some(event) = self.workers[index].poll_event() {
                 self.events.push(event);
             }
+        }
+    }
+
+    fn deliver(&mut self, now: Instant) {
+        while let Some((to, message)) = self.queues.as_mut().and_then(|queues| queues.pop(now)) {
+            self.workers[to].handle_message(now, message);
+            self.drain(now);
         }
     }
 }
@@ -77,6 +130,7 @@ impl Endpoint for Server {
             let index = self.worker_of(arrival.path);
             self.workers[index].handle_arrival(now, arrival, &mut datagram);
         }
+        self.deliver(now);
         for worker in &mut self.workers {
             worker.handle_timeout(now);
         }
@@ -86,7 +140,8 @@ impl Endpoint for Server {
     fn poll_timeout(&self) -> Option<Instant> {
         let workers = self.workers.iter().filter_map(Worker::poll_timeout);
         let busy = self.late.as_ref().map(|(busy, _)| busy.reads_at);
-        workers.chain(busy).min()
+        let queues = self.queues.as_ref().and_then(Queues::next);
+        workers.chain(busy).chain(queues).min()
     }
 
     fn poll_transmit(&mut self, now: Instant, out: &mut TransmitBuf) -> Option<Transmit> {
@@ -452,6 +507,8 @@ pub(crate) struct Lab {
     next: u64,
     seed: u64,
     certificates: Random,
+    /// Where connections are that moved.
+    homes: HashMap<ConnectionId, usize>,
     /// A certificate that all share: drawing one for each takes longer than the rest of a test.
     certificate: visavis_peer::Certificate,
 }
@@ -533,6 +590,7 @@ impl Lab {
             events: Vec::new(),
             spread: true,
             late: None,
+            queues: None,
         };
         let mut driver = Driver::new(simulation);
         let server = driver.add(host, Node::Server(Box::new(server)));
@@ -543,6 +601,7 @@ impl Lab {
             next: 1,
             seed,
             certificates: random,
+            homes: HashMap::new(),
             certificate,
         }
     }
@@ -570,9 +629,39 @@ impl Lab {
         *self.driver.endpoint_mut(member.node) = Node::Gone;
     }
 
+    /// Which worker has a connection.
+    pub(crate) fn home(&self, connection: ConnectionId) -> usize {
+        let born = (connection.get() >> 48) as usize;
+        self.homes.get(&connection).copied().unwrap_or(born)
+    }
+
     pub(crate) fn worker(&mut self, connection: ConnectionId) -> &mut Worker {
-        let index = (connection.get() >> 48) as usize;
+        let index = self.home(connection);
         &mut self.server().workers[index]
+    }
+
+    /// Moves a connection to another worker.
+    pub(crate) fn relocate(&mut self, member: Member, to: usize) {
+        let (now, from) = (self.now(), self.home(member.connection));
+        let server = self.server();
+        let departs = server.workers[from].depart(now, member.connection, to as u16);
+        server.workers[to].arrive(now, departs.unwrap());
+        server.drain(now);
+        self.homes.insert(member.connection, to);
+    }
+
+    /// What all workers hold: connections, tracks and images, subscriptions, and what they know of things elsewhere.
+    pub(crate) fn held(&mut self) -> [u64; 5] {
+        let stats = self.server().workers.iter().map(|worker| worker.stats());
+        stats.fold([0; 5], |sum, stats| {
+            [
+                sum[0] + stats.connections,
+                sum[1] + stats.tracks,
+                sum[2] + stats.subscriptions,
+                sum[3] + stats.tracks_elsewhere,
+                sum[4] + stats.connections_elsewhere,
+            ]
+        })
     }
 
     /// A client comes, and both descriptions are exchanged.
@@ -774,7 +863,7 @@ impl Client {
         }
     }
 
-    fn add_sending(
+    pub(crate) fn add_sending(
         &mut self,
         now: Instant,
         transceiver: TransceiverId,
