@@ -380,17 +380,32 @@ impl Agent {
         if self.closed {
             return &self.session.local;
         }
+        let credentials = draw_credentials(&self.config.ufrag_prefix, &mut self.random);
+        let replaced = self.session.local.ufrag.clone();
+        self.begin_session(now, credentials);
+        if self.former_ufrags.len() == MAX_FORMER {
+            self.former_ufrags.pop_front();
+        }
+        self.former_ufrags.push_back(replaced);
+        &self.session.local
+    }
+
+    /// Follows a peer that took other credentials although none were offered to it anew: those of this agent, which it was told,
+    /// stay. To be followed by [`set_remote`](Self::set_remote).
+    pub fn follow_restart(&mut self, now: Instant) {
+        if !self.closed {
+            let credentials = self.session.local.clone();
+            self.begin_session(now, credentials);
+        }
+    }
+
+    fn begin_session(&mut self, now: Instant, credentials: Credentials) {
         self.clear_triggered();
         self.end_old_session();
         self.retire_pairs();
         self.early.clear();
-        let credentials = draw_credentials(&self.config.ufrag_prefix, &mut self.random);
         let generation = self.session.generation + 1;
         let old = std::mem::replace(&mut self.session, Session::new(generation, credentials));
-        if self.former_ufrags.len() == MAX_FORMER {
-            self.former_ufrags.pop_front();
-        }
-        self.former_ufrags.push_back(old.local.ufrag.clone());
         if self.selected.is_some() {
             self.old = Some(Box::new(old));
         } else {
@@ -419,7 +434,6 @@ impl Agent {
             }
         }
         self.settle(now);
-        &self.session.local
     }
 
     /// Sets the role, as signalling decides it. Without effect once checks have begun.

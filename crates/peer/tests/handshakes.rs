@@ -8,8 +8,8 @@ use bytes::Bytes;
 use common::{ALICE, BOB, Call, End};
 use visavis_netsim::LinkConfig;
 use visavis_peer::{
-    ChannelOptions, Configuration, ConnectionState, Description, DtlsState, Event, Kind,
-    MessageKind, OfferOptions, PeerConnection, StatsKind,
+    CertificateKind, ChannelOptions, Configuration, ConnectionState, Description, DtlsState, Event,
+    Kind, MessageKind, OfferOptions, PeerConnection, StatsKind, generate_certificate,
 };
 
 fn open(end: &End) -> bool {
@@ -157,6 +157,38 @@ fn ice_restarts_while_messages_flow() {
                 .saw(|e| *e == Event::ConnectionState(ConnectionState::Failed))
         );
     }
+}
+
+/// The answerer takes other credentials in its second answer, although it was offered the same (Pion does, before its transport has
+/// begun): this end's, which it was told, stay.
+#[test]
+fn an_answer_may_change_its_credentials_unasked() {
+    let mut random = visavis_datagram::Random::from_u64(31);
+    let kind = CertificateKind::EcdsaP256;
+    let certificate = generate_certificate(kind, Duration::ZERO, &mut random).unwrap();
+    let bob = Configuration {
+        certificates: vec![certificate],
+        ..Configuration::default()
+    };
+    let link = LinkConfig::new().delay(Duration::from_millis(20));
+    let mut call = Call::new(31, link, [Configuration::default(), bob.clone()]);
+    let now = call.now();
+    call.pc(ALICE)
+        .create_data_channel(now, ChannelOptions::default())
+        .unwrap();
+    let (offer, first) = call.negotiate(ALICE);
+    *call.end(BOB) = End::new(bob, 32, now, "203.0.113.2:5000");
+    let (again, second) = call.negotiate(ALICE);
+    let ufrag = |description: &Description| {
+        let mut lines = description.sdp.lines();
+        let line = lines.find(|line| line.starts_with("a=ice-ufrag:"));
+        line.expect("credentials").to_owned()
+    };
+    assert_ne!(ufrag(&first), ufrag(&second));
+    assert_eq!(ufrag(&offer), ufrag(&again));
+    let own = call.pc(ALICE).ice().local_credentials().ufrag.to_string();
+    assert_eq!(ufrag(&again), format!("a=ice-ufrag:{own}"));
+    assert!(call.run(10.0, |alice, bob| open(alice) && open(bob)));
 }
 
 #[test]

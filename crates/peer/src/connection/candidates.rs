@@ -231,7 +231,9 @@ impl PeerConnection {
             };
             let set = self.transport.ice.set_remote(now, parameters.clone());
             if set == Err(ice::Error::RestartFirst) {
-                self.transport.ice.restart(now);
+                // Other credentials in an answer to an offer that had the same, which RFC 8839 section 4.4.2.1 keeps for restarts:
+                // Pion does so where a second offer comes before its transport has begun. It knows ours, which stay.
+                self.transport.ice.follow_restart(now);
                 let _ = self.transport.ice.set_remote(now, parameters);
             }
             self.candidates.applied = Some(credentials);
