@@ -27,6 +27,8 @@ pub struct Config {
     pub limits: Limits,
     /// Behaviour of forwarding.
     pub forwarding: Forwarding,
+    /// When connections go from one worker to another.
+    pub balance: Balance,
     /// Seeds all randomness, for tests; `None` takes the system's.
     pub seed: Option<u64>,
 }
@@ -42,6 +44,7 @@ impl Default for Config {
             codecs: CodecTable::default(),
             limits: Limits::default(),
             forwarding: Forwarding::default(),
+            balance: Balance::default(),
             seed: None,
         }
     }
@@ -145,6 +148,28 @@ impl Default for Forwarding {
             speech_share: 0.3,
             quality_interval: Duration::from_secs(5),
             dynacast_delay: Duration::from_secs(2),
+        }
+    }
+}
+
+/// When a worker has too much to do, by the share of a second that its thread spent working (0.0 to 1.0).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Balance {
+    /// Above this share a worker gets no more connections, and gives some away
+    /// ([`Event::Crowded`](crate::Event::Crowded)), while another is below `cool`. Default 0.8.
+    pub hot: f32,
+    /// See `hot`. Default 0.6.
+    pub cool: f32,
+    /// The most connections that one worker gives away in a second. Default 32.
+    pub moves: usize,
+}
+
+impl Default for Balance {
+    fn default() -> Self {
+        Self {
+            hot: 0.8,
+            cool: 0.6,
+            moves: 32,
         }
     }
 }

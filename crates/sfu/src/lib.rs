@@ -36,7 +36,7 @@ mod stats;
 mod tap;
 pub mod worker;
 
-pub use config::{Bitrates, Config, Forwarding, Limits};
+pub use config::{Balance, Bitrates, Config, Forwarding, Limits};
 pub use error::{Error, Result};
 pub use events::{Event, Speaker};
 pub use handle::{Events, Sfu, Stream};

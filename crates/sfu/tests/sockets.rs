@@ -15,8 +15,8 @@ use visavis_peer::{
 };
 use visavis_sdp::Direction;
 use visavis_sfu::{
-    Config, ConnectionConfig, ConnectionId, Event, ParticipantId, PublishOptions, RoomId, Sfu,
-    SubscribeOptions,
+    Balance, Config, ConnectionConfig, ConnectionId, Event, ParticipantId, PublishOptions, RoomId,
+    Sfu, SubscribeOptions,
 };
 use visavis_stun::StreamFraming;
 
@@ -316,6 +316,94 @@ async fn who_was_closed_is_gone_for_whoever_asks_next() {
         assert!(sfu.sections(id).await.is_err(), "round {round}");
     }
     others.abort_all();
+}
+
+/// A worker that has all the work gives participants away, publishers all of them, until the other one shares it. Nobody is
+/// without sound.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_busy_worker_gives_participants_away() {
+    let config = Config {
+        udp: vec![loopback()],
+        workers: 2,
+        // On any machine whatever one worker has is too much for it, and the other one has room.
+        balance: Balance {
+            hot: 0.0,
+            cool: 1.0,
+            ..Balance::default()
+        },
+        ..Config::default()
+    };
+    let (sfu, mut events) = Sfu::start(config).unwrap();
+    let mut clients = Vec::new();
+    let mut tracks = Vec::new();
+    for number in 0..6 {
+        let made = sfu.create_connection(
+            RoomId(1),
+            ParticipantId(number),
+            ConnectionConfig::default(),
+        );
+        let (mut client, id) = (Client::new(number), made.await.unwrap());
+        for direction in [Direction::SendOnly, Direction::RecvOnly] {
+            client
+                .pc
+                .add_transceiver(Kind::Audio, sound(direction))
+                .unwrap();
+        }
+        client.negotiate(&sfu, id).await;
+        let sections = sfu.sections(id).await.unwrap();
+        let sends = sections.iter().find(|section| section.receives).unwrap();
+        let track = sfu.publish(id, &*sends.mid, PublishOptions::default());
+        tracks.push(track.await.unwrap());
+        clients.push((client, id));
+    }
+    // Each hears the next one.
+    for (at, (client, id)) in clients.iter_mut().enumerate() {
+        let names = SubscribeOptions {
+            stream: "s".into(),
+            track: "t".into(),
+            ..SubscribeOptions::default()
+        };
+        let next = tracks[(at + 1) % tracks.len()];
+        sfu.subscribe(next, *id, names).await.unwrap();
+        client.negotiate(&sfu, *id).await;
+    }
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let (mut moved, mut heard) = (0, None);
+    loop {
+        let packets: Vec<u64> = clients.iter().map(|(client, _)| client.packets).collect();
+        assert!(Instant::now() < deadline, "{moved} moved, {packets:?}");
+        for (client, _) in &mut clients {
+            client.turn().await;
+            client.send_packet();
+        }
+        while let Some(event) = events.try_next() {
+            // Once it is seen they stay where they are.
+            if let Event::Crowded { connection, to } = event
+                && heard.is_none()
+            {
+                sfu.relocate(connection, to).await.unwrap();
+                moved += 1;
+            }
+        }
+        match &heard {
+            None => {
+                let stats = sfu.worker_stats().await.unwrap();
+                let shared = stats.iter().all(|stats| stats.connections >= 2);
+                let flows = packets.iter().all(|&packets| packets > 0);
+                if shared && flows && moved >= 2 {
+                    let away: u64 = stats.iter().map(|stats| stats.tracks_elsewhere).sum();
+                    assert!(away >= 2, "publishers moved: {stats:?}");
+                    heard = Some(packets);
+                }
+            }
+            Some(before) => {
+                let mut both = packets.iter().zip(before);
+                if both.all(|(now, before)| *now >= before + 50) {
+                    break;
+                }
+            }
+        }
+    }
 }
 
 /// A connection may be on its way from one worker to another when it is ended. It does not outlive that.

@@ -90,7 +90,7 @@ impl Actor {
                 let Some(key) = self.connections.get(&connection).copied() else {
                     return;
                 };
-                // One that has begun to publish meanwhile stays.
+                // One that has ended meanwhile, or goes over TCP, stays.
                 if let Ok(()) = self.shared.media.sfu().relocate(connection, to).await {
                     metrics::counter!("visavis_media_relocations_total").increment(1);
                     self.note_of(key, "moved to a worker that has less to do");

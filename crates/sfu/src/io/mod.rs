@@ -17,7 +17,7 @@ use visavis_datagram::Random;
 use visavis_ice::{AddressRewrite, CandidateKind, LocalAddress, RewriteMode, TcpType};
 use visavis_net::interface::{self, InterfaceFilter};
 
-use crate::config::{Config, Limits};
+use crate::config::{Balance, Config, Limits};
 use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::handle::Stream;
@@ -45,14 +45,6 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// Above this share of its time a worker gets no more connections, and gives some away, while another is below
-    /// [`COOL`](Self::COOL).
-    const HOT: f32 = 0.8;
-    const COOL: f32 = 0.6;
-
-    /// How many connections are given away at once, in a second.
-    const MOST_MOVES: usize = 32;
-
     /// Notes the share of the last while that was spent working, 0.0 to 1.0.
     fn set(&self, share: f32) {
         self.share.store(share.to_bits(), Ordering::Relaxed);
@@ -80,17 +72,17 @@ impl Load {
 
     /// How many connections worker `index` should give away now, and to which worker: half of what would make it as busy as
     /// the one with the least to do. The rest follows when that has shown.
-    fn crowd(loads: &[Arc<Self>], index: usize) -> Option<(usize, usize)> {
+    fn crowd(loads: &[Arc<Self>], index: usize, balance: &Balance) -> Option<(usize, usize)> {
         let own = loads.get(index)?;
         let share = own.share();
         let all = loads.iter().map(|load| load.share()).enumerate();
         let (coolest, least) = all.min_by(|(_, one), (_, other)| one.total_cmp(other))?;
-        if share <= Self::HOT || least >= Self::COOL {
+        if share <= balance.hot || least >= balance.cool {
             return None;
         }
         let part = (share - least) / share / 4.0;
         let count = (own.connections() as f32 * part).ceil() as usize;
-        Some((count.min(Self::MOST_MOVES), coolest))
+        Some((count.min(balance.moves), coolest))
     }
 }
 
@@ -112,6 +104,7 @@ pub(crate) struct Shared {
     pub(crate) addresses: Vec<SocketAddr>,
     pub(crate) workers: Vec<WorkerHandle>,
     pub(crate) limits: Limits,
+    balance: Balance,
     next: AtomicU64,
     rooms: Mutex<HashMap<RoomId, Placement>>,
     owners: Mutex<HashMap<ConnectionId, RoomId>>,
@@ -251,8 +244,11 @@ impl Shared {
             let share = |worker: &WorkerHandle| worker.load.share();
             self.workers
                 .get(usize::from(index))
-                .is_some_and(|worker| share(worker) > Load::HOT)
-                && self.workers.iter().any(|worker| share(worker) < Load::COOL)
+                .is_some_and(|worker| share(worker) > self.balance.hot)
+                && self
+                    .workers
+                    .iter()
+                    .any(|worker| share(worker) < self.balance.cool)
         };
         let open = placement
             .workers
@@ -468,6 +464,7 @@ pub(crate) fn start(config: Config) -> io::Result<(Shared, mpsc::Receiver<Event>
             peers: peers.clone(),
             events: events.clone(),
             loads: loads.clone(),
+            balance: config.balance,
         };
         thread::spawn(start)?;
         workers.push(WorkerHandle {
@@ -481,6 +478,7 @@ pub(crate) fn start(config: Config) -> io::Result<(Shared, mpsc::Receiver<Event>
         addresses: udp,
         workers,
         limits: config.limits,
+        balance: config.balance,
         next: AtomicU64::new(1),
         rooms: Mutex::default(),
         owners: Mutex::default(),
@@ -528,6 +526,7 @@ mod tests {
             addresses: Vec::new(),
             workers: (0..count).map(worker).collect(),
             limits,
+            balance: Balance::default(),
             next: AtomicU64::new(1),
             rooms: Mutex::default(),
             owners: Mutex::default(),
@@ -568,18 +567,19 @@ mod tests {
             .iter()
             .map(|worker| Arc::clone(&worker.load))
             .collect();
+        let crowd = |index| Load::crowd(&loads, index, &Balance::default());
         for _ in 0..40 {
             loads[0].joined();
         }
         loads[1].joined();
         loads[0].set(0.7);
-        assert_eq!(Load::crowd(&loads, 0), None, "busy is not hot");
+        assert_eq!(crowd(0), None, "busy is not hot");
         loads[0].set(0.9);
         loads[1].set(0.3);
         // A third would make them equal: half of that.
-        assert_eq!(Load::crowd(&loads, 0), Some((7, 1)));
-        assert_eq!(Load::crowd(&loads, 1), None);
+        assert_eq!(crowd(0), Some((7, 1)));
+        assert_eq!(crowd(1), None);
         loads[1].set(0.7);
-        assert_eq!(Load::crowd(&loads, 0), None, "nobody is cool");
+        assert_eq!(crowd(0), None, "nobody is cool");
     }
 }

@@ -14,6 +14,7 @@ use visavis_net::udp::{ReceiveBatch, UdpOptions, UdpSocket};
 
 use super::streams::{FromStream, Streams};
 use super::{Command, FromPeer, Load};
+use crate::config::Balance;
 use crate::events::Event;
 use crate::stats::WorkerStats;
 use crate::worker::{Message, Settings, Worker};
@@ -43,6 +44,7 @@ pub(super) struct Start {
     pub(super) events: mpsc::Sender<Event>,
     /// How busy each worker is.
     pub(super) loads: Vec<Arc<Load>>,
+    pub(super) balance: Balance,
 }
 
 /// Binds a socket that all workers share.
@@ -152,7 +154,8 @@ async fn run(mut start: Start) -> io::Result<()> {
         let now = Instant::now();
         if let Some(share) = busy.works(now) {
             start.loads[usize::from(index)].set(share);
-            if let Some((most, to)) = Load::crowd(&start.loads, usize::from(index)) {
+            if let Some((most, to)) = Load::crowd(&start.loads, usize::from(index), &start.balance)
+            {
                 let crowd = worker.movable(most).into_iter();
                 told.extend(crowd.map(|connection| Event::Crowded { connection, to }));
             }
