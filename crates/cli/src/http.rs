@@ -1,12 +1,15 @@
 //! One HTTP request on a connection of its own.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::header::{self, HeaderMap};
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
+use tokio::task::JoinSet;
 use url::Url;
 
 use crate::stream::{self, StreamError};
@@ -33,6 +36,8 @@ pub(crate) struct Question<'a> {
     pub(crate) body: Option<(&'a str, String)>,
     /// Whether any certificate will do.
     pub(crate) insecure: bool,
+    /// How long the name may take, and the rest as long again.
+    pub(crate) patience: Duration,
 }
 
 /// What came back.
@@ -57,22 +62,40 @@ impl Answer {
 
 /// Asks a question. Redirects are answers.
 pub(crate) async fn ask(question: Question<'_>) -> Result<Answer, HttpError> {
+    let (host, patience) = (
+        question.url.host_str().unwrap_or_default(),
+        question.patience,
+    );
+    let port = question.url.port_or_known_default().unwrap_or(443);
+    let addresses = stream::resolve(host, port, patience).await?;
+    match tokio::time::timeout(patience, exchange(question, host, &addresses)).await {
+        Ok(answer) => answer,
+        Err(_) => Err(StreamError::Connect(stream::silent(patience)).into()),
+    }
+}
+
+async fn exchange(
+    question: Question<'_>,
+    host: &str,
+    addresses: &[SocketAddr],
+) -> Result<Answer, HttpError> {
     let Question {
         method,
         url,
         token,
         body,
         insecure,
+        patience: _,
     } = question;
-    let host = url.host_str().unwrap_or_default();
-    let port = url.port_or_known_default().unwrap_or(443);
     let tls = (url.scheme() == "https").then(|| Arc::new(crate::tls::client_config(insecure)));
-    let (stream, _, _) = stream::connect(host, port, tls).await?;
+    let (stream, _, _) = stream::open(addresses, host, tls).await?;
     let fault = |error: &dyn std::fmt::Display| HttpError::Protocol(error.to_string());
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|error| fault(&error))?;
-    let connection = tokio::spawn(connection);
+    // Ends with this, however it ends.
+    let mut task = JoinSet::new();
+    task.spawn(connection);
     let path = match url.query() {
         Some(query) => format!("{}?{query}", url.path()),
         None => url.path().to_owned(),
@@ -108,7 +131,6 @@ pub(crate) async fn ask(question: Question<'_>) -> Result<Answer, HttpError> {
         .map_err(|error| fault(&error))?
         .to_bytes()
         .to_vec();
-    connection.abort();
     Ok(Answer {
         status: head.status.as_u16(),
         headers: head.headers,

@@ -16,7 +16,7 @@ use url::Url;
 use visavis::IceCandidate;
 
 use crate::http::{Question, ask};
-use crate::stream::{self, CONNECT, Stream, StreamError};
+use crate::stream::{self, PATIENCE, Stream, StreamError};
 
 /// The version of the protocol that is spoken.
 const PROTOCOL: u32 = 16;
@@ -89,6 +89,7 @@ pub(crate) async fn invitation(
         token: None,
         body: Some(("application/json", body)),
         insecure,
+        patience: PATIENCE,
     })
     .await
     .map_err(|error| SignalError::Unreachable(error.to_string()))?;
@@ -165,7 +166,7 @@ impl Signal {
         let secure = server.scheme() == "https";
         let port = server.port_or_known_default().unwrap_or(443);
         let tls = secure.then(|| Arc::new(crate::tls::client_config(insecure)));
-        let (stream, _, _) = stream::connect(host, port, tls)
+        let (stream, _, _) = stream::connect(host, port, tls, PATIENCE)
             .await
             .map_err(|error: StreamError| SignalError::Unreachable(error.to_string()))?;
         let mut request = server.clone();
@@ -189,9 +190,9 @@ impl Signal {
                 .append_pair("sid", sid);
         }
         let upgrade = tokio_tungstenite::client_async(request.as_str(), stream);
-        let upgraded = tokio::time::timeout(CONNECT, upgrade)
+        let upgraded = tokio::time::timeout(PATIENCE, upgrade)
             .await
-            .map_err(|_| SignalError::Unreachable("no answer within 10 s".into()))?;
+            .map_err(|_| SignalError::Unreachable(stream::silent(PATIENCE)))?;
         let (socket, _) = upgraded.map_err(|error| match error {
             tungstenite::Error::Http(response) => {
                 let body = response.body().clone().unwrap_or_default();
@@ -209,8 +210,8 @@ impl Signal {
             heard: Instant::now(),
             silence: SILENCE,
         };
-        let first = tokio::time::timeout(CONNECT, signal.next()).await;
-        let first = first.map_err(|_| SignalError::Unreachable("no answer within 10 s".into()))?;
+        let first = tokio::time::timeout(PATIENCE, signal.next()).await;
+        let first = first.map_err(|_| SignalError::Unreachable(stream::silent(PATIENCE)))?;
         Ok((signal, first?))
     }
 

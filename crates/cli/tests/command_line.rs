@@ -75,7 +75,7 @@ fn nonsense_is_told_apart_from_what_cannot_be_reached() {
         &elsewhere,
     ]
     .concat();
-    ends(1, "BIND/EXTERNAL", &own);
+    ends(2, "BIND/EXTERNAL", &own);
 }
 
 /// As of `visavis doctor | head -1`: what was asked is done, and nothing panics.
@@ -211,4 +211,50 @@ fn keys_are_new_each_time() {
     assert_ne!(one["secret"], two["secret"]);
     assert!(one["secret"].as_str().unwrap().len() >= 32);
     assert!(one["key"].as_str().unwrap().starts_with("API"));
+}
+
+#[test]
+fn services_say_by_their_code_what_keeps_them_from_starting() {
+    let here = tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(here.path().join(name), text).unwrap();
+    write("no.toml", "this is = = no TOML");
+    write("unknown.toml", "no-such-setting = 1");
+    write("short.toml", "[keys]\nkey = \"short\"\n");
+    write("no.pem", "no certificate");
+    let listen = ["--listen", "127.0.0.1:0"];
+    let certificate = |path: &'static str| {
+        let pair = [
+            "--listen",
+            "127.0.0.1:0",
+            "--tls-cert",
+            path,
+            "--tls-key",
+            path,
+        ];
+        pair.to_vec()
+    };
+    for (command, arguments, code) in [
+        ("serve", vec!["--config", "missing.toml"], 6),
+        ("serve", vec!["--config", "."], 6),
+        ("serve", vec!["--config", "no.toml"], 2),
+        ("serve", vec!["--config", "unknown.toml"], 2),
+        (
+            "serve",
+            [&listen[..], &["--config", "short.toml"]].concat(),
+            2,
+        ),
+        ("serve", vec!["--tls-cert", "no.pem"], 2),
+        ("serve", certificate("missing.pem"), 6),
+        ("serve", certificate("no.pem"), 6),
+        ("turn", vec!["--config", "missing.toml"], 6),
+        ("turn", vec!["--config", "no.toml"], 2),
+        ("turn", vec!["--config", "unknown.toml"], 2),
+        ("turn", vec!["--users-file", "missing"], 6),
+    ] {
+        let arguments = [&[command], &arguments[..]].concat();
+        let ended = visavis(&arguments, here.path()).output().unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(code), "{arguments:?}: {said}");
+        assert!(said.contains(&format!("visavis {command}: ")), "{said}");
+    }
 }

@@ -96,7 +96,7 @@ pub struct ClientAddress(pub IpAddr);
 
 impl ClientAddress {
     /// What one subscriber has of addresses: one of IPv4, a /64 of IPv6.
-    fn network(self) -> IpAddr {
+    pub(crate) fn network(self) -> IpAddr {
         match self.0.to_canonical() {
             IpAddr::V6(ip) => {
                 let [a, b, c, d, ..] = ip.segments();

@@ -59,6 +59,9 @@ pub enum RoomError {
     /// The room refused.
     #[error(transparent)]
     Join(#[from] JoinError),
+    /// The room is to have settings of a name that this server does not know: it knows none.
+    #[error("unknown room configuration in create room request")]
+    Preset,
     /// The server has as many rooms as it may.
     #[error("node has exceeded its configured limit")]
     Limit,
@@ -188,7 +191,7 @@ impl Rooms {
     /// The room of that name; made if there is none.
     ///
     /// # Errors
-    /// [`RoomError::Limit`], [`RoomError::Draining`], [`RoomError::Elsewhere`].
+    /// [`RoomError::Preset`], [`RoomError::Limit`], [`RoomError::Draining`], [`RoomError::Elsewhere`].
     pub(crate) fn find_or_create(
         &self,
         shared: &Arc<Shared>,
@@ -200,6 +203,9 @@ impl Rooms {
             .filter(|handle| !handle.commands.is_closed())
         {
             return Ok(handle.clone());
+        }
+        if !request.room_preset.is_empty() {
+            return Err(RoomError::Preset);
         }
         if shared.is_draining() {
             return Err(RoomError::Draining);

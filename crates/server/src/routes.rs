@@ -27,6 +27,7 @@ use crate::{
     inspect,
     listener::Origin,
     p2p, page,
+    rendezvous::ClientAddress,
     server::Shared,
     signal,
     token::{Claims, VideoGrant},
@@ -95,9 +96,7 @@ fn rendezvous(shared: &Arc<Shared>) -> Router {
         .layer(middleware::from_fn(
             async |mut request: Request, next: Next| {
                 if let Some(ip) = client_address(request.headers(), request.extensions().get()) {
-                    request
-                        .extensions_mut()
-                        .insert(crate::rendezvous::ClientAddress(ip));
+                    request.extensions_mut().insert(ClientAddress(ip));
                 }
                 next.run(request).await
             },
@@ -112,11 +111,8 @@ fn client_address(headers: &HeaderMap, origin: Option<&Origin>) -> Option<IpAddr
         .iter()
         .next_back()
         .filter(|_| remote.is_loopback())
-        .and_then(|value| value.to_str().ok());
-    match named {
-        Some(named) => named.rsplit(',').next()?.trim().parse().ok(),
-        None => Some(remote),
-    }
+        .and_then(|value| value.to_str().ok()?.rsplit(',').next()?.trim().parse().ok());
+    Some(named.unwrap_or(remote))
 }
 
 /// Says what WHIP and WHEP endpoints take (RFC 9725, section 4.2), also in answers to preflights.
@@ -255,7 +251,7 @@ fn page_error(status: StatusCode, code: &str, text: &str) -> Response {
 
 /// `POST /api/join`: lets a person into a room, with a token of the server's own key.
 async fn join(State(shared): State<Arc<Shared>>, request: Request) -> Response {
-    let origin: Option<Origin> = request.extensions().get().copied();
+    let address = client_address(request.headers(), request.extensions().get());
     let Ok(bytes) = axum::body::to_bytes(request.into_body(), 16 * 1024).await else {
         return page_error(
             StatusCode::PAYLOAD_TOO_LARGE,
@@ -281,9 +277,10 @@ async fn join(State(shared): State<Arc<Shared>>, request: Request) -> Response {
             "The server is about to restart. Try again soon.",
         );
     }
-    if let Some(origin) = origin {
+    if let Some(address) = address {
+        let network = ClientAddress(address).network();
         let mut joins = shared.joins.lock().unwrap_or_else(PoisonError::into_inner);
-        if !joins.take(origin.remote.ip(), Instant::now()) {
+        if !joins.take(network, Instant::now()) {
             let text = "Too many joins from your address. Try again in a minute.";
             return page_error(StatusCode::TOO_MANY_REQUESTS, "rate_limited", text);
         }
@@ -304,7 +301,7 @@ async fn join(State(shared): State<Arc<Shared>>, request: Request) -> Response {
             "Your name is empty or too long.",
         );
     }
-    let identity = random_text(12);
+    let mut identity = random_text(12);
     let mut host = true;
     if let Some(handle) = shared.rooms.find(room) {
         let asking = identity.clone();
@@ -315,6 +312,10 @@ async fn join(State(shared): State<Arc<Shared>>, request: Request) -> Response {
             return page_error(StatusCode::FORBIDDEN, "room_full", "The room is full.");
         }
         host = !has_host;
+    }
+    if host {
+        // Nobody can give this to themselves, as they can attributes.
+        identity.insert_str(0, "host-");
     }
     let grant = VideoGrant {
         room_join: true,
@@ -445,4 +446,30 @@ async fn other(State(shared): State<Arc<Shared>>, request: Request) -> Response 
         return Redirect::temporary(&format!("https://{host}{path}")).into_response();
     }
     page::answer(&path, &parts.headers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxy_of_this_machine_alone_says_who_asks() {
+        let asked = |remote: &str, forwarded: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for value in forwarded {
+                headers.append("x-forwarded-for", value.parse().unwrap());
+            }
+            let origin = Origin {
+                remote: remote.parse().unwrap(),
+                secure: false,
+            };
+            client_address(&headers, Some(&origin)).unwrap().to_string()
+        };
+        assert_eq!(asked("203.0.113.7:9", &["198.51.100.1"]), "203.0.113.7");
+        assert_eq!(asked("127.0.0.1:9", &[]), "127.0.0.1");
+        // The last is what the proxy itself saw; the others are what it was told.
+        let told = ["192.0.2.1", "192.0.2.2, 198.51.100.1"];
+        assert_eq!(asked("127.0.0.1:9", &told), "198.51.100.1");
+        assert_eq!(asked("[::ffff:127.0.0.1]:9", &["noise"]), "127.0.0.1");
+    }
 }

@@ -184,6 +184,9 @@ pub struct Claims {
     /// `standard`, `ingress`, `egress`, `sip`, `agent`, `connector` or `bridge`.
     #[serde(skip_serializing_if = "is_default")]
     pub kind: String,
+    /// What kind it is in particular, as `cloud_agent`, `forwarded` or `bridge_rtsp`. Names that are not known are left out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub kind_details: Vec<String>,
     /// What may be done with rooms.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub video: Option<VideoGrant>,
@@ -199,6 +202,9 @@ pub struct Claims {
     /// The room's settings, if this participant's join creates it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub room_config: Option<proto::RoomConfiguration>,
+    /// The name of settings that the server is to know. This one knows none.
+    #[serde(skip_serializing_if = "is_default")]
+    pub room_preset: String,
 }
 
 impl Claims {
@@ -213,6 +219,27 @@ impl Claims {
             "connector" => Kind::Connector,
             "bridge" => Kind::Bridge,
             _ => Kind::Standard,
+        }
+    }
+
+    /// What kind the participant is in particular.
+    pub fn kind_details(&self) -> Vec<proto::participant_info::KindDetail> {
+        use proto::participant_info::KindDetail;
+        let known = |name: &String| KindDetail::from_str_name(&name.to_ascii_uppercase());
+        self.kind_details.iter().filter_map(known).collect()
+    }
+
+    /// The settings of `room`, if this participant's join creates it.
+    pub fn room_request(&self, room: &str) -> proto::CreateRoomRequest {
+        let config = self.room_config.clone().unwrap_or_default();
+        proto::CreateRoomRequest {
+            name: room.to_owned(),
+            empty_timeout: config.empty_timeout,
+            departure_timeout: config.departure_timeout,
+            max_participants: config.max_participants,
+            metadata: config.metadata,
+            room_preset: self.room_preset.clone(),
+            ..proto::CreateRoomRequest::default()
         }
     }
 }
@@ -466,6 +493,34 @@ mod tests {
         )]);
         let token = other.sign("other", &claims(), 60).unwrap();
         assert_eq!(keys().verify(&token), Err(TokenError::UnknownKey));
+    }
+
+    #[test]
+    fn kinds_in_particular_and_room_settings_are_read_as_sdks_write_them() {
+        let key = EncodingKey::from_secret(keys().secret("devkey").unwrap().as_bytes());
+        let said = serde_json::json!({
+            "iss": "devkey", "sub": "camera", "exp": 99_999_999_999_u64, "kind": "bridge",
+            "kindDetails": ["bridge_rtsp", "FORWARDED", "of tomorrow"],
+            "roomConfig": {"emptyTimeout": 9, "departureTimeout": 8, "maxParticipants": 7, "metadata": "m"},
+            "roomPreset": "large",
+        });
+        let token = jsonwebtoken::encode(&Header::default(), &said, &key).unwrap();
+        let claims = keys().verify(&token).unwrap();
+        use proto::participant_info::KindDetail;
+        assert_eq!(
+            claims.kind_details(),
+            [KindDetail::BridgeRtsp, KindDetail::Forwarded]
+        );
+        let request = claims.room_request("atrium");
+        assert_eq!((request.empty_timeout, request.departure_timeout), (9, 8));
+        assert_eq!(request.max_participants, 7);
+        assert_eq!((&*request.name, &*request.metadata), ("atrium", "m"));
+        assert_eq!(request.room_preset, "large");
+        // Tokens that are refreshed say the same.
+        let again = keys().sign("devkey", &claims, 60).unwrap();
+        let again = keys().verify(&again).unwrap();
+        assert_eq!(again.kind_details(), claims.kind_details());
+        assert_eq!(again.room_preset, "large");
     }
 
     #[test]

@@ -72,6 +72,7 @@ impl From<RoomError> for TwirpError {
     fn from(error: RoomError) -> Self {
         let code = match error {
             RoomError::NotFound => "not_found",
+            RoomError::Preset => "invalid_argument",
             RoomError::Join(_) => "failed_precondition",
             RoomError::Limit => "resource_exhausted",
             RoomError::Draining | RoomError::Elsewhere(_) => "unavailable",

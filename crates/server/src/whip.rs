@@ -262,11 +262,8 @@ async fn offer(
         })?
         .to_owned();
     let room = room_of(&claims, room)?;
+    let create = claims.room_request(&room);
     let joiner = joiner(shared, claims, publishes, headers)?;
-    let create = proto::CreateRoomRequest {
-        name: room.clone(),
-        ..Default::default()
-    };
     let handle = match shared.rooms.find(&room) {
         Some(handle) => handle,
         None if !publishes => return Err(WhipError::NothingToPlay.into()),

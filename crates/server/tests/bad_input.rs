@@ -278,6 +278,32 @@ async fn a_join_storm_is_survived_and_leaves_nothing() {
     empty(&server).await;
 }
 
+/// Who asks too often is told so, and others behind the same proxy are not.
+#[tokio::test(flavor = "multi_thread")]
+async fn joins_by_the_page_are_bounded_by_address() {
+    let config = visavis_server::Config {
+        joins_per_minute: 2,
+        ..support::config()
+    };
+    let server = visavis_server::Server::start(config).await.unwrap();
+    let ask = async |address: &str| {
+        let headers = [("x-forwarded-for", address)];
+        let body = br#"{"room":"a","name":"Mallory"}"#;
+        http(&server, "POST", "/api/join", &headers, body).await
+    };
+    // All at once: a bucket gains one in a second.
+    let asked = ["203.0.113.1"; 40].map(&ask);
+    let statuses = futures_util::future::join_all(asked).await;
+    let refused = statuses.iter().filter(|(status, _)| *status == 429);
+    assert!(refused.count() >= 2, "{statuses:?}");
+    assert!(
+        statuses
+            .iter()
+            .any(|(_, text)| text.contains("rate_limited"))
+    );
+    assert_eq!(ask("203.0.113.2").await.0, 200);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn publishing_without_permission_is_refused() {
     let server = server().await;
@@ -427,6 +453,51 @@ async fn an_api_body_that_is_too_large_or_malformed_is_refused() {
     .await;
     assert_eq!(status, 404);
     assert!(answer.contains(r#""code":"bad_route""#), "{answer}");
+}
+
+/// A token may name settings of rooms, and what its bearer is in particular.
+#[tokio::test(flavor = "multi_thread")]
+async fn room_settings_that_nobody_knows_make_no_room() {
+    let server = server().await;
+    let mut claims = Claims {
+        identity: "camera".into(),
+        kind_details: vec!["bridge_rtsp".into(), "of tomorrow".into()],
+        room_preset: "large".into(),
+        video: Some(VideoGrant {
+            room_join: true,
+            room_create: true,
+            room: "a".into(),
+            ..VideoGrant::default()
+        }),
+        ..Claims::default()
+    };
+    let text = "unknown room configuration in create room request";
+    let path = |claims: &Claims| format!("/rtc?access_token={}", sign(claims));
+    match Client::connect(&server, &path(&claims)).await {
+        Ok(_) => panic!("it was let in"),
+        Err(refusal) => assert_eq!(refusal, (400, text.into())),
+    }
+    let authorization = format!("Bearer {}", sign(&claims));
+    let headers = [
+        ("authorization", authorization.as_str()),
+        ("content-type", "application/json"),
+    ];
+    let create = "/twirp/livekit.RoomService/CreateRoom";
+    let body = br#"{"name":"b","room_preset":"large"}"#;
+    let (status, answer) = http(&server, "POST", create, &headers, body).await;
+    assert_eq!(status, 400, "{answer}");
+    assert!(
+        answer.contains("invalid_argument") && answer.contains(text),
+        "{answer}"
+    );
+    assert_eq!(server.participants().await, 0);
+
+    claims.room_preset.clear();
+    let (_camera, join) = Client::join(&server, &sign(&claims)).await;
+    assert_eq!(
+        join.participant.unwrap().kind_details,
+        [i32::from(proto::participant_info::KindDetail::BridgeRtsp)]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

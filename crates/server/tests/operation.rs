@@ -217,8 +217,10 @@ async fn who_comes_first_by_the_page_rules_the_room_and_nobody_else() {
     let (host, identity, rules) = ask("Ada").await;
     assert!(rules);
     let (mut ada, _) = Client::join(&server, &host).await;
-    let (guest, _, rules) = ask("Grace").await;
+    let (guest, guest_identity, rules) = ask("Grace").await;
     assert!(!rules);
+    // What others believe is what nobody can give to themselves.
+    assert!(identity.starts_with("host-") && !guest_identity.starts_with("host-"));
     let (_grace, join) = Client::join(&server, &guest).await;
     assert_eq!(join.other_participants[0].attributes["role"], "host");
     let remove = async |token: &str, identity: &str| {

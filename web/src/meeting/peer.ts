@@ -50,7 +50,8 @@ export class Peer {
     this.screenOn.value = on(screen);
     this.microphoneOn.value = on(of(Track.Source.Microphone));
     this.paused.value = (camera as RemoteTrackPublication | undefined)?.track?.streamState === Track.StreamState.Paused;
-    this.host.value = this.participant.attributes.role === 'host';
+    // Attributes are what anyone says of themselves; the identity is in the server's hand.
+    this.host.value = this.participant.attributes.role === 'host' && this.participant.identity.startsWith('host-');
     this.hand.value = Number(this.participant.attributes.handRaisedAt) || 0;
     this.quality.value = ({
       [ConnectionQuality.Excellent]: 'excellent',

@@ -11,8 +11,9 @@ use std::{
 };
 
 use serde::Deserialize;
-use visavis_server::{Config, Server, config::Tls};
+use visavis_server::{Config, Server, StartError, config::Tls};
 
+use crate::exit::Exit;
 use crate::output::{err, out};
 
 /// Run a meeting server with its web page, signalling, media forwarding, STUN and TURN.
@@ -27,7 +28,7 @@ Examples:
   visavis serve --no-tls --listen 127.0.0.1:8080 --domain meet.example.org     behind a proxy
 
 Exit codes:
-  0  ended when asked to   1  it cannot start, or failed   2  wrong usage")]
+  0  ended when asked to   1  it cannot start, or failed   2  wrong settings   6  a file cannot be read or used")]
 pub(crate) struct Args {
     /// A TOML file with settings of the names below.
     #[arg(long, env = "VISAVIS_CONFIG", value_name = "FILE")]
@@ -158,7 +159,7 @@ pub(super) fn key_value(text: &str) -> Result<(String, String), String> {
 }
 
 impl Settings {
-    fn into_config(self) -> Result<Config, String> {
+    fn into_config(self) -> Result<Config, Failed> {
         let defaults = Config::default();
         let domain = self.domain.unwrap_or_default();
         let tls = match (self.tls_cert, self.tls_key) {
@@ -174,7 +175,10 @@ impl Settings {
             },
             (None, None) if self.no_tls.unwrap_or(false) => Tls::Off,
             (None, None) => Tls::SelfSigned,
-            _ => return Err("--tls-cert and --tls-key belong together".into()),
+            _ => {
+                let text = "--tls-cert and --tls-key belong together";
+                return Err((Exit::Usage, text.into()));
+            }
         };
         Ok(Config {
             listen: self.listen.unwrap_or(defaults.listen),
@@ -216,12 +220,24 @@ pub(crate) fn run(args: Args) -> ExitCode {
     start_log(args.log_format);
     let read = move || config(args.config.as_deref(), args.settings.clone());
     match read().and_then(|config| serve(config, read)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            err!("visavis serve: {error}");
-            ExitCode::FAILURE
+        Ok(()) => Exit::Success.into(),
+        Err((exit, text)) => {
+            err!("visavis serve: {text}");
+            exit.into()
         }
     }
+}
+
+/// Why it does not start or go on, and with which exit code.
+type Failed = (Exit, String);
+
+fn not_started(error: StartError) -> Failed {
+    let exit = match error {
+        StartError::Config(_) => Exit::Usage,
+        StartError::Tls(_) | StartError::State(_) => Exit::Files,
+        StartError::Listen { .. } => Exit::Failure,
+    };
+    (exit, error.to_string())
 }
 
 fn start_log(format: LogFormat) {
@@ -239,12 +255,13 @@ fn start_log(format: LogFormat) {
     };
 }
 
-fn config(file: Option<&Path>, settings: Settings) -> Result<Config, String> {
+fn config(file: Option<&Path>, settings: Settings) -> Result<Config, Failed> {
     let from_file = match file {
         Some(path) => {
             let text = std::fs::read_to_string(path)
-                .map_err(|error| format!("{}: {error}", path.display()))?;
-            toml::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?
+                .map_err(|error| (Exit::Files, format!("{}: {error}", path.display())))?;
+            toml::from_str(&text)
+                .map_err(|error| (Exit::Usage, format!("{}: {error}", path.display())))?
         }
         None => Settings::default(),
     };
@@ -266,25 +283,24 @@ fn config(file: Option<&Path>, settings: Settings) -> Result<Config, String> {
     Ok(config)
 }
 
-fn serve(config: Config, read: impl Fn() -> Result<Config, String>) -> Result<(), String> {
+fn serve(config: Config, read: impl Fn() -> Result<Config, Failed>) -> Result<(), Failed> {
+    let failed = |error: std::io::Error| (Exit::Failure, error.to_string());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|error| error.to_string())?;
+        .map_err(failed)?;
     runtime.block_on(async {
-        let mut signals = Signals::listen().map_err(|error| error.to_string())?;
+        let mut signals = Signals::listen().map_err(failed)?;
         let (domain, tls) = (config.domain.clone(), config.tls.clone());
-        let server = Server::start(config)
-            .await
-            .map_err(|error| error.to_string())?;
+        let server = Server::start(config).await.map_err(not_started)?;
         announce(&server, &domain, &tls);
         while let Asked::Reload = signals.next().await {
-            let reload = |config| server.reload(config).map_err(|error| error.to_string());
+            let reload = |config| server.reload(config).map_err(not_started);
             match read().and_then(reload) {
                 Ok(()) => tracing::info!(
                     "keys and certificate were read again; other settings wait for a restart"
                 ),
-                Err(error) => tracing::error!("nothing was read again: {error}"),
+                Err((_, text)) => tracing::error!("nothing was read again: {text}"),
             }
         }
         err!(

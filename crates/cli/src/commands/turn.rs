@@ -8,6 +8,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use visavis_server::turn::{Certificates, Generated, Settings, TurnError, TurnService, router};
 
+use crate::exit::Exit;
 use crate::output::{err, out};
 
 /// Run a STUN and TURN server.
@@ -24,7 +25,7 @@ Examples:
   visavis turn --print-config > turn.toml
 
 Exit codes:
-  0  ended when asked to   1  it cannot start, or failed   2  wrong usage")]
+  0  ended when asked to   1  it cannot start, or failed   2  wrong settings   6  a file cannot be read or used")]
 pub(crate) struct Args {
     /// A TOML file with settings
     #[arg(long, short, env = "VISAVIS_TURN_CONFIG")]
@@ -46,10 +47,15 @@ pub(crate) fn run(args: Args) -> ExitCode {
         Err(error) => Err(error.into()),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => Exit::Success.into(),
         Err(error) => {
             err!("visavis turn: {error}");
-            ExitCode::FAILURE
+            let exit = match error {
+                TurnError::Setting(_) => Exit::Usage,
+                TurnError::File(_) | TurnError::Certificate(_) => Exit::Files,
+                _ => Exit::Failure,
+            };
+            exit.into()
         }
     }
 }
@@ -110,9 +116,10 @@ async fn serve(args: &Args) -> Result<(), TurnError> {
     }
     if let Some(address) = settings.admin_address()? {
         let listener = tokio::net::TcpListener::bind(address).await.map_err(|error| {
-            TurnError::Setting(format!(
+            let text = format!(
                 "`admin`: cannot listen on {address}: {error}; choose another address, or \"none\""
-            ))
+            );
+            TurnError::Socket(std::io::Error::new(error.kind(), text))
         })?;
         out!("health and metrics on http://{}", listener.local_addr()?);
         let router = router(service.clone());

@@ -4,7 +4,7 @@ use hyper::{Method, header};
 use url::Url;
 
 use super::facts::ServerError;
-use super::probe::{PATIENCE, resolve, silent};
+use super::probe::PATIENCE;
 use crate::http::{HttpError, Question, ask};
 use crate::stream::StreamError;
 
@@ -24,15 +24,9 @@ pub(super) async fn get(url: &Url, insecure: bool) -> Result<Answer, ServerError
         token: None,
         body: None,
         insecure,
+        patience: PATIENCE,
     };
-    // A resolver may take longer than a server: asked first, it is told apart.
-    resolve(url.host_str().unwrap_or_default(), 0)
-        .await
-        .map_err(ServerError::Name)?;
-    let asked = tokio::time::timeout(PATIENCE, ask(question))
-        .await
-        .map_err(|_| ServerError::Connect(silent()))?;
-    let answer = asked.map_err(|error| match error {
+    let answer = ask(question).await.map_err(|error| match error {
         HttpError::Stream(error @ StreamError::Name { .. }) => ServerError::Name(error.to_string()),
         HttpError::Stream(StreamError::Connect(reason)) => ServerError::Connect(reason),
         HttpError::Stream(StreamError::Tls(reason)) => ServerError::Tls(reason),

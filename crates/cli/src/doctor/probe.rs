@@ -19,14 +19,10 @@ use super::facts::{
 };
 use super::relay::{self, Carrier};
 use super::{dtls, http, stun};
+use crate::stream;
 
-/// How long one connection may take: a server and what it names come one after the other, and all of it ends in time.
+/// How long one step may take: a server and what it names come one after the other, and all of it ends in time.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Why there is no connection, when there is no answer.
-pub(super) fn silent() -> String {
-    format!("no answer within {} s", PATIENCE.as_secs())
-}
 
 /// What is to be tested against.
 #[derive(Debug, Clone, Default)]
@@ -184,29 +180,16 @@ impl IceUrl {
         Some(Self {
             turn: scheme.starts_with("turn"),
             transport,
-            host: host
-                .trim_start_matches('[')
-                .trim_end_matches(']')
-                .to_owned(),
+            host: stream::bare(host).to_owned(),
             port,
         })
     }
 
     async fn resolve(&self) -> Result<Vec<SocketAddr>, String> {
-        resolve(&self.host, self.port).await
+        stream::resolve(&self.host, self.port, PATIENCE)
+            .await
+            .map_err(|error| error.to_string())
     }
-}
-
-/// The addresses of a name or of an address in text; the error is a sentence.
-pub(super) async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let found = tokio::time::timeout(PATIENCE, tokio::net::lookup_host((bare, port))).await;
-    let reason = match found {
-        Ok(Ok(found)) => return Ok(found.collect()),
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => "no name server answers".to_owned(),
-    };
-    Err(format!("the name {bare} has no address ({reason})"))
 }
 
 /// A socket on the address that the system would use towards a server.
@@ -323,11 +306,9 @@ async fn turn_facts(
         }
         let tls =
             (transport == Transport::Tls).then(|| Arc::new(crate::tls::client_config(insecure)));
-        let connecting = crate::stream::connect(&url.host, url.port, tls);
-        match tokio::time::timeout(PATIENCE, connecting).await {
-            Ok(Ok((stream, local, remote))) => Ok((Carrier::Stream(stream, local), remote)),
-            Ok(Err(error)) => Err(relay::of_stream_error(&error)),
-            Err(_) => Err(TurnResult::Unreachable(silent())),
+        match stream::connect(&url.host, url.port, tls, PATIENCE).await {
+            Ok((stream, local, remote)) => Ok((Carrier::Stream(stream, local), remote)),
+            Err(error) => Err(relay::of_stream_error(&error)),
         }
     };
     let (carrier, address) = match opened.await {

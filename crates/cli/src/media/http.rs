@@ -8,6 +8,7 @@ use visavis::{Description, PeerConnection};
 use crate::exit::Exit;
 use crate::http::{HttpError, Question, ask};
 use crate::livekit;
+use crate::stream::PATIENCE;
 
 use super::Access;
 
@@ -50,6 +51,7 @@ pub(crate) async fn negotiate(
             token: token.as_deref(),
             body: Some(("application/sdp", offer.sdp.clone())),
             insecure,
+            patience: PATIENCE,
         };
         let answer = ask(question).await.map_err(|error| match error {
             HttpError::Stream(error) => (Exit::Unreachable, format!("cannot reach {url}: {error}")),
@@ -126,6 +128,7 @@ impl Session {
             token: self.token.as_deref(),
             body: None,
             insecure: self.insecure,
+            patience: PATIENCE,
         };
         // A server that is gone knows it already.
         let _ = ask(question).await;

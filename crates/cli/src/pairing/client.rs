@@ -18,7 +18,7 @@ use visavis_net::interface::{InterfaceFilter, addresses};
 use super::host::ServerArgs;
 use super::{Invitation, lan};
 use crate::exit::Exit;
-use crate::stream::{self, CONNECT, Stream, StreamError};
+use crate::stream::{self, PATIENCE, Stream, StreamError};
 
 /// The server is pinged when it was silent for so long.
 const SILENCE: Duration = Duration::from_secs(45);
@@ -112,7 +112,7 @@ impl Server {
         let port = self.url.port_or_known_default().unwrap_or(443);
         let tls = secure.then(|| Arc::new(crate::tls::client_config(self.insecure)));
         let (stream, local, _) =
-            stream::connect(host, port, tls)
+            stream::connect(host, port, tls, PATIENCE)
                 .await
                 .map_err(|error| match error {
                     StreamError::Tls(reason) => RendezvousError::Certificate {
@@ -125,13 +125,13 @@ impl Server {
         let path = self.url.path().trim_end_matches('/');
         let request = format!("{scheme}://{host}:{port}{path}/api/rendezvous?{query}");
         let upgrade = tokio_tungstenite::client_async(request, stream);
-        match tokio::time::timeout(CONNECT, upgrade).await {
+        match tokio::time::timeout(PATIENCE, upgrade).await {
             Ok(Ok((socket, _))) => Ok((socket, local)),
             Ok(Err(error)) => Err(RendezvousError::NotOurs {
                 server: self.address().to_owned(),
                 reason: error.to_string(),
             }),
-            Err(_) => Err(unreachable("no answer within 10 s".into())),
+            Err(_) => Err(unreachable(stream::silent(PATIENCE))),
         }
     }
 }
@@ -304,7 +304,7 @@ pub(crate) fn ice_server(server: visavis_server::rendezvous::IceServer) -> visav
 }
 
 async fn welcome(socket: &mut Socket) -> Result<FromServer, RendezvousError> {
-    let first = tokio::time::timeout(CONNECT, next(socket, &mut Pulse::new())).await;
+    let first = tokio::time::timeout(PATIENCE, next(socket, &mut Pulse::new())).await;
     match first.ok().flatten() {
         Some(FromServer::Error { code, message }) => {
             Err(RendezvousError::Refused { code, message })

@@ -145,6 +145,12 @@ impl Participant {
             permission: Some(self.grants.permission()),
             is_publisher: self.is_publisher(),
             kind: self.kind.into(),
+            kind_details: self
+                .claims
+                .kind_details()
+                .into_iter()
+                .map(i32::from)
+                .collect(),
             attributes: self.claims.attributes.clone(),
             disconnect_reason: self.disconnect_reason.into(),
             data_tracks: self.data_tracks.clone(),

@@ -418,6 +418,29 @@ fn a_permission_that_is_taken_away_takes_the_track_along() {
 }
 
 #[test]
+fn a_fresh_token_grants_what_is_left_and_no_more() {
+    let mut world = World::new();
+    let alice = world.join("alice");
+    world.drain();
+    let update = proto::UpdateParticipantRequest {
+        identity: "alice".into(),
+        permission: Some(proto::ParticipantPermission {
+            can_subscribe: true,
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    world.room.update_participant(&update, world.now).unwrap();
+    let refreshed = |effect: &Effect| matches!(effect, Effect::RefreshToken(of) if *of == alice);
+    assert!(world.drain().iter().any(refreshed));
+    let granted = world.room.participant(alice).unwrap().claims.video.clone();
+    let granted = granted.unwrap();
+    assert!(granted.may_subscribe());
+    assert!(!granted.may_publish() && !granted.may_publish_data());
+    assert!(!granted.may_update_metadata());
+}
+
+#[test]
 fn a_publisher_chooses_who_may_subscribe() {
     let mut world = World::new();
     let alice = world.join("alice");

@@ -52,6 +52,7 @@ impl From<RoomError> for Refused {
         let status = match error {
             RoomError::NotFound => StatusCode::NOT_FOUND,
             // Not to be tried again on the older path, which 404 would mean.
+            RoomError::Preset => StatusCode::BAD_REQUEST,
             RoomError::Join(JoinError::Full) => StatusCode::FORBIDDEN,
             RoomError::Join(JoinError::Closed | JoinError::UnknownSession) => {
                 StatusCode::INTERNAL_SERVER_ERROR
@@ -199,16 +200,7 @@ pub(super) fn read_query(
     }
     claims.video = Some(grant);
 
-    let mut create = proto::CreateRoomRequest {
-        name: room.clone(),
-        ..Default::default()
-    };
-    if let Some(config) = &claims.room_config {
-        create.empty_timeout = config.empty_timeout;
-        create.departure_timeout = config.departure_timeout;
-        create.max_participants = config.max_participants;
-        create.metadata.clone_from(&config.metadata);
-    }
+    let create = claims.room_request(&room);
     let (joiner, session, first) = match request {
         Some(request) => {
             let settings = request.connection_settings.unwrap_or_default();

@@ -15,6 +15,9 @@ pub enum TurnError {
     /// A socket could not be had.
     #[error("{0}")]
     Socket(#[from] std::io::Error),
+    /// A file cannot be read.
+    #[error("{0}")]
+    File(String),
     /// A certificate or key is unusable.
     #[error("{0}")]
     Certificate(String),

@@ -95,7 +95,7 @@ impl TurnService {
         let external = config.core.relays.iter().map(|relay| relay.external);
         config.core.quota = Some(Arc::new(SharedQuota::default()));
         config.core.pool = Some(Arc::new(RelayPool::new(external, &config.core.ports)));
-        are_free(&config)?;
+        are_usable(&config)?;
         let mut workers = Vec::new();
         let mut inboxes = Vec::new();
         let (mut udp, mut tcp) = (Vec::new(), Vec::new());
@@ -434,13 +434,14 @@ impl Drop for Inner {
     }
 }
 
-/// Whether nobody else has the addresses. Workers share theirs, and the kernel would let a second server of the same user share them
+/// Whether the addresses can be had: those to relay from are this host's, and nobody else has those to listen on. Workers share theirs, and the kernel would let a second server of the same user share them
 /// too: each would get half of the clients.
-fn are_free(config: &TurnConfig) -> Result<(), TurnError> {
+fn are_usable(config: &TurnConfig) -> Result<(), TurnError> {
     let taken = |address: SocketAddr, error: io::Error| {
-        TurnError::Setting(format!(
+        let text = format!(
             "cannot listen on {address}: {error}; does another server run? choose other addresses by `listen` and `tls-listen`"
-        ))
+        );
+        TurnError::Socket(io::Error::new(error.kind(), text))
     };
     for address in config.udp_addresses() {
         DirectSocket::bind(address, &DirectOptions::default())
@@ -448,6 +449,13 @@ fn are_free(config: &TurnConfig) -> Result<(), TurnError> {
     }
     for &address in config.listen.iter().chain(&config.tls_listen) {
         probe_tcp(address).map_err(|error| taken(address, error))?;
+    }
+    for ip in config.core.relays.iter().map(|relay| relay.bind) {
+        std::net::UdpSocket::bind((ip, 0)).map_err(|error| {
+            TurnError::Setting(format!(
+                "cannot relay from {ip}: {error}; `relay-ip` wants an address of this host, or behind a NAT BIND/EXTERNAL"
+            ))
+        })?;
     }
     Ok(())
 }
@@ -489,7 +497,7 @@ pub(super) fn unix_time() -> u64 {
 pub(super) fn seed() -> Result<[u8; 32], TurnError> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed)
-        .map_err(|error| TurnError::Setting(format!("the system gives no randomness: {error}")))?;
+        .map_err(|error| io::Error::other(format!("the system gives no randomness: {error}")))?;
     Ok(seed)
 }
 

@@ -219,9 +219,8 @@ impl Settings {
     /// # Errors
     /// What is wrong, and in which line.
     pub fn from_file(path: &Path) -> Result<Self, TurnError> {
-        let text = fs::read_to_string(path).map_err(|error| {
-            TurnError::Setting(format!("cannot read {}: {error}", path.display()))
-        })?;
+        let text = fs::read_to_string(path)
+            .map_err(|error| TurnError::File(format!("cannot read {}: {error}", path.display())))?;
         Self::from_toml(&text)
             .map_err(|error| TurnError::Setting(format!("{}: {error}", path.display())))
     }
@@ -434,7 +433,7 @@ impl Settings {
                         .collect()
                 })
                 .map_err(|error| {
-                    TurnError::Setting(format!("cannot read {}: {error}", path.display()))
+                    TurnError::File(format!("cannot read {}: {error}", path.display()))
                 }),
         };
         let mut users = self.user.clone();

@@ -10,7 +10,7 @@ mod udp;
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
+use std::net::{SocketAddr, TcpListener as StdListener};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -160,9 +160,6 @@ impl Worker {
             let which = token(TCP_LISTENER, tcp_listeners.len());
             registry.register(&mut listener, which, Interest::READABLE)?;
             tcp_listeners.push((listener, is_tls));
-        }
-        for relay in &core.relays {
-            std::net::UdpSocket::bind((relay.bind, 0)).map_err(cannot_relay(relay.bind))?;
         }
         let relay_ips = core.relays.iter().map(|relay| relay.bind);
         let relays = Relays::new(relay_ips, &core.ports);
@@ -629,15 +626,6 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 
 fn at(address: SocketAddr) -> impl Fn(io::Error) -> io::Error {
     move |error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
-}
-
-fn cannot_relay(ip: IpAddr) -> impl Fn(io::Error) -> io::Error {
-    move |error| {
-        let text = format!(
-            "cannot relay from {ip}: {error}; `relay-ip` wants an address of this host, or behind a NAT BIND/EXTERNAL"
-        );
-        io::Error::new(error.kind(), text)
-    }
 }
 
 /// Prepares a stream that somebody else accepted.
