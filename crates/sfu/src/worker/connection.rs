@@ -450,7 +450,10 @@ impl Worker {
                         state: ConnectionState::Closed,
                     });
                 }
-                Peer::IceDisconnect(path) => self.closed_streams.push(path),
+                Peer::IceDisconnect(path) => {
+                    connection.streams.retain(|stream| *stream != path);
+                    self.closed_streams.push(path);
+                }
                 Peer::Track { transceiver, .. } => self.section_arrived(slot, transceiver),
                 Peer::IceCandidate(candidate) => {
                     let end = candidate

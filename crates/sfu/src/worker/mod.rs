@@ -247,6 +247,7 @@ impl Worker {
         if let Some(slot) = self.mux.owner_of(path)
             && let Some(connection) = self.connections.get_mut(slot)
         {
+            connection.streams.retain(|stream| *stream != path);
             connection.peer.ice_disconnected(now, path);
             self.touch(slot);
         }

@@ -5,7 +5,8 @@
 //! Its datagrams go on reaching whichever worker's socket the kernel chose; they are handed over, as all strays are
 //! (`strays.rs`). Of its tracks an image stays for those who get them here, and where there was an image before is the track
 //! then (`links.rs`): packets have one number at all workers, so that nobody's place in a history changes. Connections over
-//! TCP stay, for their streams belong to the thread that reads them; so do those that share a track with another connection.
+//! TCP stay, for their streams belong to the thread that reads them (those that are not in use are closed); so do those that
+//! share a track with another connection.
 
 use std::time::Instant;
 
@@ -56,8 +57,12 @@ impl Worker {
             let mut variants = track.iter().flat_map(|track| &track.variants);
             variants.all(|variant| variant.feed.is_none_or(|(feed, _)| feed == slot))
         };
+        let by_stream = match connection.peer.ice().selected_pair() {
+            Some(pair) => pair.path.protocol.is_stream(),
+            None => !connection.streams.is_empty(),
+        };
         connection.ends.is_none()
-            && connection.streams.is_empty()
+            && !by_stream
             && connection.inputs.iter().flatten().all(feeds_alone)
     }
 
@@ -94,6 +99,13 @@ impl Worker {
             return Err(Error::Tied);
         }
         self.finish_fanout();
+        // Peers try TCP beside UDP, and keep it for bad times.
+        if let Some(connection) = self.connections.get_mut(slot) {
+            for path in std::mem::take(&mut connection.streams) {
+                connection.peer.ice_disconnected(now, path);
+                self.closed_streams.push(path);
+            }
+        }
         // What it has to tell is told here.
         self.follow_events(now, slot);
         self.tell_lack(slot);
