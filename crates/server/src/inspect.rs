@@ -41,7 +41,7 @@ pub(crate) async fn view(State(shared): State<Arc<Shared>>, request: Request) ->
     let workers: Vec<Value> = workers
         .iter()
         .enumerate()
-        .map(|(id, worker)| json!({"id": id, "connections": worker.connections, "forwarded": worker.forwarded}))
+        .map(|(id, worker)| json!({"id": id, "load": worker.load, "connections": worker.connections, "forwarded": worker.forwarded}))
         .collect();
     let text = |addresses: &[std::net::SocketAddr]| {
         addresses
@@ -119,6 +119,7 @@ pub(crate) async fn measure(shared: &Shared) {
         for (name, value) in counters {
             metrics::counter!(name, "worker" => label.clone()).absolute(value);
         }
+        metrics::gauge!("visavis_media_load", "worker" => label.clone()).set(worker.load);
         #[allow(clippy::cast_precision_loss)] // Exact up to 2^53.
         metrics::gauge!("visavis_media_connections", "worker" => label)
             .set(worker.connections as f64);

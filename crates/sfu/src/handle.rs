@@ -458,9 +458,11 @@ impl Sfu {
     /// [`Error::ShutDown`].
     pub async fn worker_stats(&self) -> Result<Vec<WorkerStats>> {
         let mut all = Vec::new();
-        for index in 0..self.shared.workers.len() {
+        for (index, handle) in self.shared.workers.iter().enumerate() {
             let worker = At(index as WorkerIndex);
-            all.push(self.ask(worker, |worker, _| Ok(worker.stats())).await?);
+            let stats = self.ask(worker, |worker, _| Ok(worker.stats())).await?;
+            let load = handle.load.share();
+            all.push(WorkerStats { load, ..stats });
         }
         Ok(all)
     }

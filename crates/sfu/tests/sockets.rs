@@ -393,6 +393,8 @@ async fn a_busy_worker_gives_participants_away() {
                 if shared && flows && moved >= 2 {
                     let away: u64 = stats.iter().map(|stats| stats.tracks_elsewhere).sum();
                     assert!(away >= 2, "publishers moved: {stats:?}");
+                    let busy = stats.iter().any(|stats| stats.load > 0.0);
+                    assert!(busy, "it is told how much: {stats:?}");
                     heard = Some(packets);
                 }
             }

@@ -33,7 +33,7 @@ pub(crate) struct WorkerHandle {
     /// Commands that must not be refused: the ends of things. Bounded by the number of things.
     pub(crate) last_words: mpsc::UnboundedSender<Command>,
     peers: mpsc::Sender<FromPeer>,
-    load: Arc<Load>,
+    pub(crate) load: Arc<Load>,
 }
 
 /// How busy a worker is.
@@ -50,7 +50,7 @@ impl Load {
         self.share.store(share.to_bits(), Ordering::Relaxed);
     }
 
-    fn share(&self) -> f32 {
+    pub(crate) fn share(&self) -> f32 {
         // Who has nothing to do does not say so.
         match self.connections() {
             0 => 0.0,
