@@ -19,7 +19,7 @@ use visavis_rtp::file::ogg::{OggWriter, OpusHead};
 use visavis_rtp::file::webm::WebmReader;
 use visavis_server::config::Tls;
 use visavis_server::token::{Claims, Keys, VideoGrant};
-use visavis_server::{Config, Server};
+use visavis_server::{Balance, Config, Server};
 
 const KEY: (&str, &str) = ("testkey", "a secret that is long enough for tests");
 
@@ -31,11 +31,13 @@ struct Serve {
 
 impl Serve {
     fn start() -> Self {
-        Self::new(true)
+        Self::new(Config {
+            join_open: true,
+            ..Config::default()
+        })
     }
 
-    /// `open`: whoever asks gets a token.
-    fn new(open: bool) -> Self {
+    fn new(config: Config) -> Self {
         let (sender, address) = std::sync::mpsc::channel();
         let (stop, stopped) = oneshot::channel();
         std::thread::spawn(move || {
@@ -44,12 +46,11 @@ impl Serve {
                 let config = Config {
                     listen: vec!["127.0.0.1:0".parse().unwrap()],
                     udp: vec!["127.0.0.1:0".parse().unwrap()],
-                    workers: 1,
+                    workers: config.workers.max(1),
                     tls: Tls::Off,
                     turn: false,
-                    join_open: open,
                     keys: BTreeMap::from([(KEY.0.to_owned(), KEY.1.to_owned())]),
-                    ..Config::default()
+                    ..config
                 };
                 let server = Server::start(config).await.unwrap();
                 sender.send(server.addresses()[0]).unwrap();
@@ -211,6 +212,48 @@ fn what_whip_publishes_whep_and_join_record() {
     assert!(list.contains("\"identity\":\"camera\""), "{list}");
 }
 
+/// A server whose workers find everything too much: once a second somebody is moved, who publishes or who records.
+#[test]
+fn who_is_moved_to_another_worker_goes_on() {
+    let here = tempdir().unwrap();
+    let serve = Serve::new(Config {
+        workers: 2,
+        join_open: true,
+        balance: Balance {
+            hot: 0.0,
+            cool: 1.0,
+            ..Balance::default()
+        },
+        ..Config::default()
+    });
+    sound(&here.path().join("sound.ogg"));
+    let (link, key) = (serve.url("/whip/lobby"), token("lobby", "radio"));
+    let publishing = Running::start(
+        &["whip", &link, "sound.ogg", "--loop", "--token", &key],
+        here.path(),
+    );
+    let link = serve.url("/r/lobby");
+    let recording = ["join", &link, "--record", "out", "--for", "8"];
+    let recorded = Running::start(&recording, here.path()).output();
+    assert!(recorded.status.success(), "{recorded:?}");
+    publishing.interrupt();
+    assert_eq!(publishing.output().status.code(), Some(130));
+    let sounds = frames(&here.path().join("out"), "microphone");
+    assert!(sounds >= 300, "{sounds} sounds");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let address = serve.address.to_string();
+    let metrics = runtime.block_on(request(&address, "GET /metrics HTTP/1.1", ""));
+    let moves = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("visavis_media_relocations_total "))
+        .unwrap_or_else(|| panic!("nobody was moved: {metrics}"));
+    assert!(moves.parse::<u32>().unwrap() >= 3, "{moves}");
+    assert!(
+        metrics.contains("visavis_media_load{worker=\"1\"}"),
+        "{metrics}"
+    );
+}
+
 #[test]
 fn one_who_joins_publishes_for_another_who_records() {
     let (here, serve) = (tempdir().unwrap(), Serve::start());
@@ -239,7 +282,13 @@ fn one_who_joins_publishes_for_another_who_records() {
 
 #[test]
 fn what_is_wrong_is_said_in_words() {
-    let (here, serve) = (tempdir().unwrap(), Serve::new(false));
+    let (here, serve) = (
+        tempdir().unwrap(),
+        Serve::new(Config {
+            join_open: false,
+            ..Config::default()
+        }),
+    );
     film(&here.path().join("film.ivf"));
     fs::write(here.path().join("text.txt"), "no film at all").unwrap();
     let run = |arguments: &[&str]| {

@@ -53,6 +53,8 @@ pub struct Config {
     pub public_ip: Vec<IpAddr>,
     /// Threads that forward media; 0: one per core.
     pub workers: usize,
+    /// When participants go from one of them to another.
+    pub balance: visavis_sfu::Balance,
     /// The server answers ICE checks and sends none (RFC 8445, section 2.5).
     pub ice_lite: bool,
     /// TLS.
@@ -115,6 +117,7 @@ impl Default for Config {
             udp: Vec::new(),
             public_ip: Vec::new(),
             workers: 0,
+            balance: visavis_sfu::Balance::default(),
             ice_lite: false,
             tls: Tls::default(),
             keys: BTreeMap::new(),

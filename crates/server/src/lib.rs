@@ -34,6 +34,7 @@ pub mod wire;
 pub use config::Config;
 pub use record::{Recorded, RecordedFrame, TrackFile};
 pub use server::{Server, Shared, StartError};
+pub use visavis_sfu::Balance;
 
 /// The version of LiveKit's server whose protocol is spoken: its clients choose features by it.
 pub const LIVEKIT_VERSION: &str = "1.13.5";

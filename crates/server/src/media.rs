@@ -33,6 +33,7 @@ impl MediaPlane {
             tcp,
             advertised: config.public_ip.clone(),
             workers: config.workers,
+            balance: config.balance,
             codecs: codecs(),
             ..visavis_sfu::Config::default()
         };

@@ -185,6 +185,7 @@ impl Settings {
             udp: self.udp.unwrap_or_default(),
             public_ip: self.public_ip.unwrap_or_default(),
             workers: self.workers.unwrap_or(defaults.workers),
+            balance: defaults.balance,
             ice_lite: self.ice_lite.unwrap_or(defaults.ice_lite),
             tls,
             keys: self.keys,
