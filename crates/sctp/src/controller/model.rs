@@ -74,6 +74,8 @@ pub(crate) struct Model {
     full_rate: u64,
     full_rounds: u8,
     filled: bool,
+    /// The network, not the application, limited what some of the rates tell.
+    measured: bool,
     min_rtt: Duration,
     min_rtt_at: Time,
     smoothed_rtt: Duration,
@@ -101,6 +103,7 @@ impl Model {
             full_rate: 0,
             full_rounds: 0,
             filled: false,
+            measured: false,
             min_rtt: Duration::MAX,
             min_rtt_at: Time::ZERO,
             smoothed_rtt: Duration::ZERO,
@@ -293,6 +296,7 @@ impl Model {
 impl Controller for Model {
     fn on_ack(&mut self, ack: &Ack) {
         self.smoothed_rtt = ack.smoothed_rtt;
+        self.measured |= ack.rate.is_some_and(|(_, app_limited)| !app_limited);
         if let Some((rate, app_limited)) = ack.rate
             && (!app_limited || rate >= self.rate())
         {
@@ -352,11 +356,18 @@ impl Controller for Model {
         }
         // Not less, as BBR's margin of 1 %: each cycle drains what too high an estimate has queued.
         let rate = (self.rate() as f64 * self.pacing_gain()) as u64;
-        if self.filled {
-            return rate;
-        }
-        // The small messages that a flow often begins with say nothing of what the path carries.
-        rate.max(super::rate_of_window(self.initial, self.smoothed_rtt, 288))
+        let percent = match (self.measured, self.filled) {
+            (_, true) => return rate,
+            // The initial window is sent in each round trip in any case.
+            (true, false) => 100,
+            // The small messages that a flow often begins with say nothing of what the path carries.
+            (false, false) => 288,
+        };
+        rate.max(super::rate_of_window(
+            self.initial,
+            self.smoothed_rtt,
+            percent,
+        ))
     }
 }
 
@@ -387,16 +398,14 @@ mod tests {
         }
         assert!(model.window() >= 12_000);
         assert_eq!(model.pacing_rate(), before);
-        // Three rounds in which nothing got faster: that is the path.
-        for round in 6..=12_u64 {
-            model.on_ack(&Ack {
-                rtt: Some(Duration::from_millis(100)),
-                rate: Some((10_000, false)),
-                delivered: 1_000 * round,
-                prior_delivered: 1_000 * (round - 1),
-                ..ack(round * 100_000_000, 1_000)
-            });
-        }
-        assert!(model.pacing_rate() < before);
+        // What the network limited is a measure.
+        model.on_ack(&Ack {
+            rtt: Some(Duration::from_millis(100)),
+            rate: Some((10_000, false)),
+            delivered: 1_350,
+            prior_delivered: 350,
+            ..ack(600_000_000, 1_000)
+        });
+        assert_eq!(model.pacing_rate(), 120_000, "its window per round trip");
     }
 }
