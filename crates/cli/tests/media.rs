@@ -239,7 +239,8 @@ fn who_is_moved_to_another_worker_goes_on() {
     publishing.interrupt();
     assert_eq!(publishing.output().status.code(), Some(130));
     let sounds = frames(&here.path().join("out"), "microphone");
-    assert!(sounds >= 300, "{sounds} sounds");
+    // The first move comes within two seconds.
+    assert!(sounds >= 200, "{sounds} sounds");
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let address = serve.address.to_string();
     let metrics = runtime.block_on(request(&address, "GET /metrics HTTP/1.1", ""));
