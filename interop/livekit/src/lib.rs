@@ -1,5 +1,7 @@
 //! Runs the scenarios of `driver/` against this repository's server: clients that others wrote.
 
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -28,15 +30,37 @@ pub fn run(interpreter: &str, driver: &Path, name: &str, server: &Server) {
 
 /// The same, with one more argument for the driver.
 pub fn run_with(interpreter: &str, driver: &Path, name: &str, server: &Server, more: &str) {
-    let status = Command::new(interpreter)
+    let mut command = Command::new(interpreter);
+    command
         .arg(driver)
         .args([name, &server.url, KEY.0, KEY.1, more])
-        .current_dir(interop_meeting::interop())
-        .status()
-        .expect("the interpreter runs");
+        .current_dir(interop_meeting::interop());
+    play(command, name);
+}
+
+/// How many of a scenario's lines a failure repeats.
+const LAST_LINES: usize = 15;
+
+/// Runs the program of a scenario, and prints its lines. If it fails, the last of them are the failure's words.
+fn play(mut command: Command, name: &str) {
+    let mut program = command
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let lines = BufReader::new(program.stdout.take().expect("piped")).lines();
+    let mut last = VecDeque::new();
+    for line in lines.map_while(Result::ok) {
+        println!("{line}");
+        if last.len() == LAST_LINES {
+            last.pop_front();
+        }
+        last.push_back(line);
+    }
+    let status = program.wait().expect("the program ends");
+    let last = Vec::from(last).join("\n");
     assert!(
         status.success(),
-        "the scenario {name} failed: its lines are above"
+        "the scenario {name} failed ({status}):\n{last}"
     );
 }
 
@@ -99,14 +123,10 @@ pub fn go_client() -> Option<std::path::PathBuf> {
 
 /// Runs a scenario of the Go program.
 pub fn run_go(program: &Path, name: &str, server: &Server) {
-    let status = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .args([name, &server.url, KEY.0, KEY.1])
         // Pion says a lot there.
-        .stderr(Stdio::null())
-        .status()
-        .expect("the program runs");
-    assert!(
-        status.success(),
-        "the scenario {name} failed: its lines are above"
-    );
+        .stderr(Stdio::null());
+    play(command, name);
 }
