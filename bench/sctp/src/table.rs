@@ -272,7 +272,7 @@ fn main() -> ExitCode {
     );
     table.at_least("per cent at 100 ms and 1 % loss, worst", worst_lossy, 70.0);
     let model = ControllerKind::Model;
-    let seeds = if options.quick { 2 } else { 5 };
+    let seeds = if options.quick { 2 } else { 20 };
     let span = Duration::from_secs(if options.quick { 30 } else { 60 });
     for (rtt, megabits) in [(20, 20), (100, 50)] {
         let path = Path {

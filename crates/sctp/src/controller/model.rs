@@ -17,8 +17,9 @@ const STARTUP_GAIN: f64 = 2.885;
 const STARTUP_WINDOW_GAIN: f64 = 2.0;
 /// Undoes the queue that the start built.
 const DRAIN_GAIN: f64 = 0.5;
-/// One phase per least round trip: probe, drain, cruise.
-const CYCLE: [f64; 8] = [1.25, 0.75, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0];
+/// One phase per least round trip: probe, drain, cruise. How many of the last a cycle has is drawn: flows that probe in step, as their
+/// common queue would have them, gain nothing on each other and stay as unequal as they began.
+const CYCLE: [f64; 10] = [1.25, 0.75, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0];
 /// Window over the product of rate and round trip, so that delayed SACKs do not stop the flow. Not
 /// the 2 of BBR: with a queue of one round trip, that would leave a CUBIC flow beside it a sixth of
 /// the link (`cargo xtask sctp-table`).
@@ -242,7 +243,10 @@ impl Model {
                 // A flow that its window or the application holds back cannot fill the probe.
                 let stuck = now.since(self.phase_since) > self.min_rtt.saturating_mul(3);
                 if over || stuck {
-                    self.enter(now, Phase::Cruise((index + 1) % CYCLE.len()));
+                    match index {
+                        1 => self.start_cruise(now),
+                        _ => self.enter(now, Phase::Cruise((index + 1) % CYCLE.len())),
+                    }
                 }
             }
             Phase::ProbeRtt { until } => {
@@ -267,7 +271,7 @@ impl Model {
         }
     }
 
-    /// Flows start their cycles apart from each other: by a number that differs between them.
+    /// Three to eight phases of cruising, by a number that differs between flows.
     fn start_cruise(&mut self, now: Time) {
         self.cycles = self.cycles.wrapping_add(now.nanos() >> 10).wrapping_mul(31) + 1;
         let index = 2 + (self.cycles % 6) as usize;
