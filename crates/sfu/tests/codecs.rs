@@ -1,21 +1,17 @@
 //! Layers of each codec, as browsers sent them (`crates/rtp/tests/fixtures/browser`), and redundant sound, through a worker.
-#![allow(clippy::print_stdout, reason = "the recordings' skipped tests say why")]
 
+#[path = "common/call.rs"]
+mod call;
 mod common;
-#[path = "../../rtp/tests/recordings/mod.rs"]
-mod recordings;
 
-use std::time::Duration;
-
-use common::{Lab, Member, Replayed, VIEWER, Wants, wide};
-use recordings::Recording;
-use visavis_media::forward::inspect;
-use visavis_peer::{Kind, TransceiverId};
-use visavis_rtp::payload::{Codec, PayloadInfo};
-use visavis_rtp::{ExtensionKind, ExtensionMap, Packet};
+use call::{Call, Recording, highest, lines, section};
+use common::{Lab, VIEWER, Wants, wide};
+use visavis_peer::Kind;
+use visavis_rtp::Packet;
+use visavis_rtp::payload::Codec;
 use visavis_sfu::{
-    Bitrates, CodecTable, ConnectionConfig, Event, Forwarding, LayerSize, Limits, OfferOptions,
-    ParticipantId, PublishOptions, RoomId, SubscribeOptions, SubscriptionId, Wish,
+    CodecTable, ConnectionConfig, Event, OfferOptions, ParticipantId, RoomId, SubscribeOptions,
+    Wish,
 };
 
 const PUBLISHER: Wants = Wants {
@@ -24,150 +20,9 @@ const PUBLISHER: Wants = Wants {
     sections: (0, 0),
 };
 
-/// A call in which the publisher's camera rests, for a recording to be sent in its place.
-struct Call {
-    lab: Lab,
-    alice: Member,
-    bob: Member,
-    subscription: SubscriptionId,
-}
-
-fn section(lab: &mut Lab, member: Member, kind: Kind) -> TransceiverId {
-    let transceivers = lab.client(member).pc.transceivers();
-    transceivers.iter().find(|t| t.kind == kind).unwrap().id
-}
-
+/// A call with one viewer, at one worker.
 fn call(seed: u64, publisher: Wants, kind: Kind, layers: usize) -> Call {
-    // Layers are the matter here, not the estimate.
-    let forwarding = Forwarding {
-        bitrate: Bitrates {
-            start: 8_000_000,
-            ..Forwarding::default().bitrate
-        },
-        ..Forwarding::default()
-    };
-    let mut lab = Lab::with(seed, 1, Limits::default(), forwarding);
-    let alice = lab.join(0, 1, wide(5), publisher);
-    let bob = lab.join(0, 1, wide(5), VIEWER);
-    let up = |lab: &mut Lab| lab.client(alice).connected() && lab.client(bob).connected();
-    assert!(lab.until(10.0, up), "seed {seed}: both come up");
-    lab.client(alice).sending.clear();
-    lab.client(bob).packets = Some(Vec::new());
-    let id = section(&mut lab, alice, kind);
-    let mid = lab
-        .client(alice)
-        .pc
-        .transceiver(id)
-        .unwrap()
-        .mid
-        .clone()
-        .unwrap();
-    let sizes = [(320, 180), (640, 360), (1280, 720)].map(|(width, height)| LayerSize {
-        width,
-        height,
-        bitrate: 0,
-    });
-    let options = PublishOptions {
-        layers: sizes[3 - layers..].to_vec(),
-        ..PublishOptions::default()
-    };
-    let now = lab.now();
-    let worker = lab.worker(alice.connection);
-    let track = worker
-        .publish(now, alice.connection, &mid, options)
-        .unwrap();
-    let subscription = lab.subscribe(bob, track);
-    lab.negotiate(bob);
-    Call {
-        lab,
-        alice,
-        bob,
-        subscription,
-    }
-}
-
-impl Call {
-    /// Lets the publisher send one source of a recording from its first key frame on.
-    fn replay(&mut self, recording: &Recording, codec: Codec, name: &'static str) {
-        let transceiver = section(&mut self.lab, self.alice, Kind::Video);
-        let start = self.lab.now() + Duration::from_millis(10);
-        let sources = recording.sources();
-        let longest = sources
-            .values()
-            .max_by_key(|packets| packets.len())
-            .unwrap();
-        let mut structure = None;
-        let mut first = None;
-        for (at, bytes) in longest.values() {
-            let packet = Packet::parse(bytes).unwrap();
-            let kind = ExtensionKind::DependencyDescriptor;
-            let descriptor = packet.extension_bytes(&recording.extensions, kind);
-            let info = inspect(codec, packet.payload(), descriptor, &mut structure);
-            if first.is_none() && !info.is_ok_and(|info| info.keyframe && info.start_of_frame) {
-                continue;
-            }
-            let first = *first.get_or_insert(*at);
-            let client = self.lab.client(self.alice);
-            client.replay.push_back(Replayed {
-                at: start + Duration::from_millis((at - first).into()),
-                transceiver,
-                codec: name,
-                marker: packet.marker(),
-                sequence: packet.sequence().0,
-                timestamp: packet.timestamp(),
-                descriptor: descriptor.map(<[u8]>::to_vec),
-                payload: packet.payload().to_vec(),
-            });
-        }
-    }
-
-    fn wish(&mut self, wish: Wish) {
-        let now = self.lab.now();
-        let subscription = self.subscription;
-        let worker = self.lab.worker(self.bob.connection);
-        worker.set_subscription(now, subscription, wish);
-    }
-
-    /// What the viewer got since it was asked last: of each packet, what it says of itself.
-    fn got(&mut self, codec: Codec) -> Vec<PayloadInfo> {
-        let id = section(&mut self.lab, self.bob, Kind::Video);
-        let client = self.lab.client(self.bob);
-        let packets = std::mem::take(client.packets.as_mut().unwrap());
-        let mut extensions = ExtensionMap::new();
-        for extension in &client.pc.transceiver(id).unwrap().receiver.extensions {
-            if let Some(kind) = ExtensionKind::from_uri(&extension.uri) {
-                let _ = extensions.insert(extension.id, kind);
-            }
-        }
-        let mut structure = None;
-        let infos = packets.iter().filter_map(|(_, bytes)| {
-            let packet = Packet::parse(bytes).ok()?;
-            let kind = ExtensionKind::DependencyDescriptor;
-            let descriptor = packet.extension_bytes(&extensions, kind);
-            assert!(descriptor.is_some(), "descriptors go on");
-            inspect(codec, packet.payload(), descriptor, &mut structure).ok()
-        });
-        infos.collect()
-    }
-
-    fn gaps(&mut self) -> u64 {
-        let id = section(&mut self.lab, self.bob, Kind::Video);
-        self.lab.client(self.bob).arrived[&id].gaps()
-    }
-}
-
-fn highest(infos: &[PayloadInfo]) -> (u8, u8) {
-    let spatial = infos.iter().map(|info| info.spatial_id).max();
-    let temporal = infos.iter().map(|info| info.temporal_id).max();
-    (spatial.unwrap_or(0), temporal.unwrap_or(0))
-}
-
-fn lines(height: u32) -> Wish {
-    Wish {
-        max_width: height * 16 / 9,
-        max_height: height,
-        ..Wish::default()
-    }
+    Call::new(seed, 1, publisher, (kind, layers), &[(0, &[])])
 }
 
 #[test]
@@ -180,16 +35,16 @@ fn spatial_layers_of_vp9_and_av1_follow_the_wish() {
         let mut call = call(21, PUBLISHER, Kind::Video, 3);
         call.replay(&recording, codec, name);
         call.lab.run(0.9);
-        let all = call.got(codec);
+        let all = call.got(0, codec);
         assert_eq!(highest(&all).0, 2, "{name}: {} packets", all.len());
-        call.wish(lines(180));
+        call.wish(0, lines(180));
         call.lab.run(0.35);
-        call.got(codec);
+        call.got(0, codec);
         call.lab.run(0.5);
-        let few = call.got(codec);
+        let few = call.got(0, codec);
         assert!(!few.is_empty(), "{name}");
         assert_eq!(highest(&few).0, 0, "{name}: {} packets", few.len());
-        assert_eq!(call.gaps(), 0, "{name}");
+        assert_eq!(call.gaps(0, Kind::Video), 0, "{name}");
     }
 }
 
@@ -200,19 +55,22 @@ fn temporal_layers_of_h264_follow_the_wish() {
     call.replay(&recording, Codec::H264, "H264");
     // The first key frame came before it was known that there is one to wait for; the next comes after 0.6 s.
     call.lab.run(1.4);
-    let all = call.got(Codec::H264);
+    let all = call.got(0, Codec::H264);
     assert_eq!(highest(&all).1, 1, "{} packets", all.len());
-    call.wish(Wish {
-        max_fps: 8,
-        ..Wish::default()
-    });
+    call.wish(
+        0,
+        Wish {
+            max_fps: 8,
+            ..Wish::default()
+        },
+    );
     call.lab.run(0.35);
-    call.got(Codec::H264);
+    call.got(0, Codec::H264);
     call.lab.run(0.6);
-    let few = call.got(Codec::H264);
+    let few = call.got(0, Codec::H264);
     assert!(!few.is_empty());
     assert_eq!(highest(&few).1, 0, "{} packets", few.len());
-    assert_eq!(call.gaps(), 0);
+    assert_eq!(call.gaps(0, Kind::Video), 0);
 }
 
 #[test]
@@ -222,54 +80,12 @@ fn redundant_sound_reaches_who_takes_it() {
         ..PUBLISHER
     };
     let mut call = call(23, publisher, Kind::Audio, 1);
-    let transceiver = section(&mut call.lab, call.alice, Kind::Audio);
-    let opus = {
-        let client = call.lab.client(call.alice);
-        let codecs = &client.pc.transceiver(transceiver).unwrap().sender.codecs;
-        codecs
-            .iter()
-            .find(|codec| codec.is("opus"))
-            .unwrap()
-            .payload_type
-    };
-    let start = call.lab.now();
-    for number in 0..50u16 {
-        // RFC 2198 section 3: a block of 20 ms ago with its offset and length, and the primary one.
-        let mut payload = vec![
-            0x80 | opus,
-            (960 >> 6) as u8,
-            ((960 & 0x3f) << 2) as u8,
-            3,
-            opus,
-        ];
-        payload.extend_from_slice(&[number.wrapping_sub(1) as u8; 3]);
-        payload.extend_from_slice(&[number as u8; 5]);
-        call.lab.client(call.alice).replay.push_back(Replayed {
-            at: start + Duration::from_millis(20) * number.into(),
-            transceiver,
-            codec: "red",
-            marker: false,
-            sequence: number,
-            timestamp: 960 * u32::from(number),
-            descriptor: None,
-            payload,
-        });
-    }
+    call.sound(0..50, true);
     call.lab.run(2.0);
-    let id = section(&mut call.lab, call.bob, Kind::Audio);
-    let client = call.lab.client(call.bob);
-    let codecs = &client.pc.transceiver(id).unwrap().receiver.codecs;
-    let payload_type = |name| {
-        codecs
-            .iter()
-            .find(|codec| codec.is(name))
-            .unwrap()
-            .payload_type
-    };
-    let (red, opus) = (payload_type("red"), payload_type("opus"));
-    let packets = client.packets.take().unwrap();
+    let [red, opus] = ["red", "opus"].map(|name| call.payload_type(0, Kind::Audio, name).unwrap());
+    let packets = call.packets(0);
     assert!(packets.len() >= 45, "{}", packets.len());
-    for (_, bytes) in packets {
+    for bytes in packets {
         let packet = Packet::parse(&bytes).unwrap();
         let payload = packet.payload();
         assert_eq!(packet.payload_type().value(), red);

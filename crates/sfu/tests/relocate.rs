@@ -2,64 +2,20 @@
 
 mod common;
 
+use common::stage::{EVERYTHING, Stage, arrived, come_up, gaps, stage, watch};
 use common::{Lab, Member, PUBLISHER, Queues, VIEWER, Wants, wide};
 use visavis_datagram::Random;
-use visavis_peer::{Kind, TransceiverId};
-use visavis_sdp::Direction;
-use visavis_sfu::worker::Worker;
-use visavis_sfu::{Event, SubscriptionId, Tap, TrackId, Wish};
-
-/// The section on which a client gets sound or pictures.
-fn section(lab: &mut Lab, viewer: Member, kind: Kind) -> TransceiverId {
-    let all = lab.client(viewer).pc.transceivers().iter();
-    let mut found = all.filter(|t| t.kind == kind && t.direction == Direction::RecvOnly.into());
-    found.next().unwrap().id
-}
-
-/// Packets and key frames that came on a viewer's section.
-fn arrived(lab: &mut Lab, viewer: Member, kind: Kind) -> (u64, u64) {
-    let id = section(lab, viewer, kind);
-    let arrived = lab.client(viewer).arrived.get(&id);
-    arrived.map_or((0, 0), |arrived| (arrived.packets, arrived.keyframes))
-}
-
-/// Packets that never came, after which timestamps and numbers of pictures were looked at.
-fn gaps(lab: &mut Lab, viewer: Member, kind: Kind) -> u64 {
-    let id = section(lab, viewer, kind);
-    let arrived = &lab.client(viewer).arrived[&id];
-    let mut last: Option<(u32, Option<u16>)> = None;
-    for (number, &(timestamp, picture, _)) in &arrived.numbers {
-        if let Some((before, picture_before)) = last {
-            let step = timestamp.wrapping_sub(before) as i32;
-            assert!((0..90_000).contains(&step), "timestamp at {number}: {step}");
-            if let (Some(picture), Some(before)) = (picture, picture_before) {
-                let step = picture.wrapping_sub(before) & 0x7fff;
-                assert!(step <= 2, "picture at {number}: {step}");
-            }
-        }
-        last = Some((timestamp, picture));
-    }
-    arrived.gaps()
-}
+use visavis_peer::Kind;
+use visavis_sfu::{Event, SubscriptionId, Tap, Wish};
 
 /// A publisher on the first of three workers, and viewers there whose datagrams reach each of the three.
 fn meeting(seed: u64) -> (Lab, Vec<(Member, SubscriptionId)>) {
     let mut lab = Lab::new(seed, 3);
     let alice = lab.join(0, 1, wide(10), PUBLISHER);
     let viewers: Vec<Member> = (0..3).map(|_| lab.join(0, 1, wide(10), VIEWER)).collect();
-    let all = viewers.clone();
-    let up = move |lab: &mut Lab| all.iter().all(|&viewer| lab.client(viewer).connected());
-    assert!(lab.until(10.0, up), "all come up");
+    come_up(&mut lab, &viewers);
     let tracks = lab.publish(alice);
-    let viewers = viewers
-        .into_iter()
-        .map(|viewer| {
-            lab.subscribe(viewer, tracks[0]);
-            let pictures = lab.subscribe(viewer, tracks[1]);
-            lab.negotiate(viewer);
-            (viewer, pictures)
-        })
-        .collect();
+    let viewers = watch(&mut lab, &viewers, &tracks);
     lab.run(3.0);
     (lab, viewers)
 }
@@ -139,97 +95,6 @@ fn who_was_moved_is_served_as_before() {
         0
     );
     assert_eq!(stats[0].connections, 3, "the others are where they were");
-}
-
-/// Sound and pictures of its own, and sections for those of others: what today's clients have on one connection.
-const EVERYTHING: Wants = Wants {
-    microphone: true,
-    camera: 3,
-    sections: (1, 1),
-};
-
-/// A publisher that also views, on the first of three workers, and viewers at each of the three, who are one after the other
-/// at the old home of what moves, at the new one, and at neither.
-struct Stage {
-    lab: Lab,
-    alice: Member,
-    tracks: Vec<TrackId>,
-    viewers: Vec<(Member, SubscriptionId)>,
-}
-
-/// `slow`: what workers tell each other takes its time.
-fn stage(seed: u64, slow: bool) -> Stage {
-    let mut lab = Lab::new(seed, 3);
-    if slow {
-        lab.server().queues = Some(Queues::new(seed));
-    }
-    let alice = lab.join(0, 1, wide(10), EVERYTHING);
-    let bob = lab.join(1, 1, wide(10), PUBLISHER);
-    let members: Vec<Member> = (0..3).map(|at| lab.join(at, 1, wide(10), VIEWER)).collect();
-    let all = members.clone();
-    let up = move |lab: &mut Lab| {
-        let mut all = all.iter().chain([&alice, &bob]);
-        all.all(|&member| lab.client(member).connected())
-    };
-    assert!(lab.until(10.0, up), "all come up");
-    let tracks = lab.publish(alice);
-    for track in lab.publish(bob) {
-        lab.subscribe(alice, track);
-    }
-    lab.negotiate(alice);
-    let viewers = members
-        .into_iter()
-        .map(|viewer| {
-            lab.subscribe(viewer, tracks[0]);
-            let pictures = lab.subscribe(viewer, tracks[1]);
-            lab.negotiate(viewer);
-            (viewer, pictures)
-        })
-        .collect();
-    // Until everybody has the highest layer.
-    lab.run(12.0);
-    lab.events();
-    Stage {
-        lab,
-        alice,
-        tracks,
-        viewers,
-    }
-}
-
-impl Stage {
-    /// The layers that a viewer gets.
-    fn current(&mut self, index: usize) -> Option<(u8, u8, u8)> {
-        let (viewer, pictures) = self.viewers[index];
-        let now = self.lab.now();
-        let worker = self.lab.worker(viewer.connection);
-        let stats = worker.connection_stats(now, viewer.connection).unwrap();
-        let mut all = stats.subscriptions.iter();
-        all.find(|found| found.subscription == pictures)
-            .unwrap()
-            .current
-    }
-
-    fn everybody_gets(&mut self, layer: u8) -> bool {
-        (0..3).all(|index| {
-            self.current(index)
-                .is_some_and(|(found, ..)| found == layer)
-        })
-    }
-
-    /// The layers that the publisher was told are wanted, if it was told anything.
-    fn wanted(&mut self) -> Option<Vec<bool>> {
-        let events = self.lab.events().into_iter();
-        let told = events.filter_map(|event| match event {
-            Event::WantedLayers { track, layers, .. } if track == self.tracks[1] => Some(layers),
-            _ => None,
-        });
-        told.last()
-    }
-
-    fn home(&mut self) -> &mut Worker {
-        self.lab.worker(self.alice.connection)
-    }
 }
 
 #[test]
@@ -426,9 +291,7 @@ fn everybody_moves_all_the_time() {
                 )
             })
             .collect();
-        let all = members.clone();
-        let up = move |lab: &mut Lab| all.iter().all(|&member| lab.client(member).connected());
-        assert!(lab.until(10.0, up), "all come up");
+        come_up(&mut lab, &members);
         let tracks: Vec<_> = members.iter().map(|&member| lab.publish(member)).collect();
         let mut pictures = Vec::new();
         for (at, &member) in members.iter().enumerate() {

@@ -1,6 +1,8 @@
 //! A server of several workers and its clients on a simulated network; signalling takes no time.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub(crate) mod stage;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -9,8 +11,8 @@ use visavis_datagram::{Arrival, Ecn, Path, Random, Transmit, TransmitBuf};
 use visavis_ice::LocalAddress;
 use visavis_netsim::{Driver, Endpoint, HostId, LinkConfig, LinkId, Simulation};
 use visavis_peer::{
-    Configuration, ConnectionState, Encoding, Event as PeerEvent, Kind, MediaSettings, OutgoingRtp,
-    PeerConnection, Received, TransceiverId, TransceiverInit,
+    Codec as PeerCodec, Configuration, ConnectionState, Encoding, Event as PeerEvent, Kind,
+    MediaSettings, OutgoingRtp, PeerConnection, Received, TransceiverId, TransceiverInit,
 };
 use visavis_rtp::extension::ExtensionKind;
 use visavis_rtp::payload::vp8::Vp8Descriptor;
@@ -352,7 +354,7 @@ impl Sending {
             return;
         };
         let ticks = self.interval.as_micros() as u64
-            * if self.codec == Codec::Vp8 { 90 } else { 48 }
+            * if self.codec == Codec::Opus { 48 } else { 90 }
             / 1000;
         self.timestamp = self.timestamp.wrapping_add(ticks as u32);
         self.packetizer.start(&frame, &params, 1100).unwrap();
@@ -520,6 +522,7 @@ pub(crate) struct Member {
     pub(crate) connection: ConnectionId,
     pub(crate) participant: ParticipantId,
     pub(crate) room: RoomId,
+    pub(crate) uplink: LinkId,
     pub(crate) downlink: LinkId,
 }
 
@@ -682,7 +685,7 @@ impl Lab {
         let addresses = [address.ip()];
         let interface =
             simulation.attach(host, Simulation::INTERNET, &addresses, link.clone(), link);
-        let downlink = simulation.interface_links(interface)[1];
+        let [uplink, downlink] = simulation.interface_links(interface);
         let configuration = Configuration {
             certificates: vec![self.certificate.clone()],
             wall_clock: Duration::from_secs(1_700_000_000),
@@ -726,6 +729,7 @@ impl Lab {
             connection,
             participant,
             room,
+            uplink,
             downlink,
         };
         self.negotiate(member);
@@ -861,6 +865,24 @@ impl Client {
                 self.pc.add_transceiver(kind, init).unwrap();
             }
         }
+    }
+
+    /// Of a section's codecs the client will offer those of these names, in this order.
+    pub(crate) fn prefer(&mut self, id: TransceiverId, names: &[&str]) {
+        let table = CodecTable::shared();
+        let kind = self.pc.transceiver(id).unwrap().kind;
+        let all = match kind {
+            Kind::Audio => &table.audio,
+            Kind::Video => &table.video,
+        };
+        let mut codecs = Vec::new();
+        for name in names {
+            codecs.extend(all.iter().filter(|codec| codec.is(name)).cloned());
+        }
+        if kind == Kind::Video {
+            codecs.push(PeerCodec::new(kind, "rtx", 90_000, 0));
+        }
+        self.pc.set_codec_preferences(id, &codecs).unwrap();
     }
 
     pub(crate) fn add_sending(
