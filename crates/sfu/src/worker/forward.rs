@@ -122,6 +122,7 @@ impl Worker {
         if same {
             // Only the payload type of redundancy was learned.
             found.codec = Some(codec);
+            self.describe_to_followers(track, variant);
             return true;
         }
         found.codec = Some(codec);
