@@ -271,6 +271,48 @@ fn what_moved_is_muted_tapped_measured_and_ended_as_before() {
     }
 }
 
+/// At any worker, just before it goes, just after, or between two moves.
+#[test]
+fn who_subscribes_while_the_publisher_moves_gets_its_tracks() {
+    for (seed, slow) in [(85, false), (86, true), (87, true)] {
+        let mut stage = stage(seed, slow);
+        let alice = stage.alice;
+        let late = (0..9).map(|number| stage.lab.join(number % 3, 1, wide(10), VIEWER));
+        let late: Vec<Member> = late.collect();
+        come_up(&mut stage.lab, &late);
+        for (number, &viewer) in late.iter().enumerate() {
+            let order = number / 3;
+            let home = stage.lab.home(alice.connection);
+            let what = format!("seed {seed}: {viewer:?}, from {home}, order {order}");
+            let next = |lab: &mut Lab| {
+                let to = (lab.home(alice.connection) + 1 + number % 2) % 3;
+                lab.relocate(alice, to);
+            };
+            if order != 0 {
+                next(&mut stage.lab);
+            }
+            let tracks = stage.tracks.clone();
+            watch(&mut stage.lab, &[viewer], &tracks);
+            if order != 1 {
+                next(&mut stage.lab);
+            }
+            stage.lab.run(1.5);
+            let [sound, pictures] =
+                [Kind::Audio, Kind::Video].map(|kind| arrived(&mut stage.lab, viewer, kind).0);
+            assert!(sound > 60 && pictures > 40, "{what}: {sound}, {pictures}");
+        }
+        for kind in [Kind::Audio, Kind::Video] {
+            assert_eq!(stage.gaps(kind), [0; 3], "seed {seed}: {kind:?}");
+        }
+        let now = stage.lab.now();
+        for worker in &mut stage.lab.server().workers {
+            worker.close_room(now, visavis_sfu::RoomId(1));
+        }
+        stage.lab.run(3.0);
+        assert_eq!(stage.lab.held(), [0; 5], "seed {seed}");
+    }
+}
+
 /// Everybody moves all the time, while tracks come and go: in the end nobody is without, and nothing is left.
 #[test]
 fn everybody_moves_all_the_time() {

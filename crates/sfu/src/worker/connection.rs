@@ -201,9 +201,10 @@ impl Connection {
     /// It came from another worker, and knows nothing of this one: its alarm is not set here, and nobody here gets its
     /// datagrams yet. Answers its paths.
     pub(super) fn settle_in(&mut self) -> SmallVec<[Path; 4]> {
-        let paths = self.paths().into_iter().map(|(path, _)| path).collect();
+        let paths: SmallVec<[Path; 4]> = self.paths().into_iter().map(|(path, _)| path).collect();
         self.by_others.clear();
-        self.claimed = None;
+        // Should it go on before anything was heard of it here, it goes on with its path.
+        self.claimed = paths.last().copied();
         self.alarm = Alarm::default();
         self.is_touched = false;
         self.is_sending = false;
