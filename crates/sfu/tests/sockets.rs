@@ -446,7 +446,7 @@ async fn who_is_closed_on_the_way_arrives_nowhere() {
     assert!(stats.iter().all(|stats| stats.tracks == 0), "{stats:?}");
 }
 
-/// Media over TCP, as a front listener hands it on: framed as RFC 4571 says.
+/// Media over TCP, as a front listener hands it on: framed as RFC 4571 says. It comes to who was moved before, too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn media_comes_by_tcp_too() {
     let listener = tokio::net::TcpListener::bind(loopback()).await.unwrap();
@@ -467,6 +467,13 @@ async fn media_comes_by_tcp_too() {
             front.accept_tcp(stream, first.into(), address, remote);
         }
     });
+    for moves in [false, true] {
+        connect_by_tcp(&sfu, moves).await;
+    }
+}
+
+/// A client that has TCP and nothing else; the server may have moved its connection meanwhile.
+async fn connect_by_tcp(sfu: &Sfu, moves: bool) {
     let made = sfu.create_connection(RoomId(1), ParticipantId(1), ConnectionConfig::default());
     let connection = made.await.unwrap();
 
@@ -486,13 +493,21 @@ async fn media_comes_by_tcp_too() {
     let answer = sfu.create_answer(connection).await.unwrap();
     assert!(answer.sdp.contains("tcptype passive"), "{}", answer.sdp);
     pc.set_remote_description(now, &answer).unwrap();
+    if moves {
+        let born = (connection.get() >> 48) as usize;
+        sfu.relocate(connection, 1 - born).await.unwrap();
+    }
 
     let mut out = TransmitBuf::new(1, 1500);
     let mut stream = None;
     let deadline = Instant::now() + Duration::from_secs(60);
     while pc.connection_state() != ConnectionState::Connected {
         let now = Instant::now();
-        assert!(now < deadline, "{:?}", pc.connection_state());
+        assert!(
+            now < deadline,
+            "moves: {moves}, {:?}",
+            pc.connection_state()
+        );
         if pc.poll_timeout().is_some_and(|due| due <= now) {
             pc.handle_timeout(now);
         }

@@ -331,17 +331,12 @@ impl Shared {
     ) {
         let mut first = BytesMut::from(first);
         let whole = async {
-            // RFC 4571: two bytes of length before the datagram.
             loop {
-                let len = first
-                    .first_chunk::<2>()
-                    .map(|len| usize::from(u16::from_be_bytes(*len)));
-                match len {
-                    Some(len) if len > MAX_FIRST => return None,
-                    Some(len) if first.len() >= 2 + len => {
-                        return crate::worker::owner_of_check(&first[2..2 + len]);
-                    }
-                    _ => {}
+                if let Some(check) = first_datagram(&first) {
+                    return crate::worker::owner_of_check(check);
+                }
+                if first.len() > MAX_FIRST {
+                    return None;
                 }
                 match stream.read_buf(&mut first).await {
                     Ok(1..) => {}
@@ -363,9 +358,15 @@ impl Shared {
     }
 }
 
+/// The first datagram of what was read of a stream (RFC 4571: its length stands before it in two bytes), if all of it was.
+fn first_datagram(read: &[u8]) -> Option<&[u8]> {
+    let (len, rest) = read.split_first_chunk()?;
+    rest.get(..usize::from(u16::from_be_bytes(*len)))
+}
+
 /// How long a stream may take to bring its first connectivity check.
 const FIRST_CHECK: Duration = Duration::from_secs(10);
-/// The largest first check.
+/// So much is read of a stream in the hope of its first check.
 const MAX_FIRST: usize = 2048;
 
 /// Binds the sockets and starts the threads.

@@ -183,7 +183,7 @@ async fn run(mut start: Start) -> io::Result<()> {
                     while let Ok(end) = start.last_words.try_recv() {
                         end(&mut worker, now);
                     }
-                    take(now, &mut worker, &mut streams, message);
+                    take(now, &mut worker, &mut streams, &start.peers, message);
                 }
             }
             Woken::Stream(FromStream::Message(path, mut message)) => {
@@ -355,7 +355,13 @@ impl Overload {
 }
 
 /// Takes what another worker or the front listener gives.
-fn take(now: Instant, worker: &mut Worker, streams: &mut Streams, message: FromPeer) {
+fn take(
+    now: Instant,
+    worker: &mut Worker,
+    streams: &mut Streams,
+    peers: &[mpsc::Sender<FromPeer>],
+    message: FromPeer,
+) {
     match message {
         FromPeer::Message(message) => worker.handle_message(now, message),
         FromPeer::Stream {
@@ -363,7 +369,23 @@ fn take(now: Instant, worker: &mut Worker, streams: &mut Streams, message: FromP
             first,
             local,
             remote,
-        } => streams.add(stream, first, Path::tcp(local, remote)),
+        } => {
+            // Whose connection has moved gets it there, if it is not full: then it is dropped, as it would be here.
+            let check = super::first_datagram(&first);
+            let home = check.and_then(|check| worker.home_of_stream(check));
+            match home.map(|home| peers.get(usize::from(home))) {
+                Some(next) => {
+                    let stream = FromPeer::Stream {
+                        stream,
+                        first,
+                        local,
+                        remote,
+                    };
+                    let _ = next.map(|next| next.try_send(stream));
+                }
+                None => streams.add(stream, first, Path::tcp(local, remote)),
+            }
+        }
     }
 }
 

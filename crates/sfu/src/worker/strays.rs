@@ -121,11 +121,17 @@ impl Strays {
 
     /// The worker that has the connection of a datagram, if it is known here: by the name in a check, or else by the path.
     fn home_of(&self, path: Path, datagram: &[u8]) -> Option<WorkerIndex> {
-        let id = match checked_ufrag(datagram) {
-            Some(ufrag) => self.by_ufrag.get(ufrag),
-            None => self.by_path.get(&path),
-        };
-        Some(self.absent.get(id?)?.home)
+        if checked_ufrag(datagram).is_some() {
+            return self.home_of_check(datagram);
+        }
+        let id = self.by_path.get(&path)?;
+        Some(self.absent.get(id)?.home)
+    }
+
+    /// The worker that has the connection that a check names, which was born here and has moved.
+    fn home_of_check(&self, datagram: &[u8]) -> Option<WorkerIndex> {
+        let id = self.by_ufrag.get(checked_ufrag(datagram)?)?;
+        Some(self.absent.get(id)?.home)
     }
 
     /// How many connections are remembered.
@@ -159,6 +165,12 @@ impl Worker {
         }
         self.stats.handed_over += 1;
         true
+    }
+
+    /// The worker that a stream is for which was accepted for this one, by its first message: a check that names a connection
+    /// which was born here, and has moved.
+    pub fn home_of_stream(&self, first: &[u8]) -> Option<WorkerIndex> {
+        self.strays.home_of_check(first)
     }
 
     /// A datagram that another worker handed over, whose socket it reached.
