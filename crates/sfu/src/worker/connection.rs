@@ -16,6 +16,7 @@ use visavis_peer::{
 
 use super::egress::{Egress, Source};
 use super::negotiate::msid;
+use super::strays::Home;
 use super::subscription::Subscription;
 use super::timers::{Alarm, Due};
 use super::{Settings, Worker, ufrag_prefix};
@@ -63,6 +64,8 @@ pub(super) struct Connection {
     pub(super) lacks_sections: bool,
     /// Paths whose datagrams another worker hands over.
     by_others: SmallVec<[(Path, WorkerIndex); 2]>,
+    /// How often it has moved.
+    pub(super) moves: u32,
     /// Other workers that remember where it is, and have to hear when it moves or is no more.
     pub(super) known_at: SmallVec<[WorkerIndex; 2]>,
     /// Streams that it has sent on.
@@ -146,6 +149,7 @@ impl Connection {
             inbound: (0, 0),
             lacks_sections: false,
             by_others: SmallVec::new(),
+            moves: 0,
             known_at: SmallVec::new(),
             streams: SmallVec::new(),
             born: now,
@@ -212,6 +216,14 @@ impl Connection {
         self.needs_schedule = true;
         self.allocate_at = Some(self.born);
         paths
+    }
+
+    /// What others are told of where it is, if that is this worker.
+    pub(super) const fn home(&self, worker: WorkerIndex) -> Home {
+        Home {
+            moves: self.moves,
+            worker,
+        }
     }
 
     /// Another worker remembers where it is.
@@ -290,7 +302,8 @@ impl Worker {
             let by_others = &mut connection.by_others;
             if let Some(at) = by_others.iter().position(|(known, _)| *known == path) {
                 let (_, worker) = by_others[at];
-                self.links.claim(worker, connection.id, path);
+                let home = connection.home(self.settings.index);
+                self.links.claim(worker, connection.id, path, home);
                 connection.is_known_at(worker);
             }
             if !is_stun {
@@ -400,7 +413,8 @@ impl Worker {
             // Checks name the worker that it was born on.
             let (id, born) = (connection.id, connection.id.worker());
             if born != self.settings.index {
-                self.links.name(born, id, ufrag.clone());
+                let home = connection.home(self.settings.index);
+                self.links.name(born, id, ufrag.clone(), home);
                 connection.is_known_at(born);
             }
         }

@@ -18,6 +18,7 @@ use visavis_rtp::rtcp::SenderInfo;
 use visavis_rtp::{ExtensionMap, Packet};
 
 use super::Worker;
+use super::strays::Home;
 use super::track::{Follower, Track, Variant, VariantCodec};
 use crate::ids::{ConnectionId, ParticipantId, RoomId, TrackId, WorkerIndex};
 use crate::options::PublishOptions;
@@ -60,11 +61,11 @@ enum Inner {
     /// Who speaks at the sender, and how loud.
     Levels(RoomId, WorkerIndex, Vec<(ParticipantId, f32)>),
     /// Datagrams on this path, which come to the receiver, belong to a connection of this worker's.
-    Claimed(ConnectionId, Path, WorkerIndex),
+    Claimed(ConnectionId, Path, Home),
     /// A connection that was born at the receiver, and is at this worker, is checked under this name.
-    Named(ConnectionId, Box<str>, WorkerIndex),
+    Named(ConnectionId, Box<str>, Home),
     /// A connection has moved to this worker.
-    Elsewhere(ConnectionId, WorkerIndex),
+    Elsewhere(ConnectionId, Home),
     /// A connection is no more.
     Forgotten(ConnectionId),
 }
@@ -271,34 +272,24 @@ impl Links {
         self.tell(home, Inner::Levels(room, self.index, levels));
     }
 
-    /// This worker's connection uses a path whose datagrams another worker gets.
-    pub(super) fn claim(&mut self, to: WorkerIndex, id: ConnectionId, path: Path) {
-        self.tell(to, Inner::Claimed(id, path, self.index));
-    }
-
-    /// Datagrams on a path that come to worker `by` are for worker `home` from now on.
-    pub(super) fn claim_for(
-        &mut self,
-        by: WorkerIndex,
-        id: ConnectionId,
-        path: Path,
-        home: WorkerIndex,
-    ) {
+    /// A connection uses a path whose datagrams come to worker `by`.
+    pub(super) fn claim(&mut self, by: WorkerIndex, id: ConnectionId, path: Path, home: Home) {
         self.tell(by, Inner::Claimed(id, path, home));
     }
 
-    /// This worker's connection was born at another one, and has another name there.
-    pub(super) fn name(&mut self, to: WorkerIndex, id: ConnectionId, ufrag: Box<str>) {
-        self.tell(to, Inner::Named(id, ufrag, self.index));
+    /// A connection was born at worker `born`, and has another name there.
+    pub(super) fn name(
+        &mut self,
+        born: WorkerIndex,
+        id: ConnectionId,
+        ufrag: Box<str>,
+        home: Home,
+    ) {
+        self.tell(born, Inner::Named(id, ufrag, home));
     }
 
     /// A connection that worker `to` knows has moved.
-    pub(super) fn connection_moves(
-        &mut self,
-        to: WorkerIndex,
-        id: ConnectionId,
-        home: WorkerIndex,
-    ) {
+    pub(super) fn connection_moves(&mut self, to: WorkerIndex, id: ConnectionId, home: Home) {
         self.tell(to, Inner::Elsewhere(id, home));
     }
 

@@ -171,19 +171,21 @@ impl Worker {
     /// Whoever gets the datagrams of a connection that goes, or is named by its checks, sends them to worker `to`.
     fn redirect(&mut self, connection: &mut Connection, to: WorkerIndex) {
         let (id, index) = (connection.id, self.settings.index);
+        connection.moves += 1;
+        let home = connection.home(to);
         for &other in connection.known_at.iter().filter(|&&other| other != to) {
-            self.links.connection_moves(other, id, to);
+            self.links.connection_moves(other, id, home);
         }
         for (path, by) in connection.paths() {
-            self.strays.learn_path(id, to, path);
+            self.strays.learn_path(id, home, path);
             if let Some(by) = by.filter(|&by| by != to) {
-                self.links.claim_for(by, id, path, to);
+                self.links.claim(by, id, path, home);
                 connection.is_known_at(by);
             }
         }
         if id.worker() == index {
             for ufrag in &connection.ufrags {
-                self.strays.learn_ufrag(id, to, ufrag.clone());
+                self.strays.learn_ufrag(id, home, ufrag.clone());
             }
         }
         connection.is_known_at(index);

@@ -30,17 +30,24 @@ pub(super) struct Strays {
     order: VecDeque<ConnectionId>,
 }
 
+/// Where a connection is, after so many moves: of two that are told, that of more moves is newer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Home {
+    pub(super) moves: u32,
+    pub(super) worker: WorkerIndex,
+}
+
 /// A connection that another worker has.
 #[derive(Debug)]
 struct Absent {
-    home: WorkerIndex,
+    home: Home,
     paths: SmallVec<[Path; 2]>,
     ufrags: SmallVec<[Box<str>; 2]>,
 }
 
 impl Strays {
     /// A connection is at another worker.
-    fn learn(&mut self, id: ConnectionId, home: WorkerIndex) -> &mut Absent {
+    fn learn(&mut self, id: ConnectionId, home: Home) -> &mut Absent {
         if !self.absent.contains_key(&id) {
             self.order.push_back(id);
             if self.absent.len() >= MAX_ABSENT {
@@ -61,12 +68,12 @@ impl Strays {
             paths: SmallVec::new(),
             ufrags: SmallVec::new(),
         });
-        found.home = home;
+        found.home = found.home.max(home);
         found
     }
 
     /// A connection at another worker uses a path whose datagrams come here.
-    pub(super) fn learn_path(&mut self, id: ConnectionId, home: WorkerIndex, path: Path) {
+    pub(super) fn learn_path(&mut self, id: ConnectionId, home: Home, path: Path) {
         let known = self.learn(id, home);
         if known.paths.contains(&path) {
             return;
@@ -83,7 +90,7 @@ impl Strays {
     }
 
     /// A connection that was born here, and is at another worker, is checked under this name.
-    pub(super) fn learn_ufrag(&mut self, id: ConnectionId, home: WorkerIndex, ufrag: Box<str>) {
+    pub(super) fn learn_ufrag(&mut self, id: ConnectionId, home: Home, ufrag: Box<str>) {
         let known = self.learn(id, home);
         if known.ufrags.contains(&ufrag) {
             return;
@@ -97,9 +104,9 @@ impl Strays {
     }
 
     /// A connection has gone on; nothing changes if it is not known here.
-    pub(super) fn moved(&mut self, id: ConnectionId, home: WorkerIndex) {
+    pub(super) fn moved(&mut self, id: ConnectionId, home: Home) {
         if let Some(known) = self.absent.get_mut(&id) {
-            known.home = home;
+            known.home = known.home.max(home);
         }
     }
 
@@ -125,13 +132,13 @@ impl Strays {
             return self.home_of_check(datagram);
         }
         let id = self.by_path.get(&path)?;
-        Some(self.absent.get(id)?.home)
+        Some(self.absent.get(id)?.home.worker)
     }
 
     /// The worker that has the connection that a check names, which was born here and has moved.
     fn home_of_check(&self, datagram: &[u8]) -> Option<WorkerIndex> {
         let id = self.by_ufrag.get(checked_ufrag(datagram)?)?;
-        Some(self.absent.get(id)?.home)
+        Some(self.absent.get(id)?.home.worker)
     }
 
     /// How many connections are remembered.
@@ -208,13 +215,33 @@ mod tests {
         Path::udp(at(1), at(port))
     }
 
+    const fn home(moves: u32, worker: WorkerIndex) -> Home {
+        Home { moves, worker }
+    }
+
+    /// Workers that a connection left tell of it on ways of their own.
+    #[test]
+    fn what_is_told_late_changes_nothing() {
+        let mut strays = Strays::default();
+        let id = ConnectionId::new(0, 1);
+        strays.learn_path(id, home(2, 3), path(1));
+        strays.learn_path(id, home(1, 1), path(2));
+        strays.learn_ufrag(id, home(1, 1), "w0/a".into());
+        strays.moved(id, home(0, 2));
+        for port in [1, 2] {
+            assert_eq!(strays.home_of(path(port), &[0x80; 12]), Some(3));
+        }
+        strays.moved(id, home(3, 2));
+        assert_eq!(strays.home_of(path(1), &[0x80; 12]), Some(2));
+    }
+
     #[test]
     fn what_is_known_is_bounded_and_is_forgotten() {
         let mut strays = Strays::default();
         let id = |number| ConnectionId::new(0, number);
         for number in 0..3 * MAX_ABSENT as u64 {
-            strays.learn_path(id(number), 1, path(number as u16));
-            strays.learn_ufrag(id(number), 1, format!("w0/{number}").into());
+            strays.learn_path(id(number), home(0, 1), path(number as u16));
+            strays.learn_ufrag(id(number), home(0, 1), format!("w0/{number}").into());
         }
         let bound = MAX_ABSENT;
         assert!(strays.absent.len() <= bound && strays.by_path.len() <= bound);
@@ -223,15 +250,15 @@ mod tests {
         let last = id(3 * MAX_ABSENT as u64 - 1);
         for number in 0..3 * MAX_ABSENT as u64 {
             let guest = id(1 << 32 | number);
-            strays.learn_path(guest, 2, path(7));
+            strays.learn_path(guest, home(0, 2), path(7));
             assert!(strays.forget(guest) && !strays.forget(guest));
         }
         assert!(strays.order.len() <= 2 * bound, "{}", strays.order.len());
-        strays.moved(last, 3);
-        assert_eq!(strays.absent[&last].home, 3);
+        strays.moved(last, home(1, 3));
+        assert_eq!(strays.absent[&last].home, home(1, 3));
         for number in 0..20 {
-            strays.learn_path(last, 3, path(100 + number));
-            strays.learn_ufrag(last, 3, format!("w0/x{number}").into());
+            strays.learn_path(last, home(1, 3), path(100 + number));
+            strays.learn_ufrag(last, home(1, 3), format!("w0/x{number}").into());
         }
         let known = &strays.absent[&last];
         assert_eq!(known.paths.len(), MAX_PATHS);
