@@ -184,6 +184,31 @@ pub enum Event {
 }
 
 impl Event {
+    /// The connection that it is about, where there is one.
+    pub(crate) const fn connection(&self) -> Option<ConnectionId> {
+        match self {
+            Self::ConnectionState { connection, .. }
+            | Self::SelectedPair { connection, .. }
+            | Self::LocalCandidate { connection, .. }
+            | Self::NegotiationNeeded { connection }
+            | Self::NeedSections { connection, .. }
+            | Self::SectionArrived { connection, .. }
+            | Self::SubscriptionPlaced { connection, .. }
+            | Self::DataChannelOpen { connection, .. }
+            | Self::DataChannelClosed { connection, .. }
+            | Self::Data { connection, .. }
+            | Self::StreamState { connection, .. }
+            | Self::Decision { connection, .. }
+            | Self::Crowded { connection, .. } => Some(*connection),
+            Self::MediaFlowing { .. }
+            | Self::TrackEnded { .. }
+            | Self::Speakers { .. }
+            | Self::Quality { .. }
+            | Self::WantedLayers { .. }
+            | Self::Overload { .. } => None,
+        }
+    }
+
     /// Whether a later event says the same anew, so that it may be dropped when the reader is slow.
     pub(crate) const fn may_be_dropped(&self) -> bool {
         matches!(

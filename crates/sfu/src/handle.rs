@@ -20,7 +20,7 @@ use crate::io::{Command, Shared, WorkerHandle};
 use crate::options::{ConnectionConfig, PublishOptions, Section, SubscribeOptions, Wish};
 use crate::stats::{ConnectionStats, WorkerStats};
 use crate::tap::{Tap, TapReceiver};
-use crate::worker::Worker;
+use crate::worker::{Outbound, Worker};
 
 /// A media stream over TCP (or TLS over TCP) that a front listener accepted.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
@@ -222,15 +222,17 @@ impl Sfu {
                 return worker.sections(connection).map(drop);
             }
             let relocation = worker.depart(now, connection, to)?;
-            shared.moves(&relocation, from, to);
-            // Ahead of all that it is told there. A worker that is no more has no use for it.
-            let _ = next.send(Box::new(move |worker, now| {
-                worker.arrive(now, relocation);
-                // Whoever ended it meanwhile said so to a worker that had it no more.
-                if !shared.is_open(connection) {
-                    worker.close(now, connection);
-                }
-            }));
+            let after = Arc::clone(&shared);
+            shared.moves(relocation, from, to, move |relocation| {
+                // Ahead of all that it is told there. A worker that is no more has no use for it.
+                let _ = next.send(Box::new(move |worker, now| {
+                    worker.arrive(now, relocation);
+                    // Whoever ended it meanwhile said so to a worker that had it no more.
+                    if !after.is_open(connection) {
+                        worker.close(now, connection);
+                    }
+                }));
+            });
             Ok(())
         })
         .await
@@ -285,9 +287,23 @@ impl Sfu {
         kind: MessageKind,
         bytes: Bytes,
     ) -> Result<()> {
-        self.tell(connection, move |worker, now| {
-            worker.send_data(now, connection, channel, kind, &bytes);
-        })
+        let home = connection.home(&self.shared);
+        let permit = self.worker(home)?.commands.try_reserve();
+        let permit = permit.map_err(|error| refused(&error))?;
+        // Once it has a number it must not be lost, for others wait for it.
+        let Some(number) = self.shared.next_message(connection) else {
+            return Ok(());
+        };
+        let message = Outbound {
+            channel,
+            kind,
+            bytes,
+        };
+        let (_, command) = self.at_home(connection, move |worker, now| {
+            worker.send_in_turn(now, connection, number, message);
+        });
+        permit.send(command);
+        Ok(())
     }
 
     /// Bytes of a channel that wait to be sent (W3C `bufferedAmount`).
@@ -498,10 +514,7 @@ impl Sfu {
     ) -> Result<()> {
         let (home, command) = self.at_home(about, command);
         let sent = self.worker(home)?.commands.try_send(command);
-        sent.map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => Error::Overloaded,
-            mpsc::error::TrySendError::Closed(_) => Error::ShutDown,
-        })
+        sent.map_err(|error| refused(&error))
     }
 
     /// A command for the worker that has something, and which that is. Should it have moved when its turn comes, the
@@ -527,6 +540,14 @@ impl Sfu {
     }
 }
 
+/// Why a worker took no command.
+const fn refused<T>(error: &mpsc::error::TrySendError<T>) -> Error {
+    match error {
+        mpsc::error::TrySendError::Full(_) => Error::Overloaded,
+        mpsc::error::TrySendError::Closed(_) => Error::ShutDown,
+    }
+}
+
 fn at_home(
     shared: &Arc<Shared>,
     about: impl Thing,
@@ -535,10 +556,15 @@ fn at_home(
     let home = about.home(shared);
     let shared = Arc::clone(shared);
     let command: Command = Box::new(move |worker, now| {
-        if about.home(&shared) == worker.index() {
+        let home = about.home(&shared);
+        let (next, command): (_, Command) = if home != worker.index() {
+            at_home(&shared, about, command)
+        } else if about.is_coming(&shared, worker) {
+            // Since this turn began it has come back: it waits ahead of what is said from now on.
+            (home, Box::new(command))
+        } else {
             return command(worker, now);
-        }
-        let (next, command) = at_home(&shared, about, command);
+        };
         if let Some(next) = shared.workers.get(usize::from(next)) {
             let _ = next.last_words.send(command);
         }
@@ -548,13 +574,22 @@ fn at_home(
 
 /// What commands are about.
 trait Thing: Copy + Send + 'static {
-    /// The worker that has it now.
+    /// The worker that has it now, or to which it is on its way.
     fn home(self, shared: &Shared) -> WorkerIndex;
+
+    /// Whether it may still be on its way to a worker, which is its home.
+    fn is_coming(self, _: &Shared, _: &Worker) -> bool {
+        false
+    }
 }
 
 impl Thing for ConnectionId {
     fn home(self, shared: &Shared) -> WorkerIndex {
         shared.home_of(self)
+    }
+
+    fn is_coming(self, shared: &Shared, worker: &Worker) -> bool {
+        shared.is_open(self) && !worker.has(self)
     }
 }
 

@@ -290,6 +290,94 @@ async fn a_room_over_two_workers_hears_and_writes() {
     }
 }
 
+/// A number at a time, to a reader and from it, while it goes to and fro between workers that have much else to do. Nobody takes
+/// events for a while, so that they wait where it was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_keep_their_order_while_who_reads_and_writes_them_moves() {
+    const ROUNDS: u32 = 400;
+    let config = Config {
+        udp: vec![loopback()],
+        workers: 2,
+        limits: visavis_sfu::Limits {
+            events: 400,
+            ..visavis_sfu::Limits::default()
+        },
+        ..Config::default()
+    };
+    let (sfu, mut events) = Sfu::start(config).unwrap();
+    let made = sfu.create_connection(RoomId(1), ParticipantId(1), ConnectionConfig::default());
+    let (mut client, id) = (Client::new(7), made.await.unwrap());
+    let chat = client
+        .pc
+        .create_data_channel(Instant::now(), ChannelOptions::default())
+        .unwrap();
+    client.negotiate(&sfu, id).await;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let mut channel = None;
+    while channel.is_none() || client.pc.connection_state() != ConnectionState::Connected {
+        assert!(Instant::now() < deadline, "it connects");
+        client.turn().await;
+        while let Some(event) = events.try_next() {
+            if let Event::DataChannelOpen {
+                channel: opened, ..
+            } = event
+            {
+                channel = Some(opened);
+            }
+        }
+    }
+    let mut others = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let sfu = sfu.clone();
+        others.spawn(async move { while sfu.worker_stats().await.is_ok() {} });
+    }
+    let mover = sfu.clone();
+    others.spawn(async move {
+        let mut to = 0;
+        while mover.relocate(id, to).await.is_ok() {
+            to = 1 - to;
+        }
+    });
+    let (mut sent, mut heard) = (0, Vec::new());
+    let written = |number: u32| Bytes::copy_from_slice(&number.to_be_bytes());
+    let read = |bytes: &Bytes| u32::from_be_bytes(bytes[..].try_into().unwrap());
+    let all = 4 * ROUNDS;
+    while client.messages.len() < all as usize || heard.len() < all as usize {
+        let came = (client.messages.len(), heard.len());
+        assert!(Instant::now() < deadline, "{came:?} of {all}");
+        if sent < all {
+            for number in sent..sent + 4 {
+                client
+                    .pc
+                    .send(Instant::now(), chat, MessageKind::Binary, written(number))
+                    .unwrap();
+                sfu.send_data(id, channel.unwrap(), MessageKind::Binary, written(number))
+                    .unwrap();
+            }
+            sent += 4;
+        }
+        client.turn().await;
+        // What waits is more than there is room for in the queue, and less than what may wait with a worker.
+        if sent == all || sent % 800 == 0 {
+            while let Some(event) = events.try_next() {
+                if let Event::Data { bytes, .. } = event {
+                    heard.push(read(&bytes));
+                }
+            }
+        }
+    }
+    others.abort_all();
+    let expected: Vec<u32> = (0..all).collect();
+    let got: Vec<u32> = client.messages.iter().map(read).collect();
+    let first_wrong = |got: &[u32]| {
+        got.iter()
+            .zip(&expected)
+            .position(|(one, other)| one != other)
+    };
+    assert_eq!(first_wrong(&got), None, "to the client: {got:?}");
+    assert_eq!(first_wrong(&heard), None, "from the client: {heard:?}");
+}
+
 /// Ends overtake what else a worker is told, and are not overtaken.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_was_closed_is_gone_for_whoever_asks_next() {

@@ -107,8 +107,16 @@ pub(crate) struct Shared {
     balance: Balance,
     next: AtomicU64,
     rooms: Mutex<HashMap<RoomId, Placement>>,
-    owners: Mutex<HashMap<ConnectionId, RoomId>>,
+    owners: Mutex<HashMap<ConnectionId, Open>>,
     moved: RwLock<Moved>,
+}
+
+/// A connection that nobody has ended.
+#[derive(Debug)]
+struct Open {
+    room: RoomId,
+    /// How many messages it was given to send.
+    messages: u64,
 }
 
 /// What lives elsewhere than its name says.
@@ -182,7 +190,7 @@ impl Shared {
         self.moved.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn owners(&self) -> std::sync::MutexGuard<'_, HashMap<ConnectionId, RoomId>> {
+    fn owners(&self) -> std::sync::MutexGuard<'_, HashMap<ConnectionId, Open>> {
         self.owners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -211,16 +219,31 @@ impl Shared {
         self.owners().contains_key(&id)
     }
 
-    /// A connection goes to another worker.
-    pub(crate) fn moves(&self, relocation: &Relocation, from: WorkerIndex, to: WorkerIndex) {
-        let id = relocation.connection();
+    /// The number of the next message for a connection; `None` if that was ended.
+    pub(crate) fn next_message(&self, id: ConnectionId) -> Option<u64> {
+        let mut owners = self.owners();
+        let messages = &mut owners.get_mut(&id)?.messages;
+        *messages += 1;
+        Some(*messages - 1)
+    }
+
+    /// A connection goes to another worker, to which `send` hands it. Nobody is told where it is before it is on its way there.
+    pub(crate) fn moves(
+        &self,
+        relocation: Relocation,
+        from: WorkerIndex,
+        to: WorkerIndex,
+        send: impl FnOnce(Relocation),
+    ) {
+        let (id, room) = (relocation.connection(), relocation.room());
         // Nobody ends it meanwhile.
         let owners = self.owners();
         if !owners.contains_key(&id) {
-            return;
+            return send(relocation);
         }
         let mut moved = self.moved.write().unwrap_or_else(PoisonError::into_inner);
-        moved.insert(relocation, to);
+        moved.insert(&relocation, to);
+        send(relocation);
         drop(moved);
         for (index, load) in self.workers.iter().enumerate() {
             match index as WorkerIndex {
@@ -230,7 +253,7 @@ impl Shared {
             }
         }
         let mut rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
-        let placement = rooms.entry(relocation.room()).or_default();
+        let placement = rooms.entry(room).or_default();
         placement.left(from);
         placement.joined(to);
     }
@@ -287,13 +310,13 @@ impl Shared {
         self.workers[usize::from(worker)].load.joined();
         let id = ConnectionId::new(worker, self.next.fetch_add(1, Ordering::Relaxed));
         drop(rooms);
-        self.owners().insert(id, room);
+        self.owners().insert(id, Open { room, messages: 0 });
         Ok(id)
     }
 
     /// A connection is gone. Answers where it was, unless that was known before.
     pub(crate) fn left(&self, id: ConnectionId) -> Option<WorkerIndex> {
-        let room = self.owners().remove(&id)?;
+        let room = self.owners().remove(&id)?.room;
         // It does not move any more.
         let home = self.home_of(id);
         let mut moved = self.moved.write().unwrap_or_else(PoisonError::into_inner);
@@ -314,7 +337,7 @@ impl Shared {
 
     /// A room is gone with all its connections.
     pub(crate) fn forget_room(&self, room: RoomId) {
-        let theirs = |(id, found): (&ConnectionId, &RoomId)| (*found == room).then_some(*id);
+        let theirs = |(id, open): (&ConnectionId, &Open)| (open.room == room).then_some(*id);
         let gone: Vec<ConnectionId> = self.owners().iter().filter_map(theirs).collect();
         for id in gone {
             self.left(id);

@@ -106,7 +106,7 @@ async fn run(mut start: Start) -> io::Result<()> {
     let mut busy = Busy::new(Instant::now());
     loop {
         let mut deadline = worker.poll_timeout();
-        if !unsaid.is_empty() || !told.is_empty() {
+        if !unsaid.is_empty() || !told.is_empty() || worker.has_events() {
             let soon = Instant::now() + RETRY;
             deadline = Some(deadline.map_or(soon, |deadline| deadline.min(soon)));
         }
@@ -227,11 +227,16 @@ async fn run(mut start: Start) -> io::Result<()> {
             // When events are the overload, it is told later.
             let _ = start.events.try_send(event);
         }
-        while let Some(event) = told.pop_front().or_else(|| worker.poll_event()) {
-            if let Err(mpsc::error::TrySendError::Full(event)) = start.events.try_send(event) {
-                // The control plane is slow: what must not be lost waits here.
-                told.push_front(event);
-                break;
+        // What the control plane has no room for waits with the worker, where it goes along with who moves.
+        while !told.is_empty() || worker.has_events() {
+            let permit = match start.events.try_reserve() {
+                Ok(permit) => Some(permit),
+                Err(mpsc::error::TrySendError::Full(())) => break,
+                Err(mpsc::error::TrySendError::Closed(())) => None,
+            };
+            let event = told.pop_front().or_else(|| worker.poll_event());
+            if let (Some(permit), Some(event)) = (permit, event) {
+                permit.send(event);
             }
         }
     }

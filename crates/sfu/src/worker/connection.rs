@@ -14,6 +14,7 @@ use visavis_peer::{
     PeerConnection, Received, TransceiverId,
 };
 
+use super::data::Outgoing;
 use super::egress::{Egress, Source};
 use super::negotiate::msid;
 use super::strays::Home;
@@ -45,6 +46,7 @@ pub(super) struct Connection {
     /// Whether this end makes the offers that subscriptions need.
     pub(super) offers: bool,
     pub(super) labels: HashMap<ChannelId, Arc<str>>,
+    pub(super) outgoing: Outgoing,
     /// Slots of track and variant that each transceiver's packets are for, by its number.
     pub(super) inputs: Vec<Option<(usize, usize)>>,
     pub(super) subscriptions: Slab<Subscription>,
@@ -136,6 +138,7 @@ impl Connection {
             peer,
             offers: config.offers,
             labels: HashMap::new(),
+            outgoing: Outgoing::default(),
             inputs: Vec::new(),
             subscriptions: Slab::new(),
             sources: HashMap::new(),

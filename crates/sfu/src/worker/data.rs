@@ -1,5 +1,6 @@
 //! Data channels.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,6 +11,33 @@ use super::Worker;
 use crate::error::Result;
 use crate::events::Event;
 use crate::ids::ConnectionId;
+
+/// A message for a peer.
+#[derive(Debug)]
+pub(crate) struct Outbound {
+    pub(crate) channel: ChannelId,
+    pub(crate) kind: MessageKind,
+    pub(crate) bytes: Bytes,
+}
+
+/// The messages that a connection is given to send, which are numbered: while it moves from one worker to another, some go the
+/// long way and some the short one.
+#[derive(Debug, Default)]
+pub(super) struct Outgoing {
+    /// The number of the next one.
+    next: u64,
+    /// Those that came before it, by their numbers: no more than commands wait at one worker.
+    early: BTreeMap<u64, Outbound>,
+}
+
+impl Outgoing {
+    /// The next message, if it is there.
+    fn pop(&mut self) -> Option<Outbound> {
+        let message = self.early.remove(&self.next)?;
+        self.next += 1;
+        Some(message)
+    }
+}
 
 impl Worker {
     /// Opens a data channel.
@@ -63,6 +91,24 @@ impl Worker {
                 ),
             });
             self.fail_slot(now, slot);
+        }
+    }
+
+    /// Sends a message in its turn: when all of lower numbers have been sent.
+    pub(crate) fn send_in_turn(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        number: u64,
+        message: Outbound,
+    ) {
+        if let Ok((_, connection)) = self.connection(id) {
+            connection.outgoing.early.insert(number, message);
+        }
+        while let Ok((_, connection)) = self.connection(id)
+            && let Some(message) = connection.outgoing.pop()
+        {
+            self.send_data(now, id, message.channel, message.kind, &message.bytes);
         }
     }
 

@@ -39,6 +39,7 @@ use visavis_peer::{Certificate, CodecTable};
 use visavis_stun::PacketKind;
 
 use self::connection::Connection;
+pub(crate) use self::data::Outbound;
 use self::fanout::Fanout;
 use self::links::Links;
 pub use self::links::Message;
@@ -326,6 +327,16 @@ impl Worker {
     /// What happened next.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
+    }
+
+    /// Whether a connection is here.
+    pub(crate) fn has(&self, id: ConnectionId) -> bool {
+        self.by_id.contains_key(&id)
+    }
+
+    /// Whether [`poll_event`](Self::poll_event) has something to say.
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty()
     }
 
     /// What was counted.

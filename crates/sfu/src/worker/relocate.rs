@@ -8,6 +8,7 @@
 //! TCP stay, for their streams belong to the thread that reads them (those that are not in use are closed); so do those that
 //! share a track with another connection.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use smallvec::SmallVec;
@@ -16,6 +17,7 @@ use super::Worker;
 use super::connection::Connection;
 use super::track::{Follower, Track};
 use crate::error::{Error, Result};
+use crate::events::Event;
 use crate::ids::{ConnectionId, RoomId, SubscriptionId, TrackId, WorkerIndex};
 
 /// A connection between two workers.
@@ -24,6 +26,8 @@ pub struct Relocation {
     connection: Box<Connection>,
     /// What it publishes; the slots of the feeds mean nothing here.
     tracks: Vec<Track>,
+    /// What it told and nobody has taken yet: what it tells at its next worker comes behind.
+    untold: VecDeque<Event>,
 }
 
 impl Relocation {
@@ -106,9 +110,12 @@ impl Worker {
                 self.closed_streams.push(path);
             }
         }
-        // What it has to tell is told here.
         self.follow_events(now, slot);
         self.tell_lack(slot);
+        let (untold, others) = std::mem::take(&mut self.events)
+            .into_iter()
+            .partition(|event| event.connection() == Some(id));
+        self.events = others;
         let Some(mut connection) = self.forget(slot) else {
             return Err(Error::NoConnection);
         };
@@ -141,6 +148,7 @@ impl Worker {
         Ok(Relocation {
             connection: Box::new(connection),
             tracks,
+            untold,
         })
     }
 
@@ -197,7 +205,9 @@ impl Worker {
         let Relocation {
             mut connection,
             tracks,
+            untold,
         } = relocation;
+        self.events.extend(untold);
         let paths = connection.settle_in();
         let (id, room, participant) = (connection.id, connection.room, connection.participant);
         let ufrags = connection.ufrags.clone();
