@@ -93,6 +93,13 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Let people come, go and publish in rooms of `visavis serve` at 5 % loss, and watch memory, subscribers and rooms: `[MINUTES]`,
+    /// 60 by default. Anything stuck, lost or left behind fails.
+    Soak {
+        /// Passed on: --json, --quick (2 minutes), --seed N and the number of minutes.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Load the TURN service beside other servers and bare relay loops, on two cores: the system's coturn, each `--coturn PATH`,
     /// and the crate turn-server from `--turn-server PATH`.
     TurnBench {
@@ -136,6 +143,7 @@ fn main() -> ExitCode {
         }
         // Its peers have no idle agents to compare with: a table of its own.
         Command::SfuBench { arguments } => delegate::bench("sfu-bench", &arguments),
+        Command::Soak { arguments } => delegate::bench_of_binary("soak", &arguments),
         Command::TurnBench { arguments } => delegate::bench_of_binary("turn", &arguments),
         Command::TransferTable { arguments } => {
             delegate::bench_of_binary("transfer-table", &arguments)

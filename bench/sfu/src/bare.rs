@@ -7,7 +7,7 @@ use visavis_datagram::{Ecn, Path, Transmit, TransmitBuf};
 use visavis_net::udp::{UdpOptions, UdpSocket};
 use visavis_srtp::{Context, Options, Profile};
 
-use crate::server::usage;
+use bench_sfu::process::usage;
 
 /// Sends bursts of `burst` packets of `size` bytes to each of `ports`, `rate` bursts per second, for so
 /// long; nanoseconds of processor per packet.

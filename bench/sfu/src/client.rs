@@ -1,13 +1,15 @@
 //! The load: publishers that send frames, and subscribers that count what comes.
 //!
-//! Most subscribers do not decrypt: they count packets and give transport-wide feedback, whose numbers
-//! stand in the clear part of a packet. So the load costs less than what it measures.
+//! Light subscribers do not decrypt: they count packets and give transport-wide feedback, whose numbers
+//! stand in the clear part of a packet. So the load costs less than what it measures. Those that decrypt
+//! also say of which track they had packets: frames bear the number that their track was published with.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
-use visavis_datagram::{Random, TransmitBuf};
+use visavis_datagram::{Random, Transmit, TransmitBuf};
 use visavis_ice::LocalAddress;
 use visavis_net::udp::{ReceiveBatch, UdpOptions, UdpSocket};
 use visavis_peer::{
@@ -23,25 +25,78 @@ use visavis_sdp::Direction;
 
 /// What a client sends.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Publishes {
+pub struct Publishes {
     /// Bytes of each encoding's frame, 30 per second; 0 for none.
-    pub(crate) video: [usize; 3],
-    pub(crate) audio: bool,
+    pub video: [usize; 3],
+    pub audio: bool,
     /// What is sent of all that: 1 for every frame in its time, less for as many fewer.
-    pub(crate) share: f64,
+    pub share: f64,
+}
+
+/// A client, and the network that it is in.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// Draws its keys, its phase and what it loses.
+    pub number: u64,
+    pub certificate: Certificate,
+    /// What it sends from the beginning.
+    pub publishes: Publishes,
+    /// It counts packets, and decrypts none.
+    pub light: bool,
+    /// When the time stamps of frames begin.
+    pub epoch: Instant,
+    /// The share of datagrams that is lost, of those that it sends and of those that come.
+    pub loss: f64,
+}
+
+/// A track that a client sends.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// Its number, which its frames bear. Not 0.
+    pub mark: u32,
+    pub codec: Codec,
+    /// Bytes of each encoding's frame.
+    pub sizes: Vec<usize>,
+}
+
+impl Source {
+    /// The client's own id of the track, as its descriptions have it.
+    pub fn cid(&self) -> String {
+        format!("track-{}", self.mark)
+    }
+
+    fn kind(&self) -> Kind {
+        if self.codec == Codec::Opus {
+            Kind::Audio
+        } else {
+            Kind::Video
+        }
+    }
+}
+
+/// What came of one track.
+#[derive(Debug, Clone)]
+pub struct Heard {
+    pub last: Instant,
+    /// The section that brought it.
+    pub mid: String,
 }
 
 /// What a client counted since the last look.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Counts {
-    pub(crate) packets: u64,
-    pub(crate) sent: u64,
-    pub(crate) delays: Vec<u32>,
-    pub(crate) connected: bool,
+pub struct Counts {
+    pub packets: u64,
+    pub sent: u64,
+    pub delays: Vec<u32>,
+    pub connected: bool,
+    /// By the number of the track, ever.
+    pub heard: HashMap<u32, Heard>,
+    /// Why a description was refused, if one was.
+    pub refused: Option<String>,
 }
 
 /// What the load asks of a client.
-pub(crate) enum Ask {
+pub enum Ask {
     /// An offer, with so many sections more for receiving.
     Offer(usize, usize, oneshot::Sender<String>),
     /// The answer to it.
@@ -52,9 +107,19 @@ pub(crate) enum Ask {
     Candidate(IceCandidate),
     /// What was counted.
     Count(oneshot::Sender<Counts>),
+    /// Send this from the next negotiation on.
+    Publish(Source),
+    /// Send the track of that number no more. Its section is stopped, or rests until it carries another.
+    Unpublish { mark: u32, stop: bool },
+    /// Send nothing of the track for now, or send again.
+    Mute { mark: u32, muted: bool },
+    /// The next offer restarts ICE.
+    RestartIce,
+    /// Close the connection, as who leaves does.
+    Close,
 }
 
-pub(crate) type Asks = mpsc::UnboundedSender<Ask>;
+pub type Asks = mpsc::UnboundedSender<Ask>;
 
 struct Sending {
     id: TransceiverId,
@@ -68,6 +133,8 @@ struct Sending {
     timestamp: u32,
     frames: u32,
     wants_key: bool,
+    mark: u32,
+    muted: bool,
 }
 
 struct Client {
@@ -77,48 +144,54 @@ struct Client {
     epoch: Instant,
     light: bool,
     share: f64,
+    loss: f64,
+    luck: Random,
     counts: Counts,
     sending: Vec<Sending>,
+    /// Sections that rest, with how many encodings they have.
+    resting: Vec<(TransceiverId, Kind, usize)>,
+    closed: bool,
     arrivals: Vec<Arrival>,
     feedback_at: Instant,
     feedback: u8,
     media: u32,
 }
 
+/// The certificate that all clients have.
+pub fn certificate() -> Certificate {
+    let mut random = Random::from_u64(7);
+    visavis_peer::generate_certificate(
+        visavis_peer::CertificateKind::EcdsaP256,
+        Duration::from_secs(1_790_000_000),
+        &mut random,
+    )
+    .expect("a certificate")
+}
+
 /// Starts a client; it ends when the sender is dropped.
-pub(crate) fn start(
-    number: u64,
-    certificate: Certificate,
-    publishes: Publishes,
-    light: bool,
-    epoch: Instant,
-) -> (Asks, mpsc::UnboundedReceiver<IceCandidate>) {
+pub fn start(setup: Setup) -> (Asks, mpsc::UnboundedReceiver<IceCandidate>) {
     let (asks, queue) = mpsc::unbounded_channel();
     let (candidates, trickled) = mpsc::unbounded_channel();
-    let client = Client::new(number, certificate, publishes, light, epoch);
-    tokio::spawn(client.run(queue, candidates));
+    tokio::spawn(Client::new(setup).run(queue, candidates));
     (asks, trickled)
 }
 
 impl Client {
-    fn new(
-        number: u64,
-        certificate: Certificate,
-        publishes: Publishes,
-        light: bool,
-        epoch: Instant,
-    ) -> Self {
+    fn new(setup: Setup) -> Self {
+        let Setup {
+            number, publishes, ..
+        } = setup;
         let now = Instant::now();
         let mut options = UdpOptions::default();
         options.receive_buffer = 1 << 20;
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let socket = UdpSocket::bind_with(address, &options).expect("a socket");
         let mut configuration = Configuration {
-            certificates: vec![certificate],
+            certificates: vec![setup.certificate],
             wall_clock: Duration::from_secs(1_790_000_000),
             media: MediaSettings {
                 pacing: false,
-                send_feedback: !light,
+                send_feedback: !setup.light,
                 ..MediaSettings::default()
             },
             ..Configuration::default()
@@ -132,11 +205,15 @@ impl Client {
             pc,
             socket,
             out: TransmitBuf::new(8, 1500),
-            epoch,
-            light,
+            epoch: setup.epoch,
+            light: setup.light,
             share: publishes.share,
+            loss: setup.loss,
+            luck: Random::from_u64(number ^ LUCK),
             counts: Counts::default(),
             sending: Vec::new(),
+            resting: Vec::new(),
+            closed: false,
             arrivals: Vec::new(),
             feedback_at: now,
             feedback: 0,
@@ -145,44 +222,54 @@ impl Client {
         // Publishers do not beat in step.
         let phase = Duration::from_micros(number * 7919 % 33_333);
         if publishes.audio {
-            let id = client.add(Kind::Audio, Direction::SendOnly, Vec::new());
-            client.send(id, 0, Codec::Opus, 100, now + phase);
+            let id = client.add(Kind::Audio, Direction::SendOnly, None, Vec::new());
+            client.send(id, 0, Codec::Opus, 100, 0, now + phase);
         }
         let encodings = publishes.video.iter().filter(|&&size| size > 0).count();
         if encodings > 0 {
-            let rids = ["q", "h", "f"];
-            let named = match encodings {
-                1 => Vec::new(),
-                count => rids[..count]
-                    .iter()
-                    .map(|&rid| Encoding::with_rid(rid))
-                    .collect(),
-            };
-            let id = client.add(Kind::Video, Direction::SendOnly, named);
+            let named = named_encodings(encodings);
+            let id = client.add(Kind::Video, Direction::SendOnly, None, named);
             for (encoding, &size) in publishes.video.iter().take(encodings).enumerate() {
-                client.send(id, encoding, Codec::Vp8, size, now + phase);
+                client.send(id, encoding, Codec::Vp8, size, 0, now + phase);
             }
         }
         client
     }
 
-    fn add(&mut self, kind: Kind, direction: Direction, encodings: Vec<Encoding>) -> TransceiverId {
+    fn add(
+        &mut self,
+        kind: Kind,
+        direction: Direction,
+        track: Option<String>,
+        encodings: Vec<Encoding>,
+    ) -> TransceiverId {
         let init = TransceiverInit {
             direction,
-            streams: vec!["load".into()],
+            track,
+            streams: vec![STREAM.into()],
             send_encodings: encodings,
             ..TransceiverInit::default()
         };
         self.pc.add_transceiver(kind, init).expect("a transceiver")
     }
 
-    fn send(&mut self, id: TransceiverId, encoding: usize, codec: Codec, size: usize, at: Instant) {
+    fn send(
+        &mut self,
+        id: TransceiverId,
+        encoding: usize,
+        codec: Codec,
+        size: usize,
+        mark: u32,
+        at: Instant,
+    ) {
+        let mut frame = vec![0x55; size.max(32)];
+        frame[18..22].copy_from_slice(&mark.to_be_bytes());
         self.sending.push(Sending {
             id,
             encoding,
             codec,
             packetizer: codec.packetizer().expect("a packetizer"),
-            frame: vec![0x55; size.max(32)],
+            frame,
             interval: Duration::from_micros(if codec == Codec::Opus { 20_000 } else { 33_333 })
                 .div_f64(self.share.clamp(0.01, 1.0)),
             next: at,
@@ -190,7 +277,51 @@ impl Client {
             timestamp: 0,
             frames: 0,
             wants_key: false,
+            mark,
+            muted: false,
         });
+    }
+
+    fn publish(&mut self, now: Instant, source: &Source) {
+        let (kind, encodings) = (source.kind(), source.sizes.len());
+        let rests = self
+            .resting
+            .iter()
+            .position(|&(_, of, has)| of == kind && has == encodings);
+        let id = match rests {
+            Some(index) => {
+                let (id, ..) = self.resting.swap_remove(index);
+                let streams = [STREAM.to_owned()];
+                self.pc
+                    .send_on(id, &source.cid(), &streams)
+                    .expect("a section that rests");
+                id
+            }
+            None => {
+                let named = named_encodings(encodings);
+                self.add(kind, Direction::SendOnly, Some(source.cid()), named)
+            }
+        };
+        for (encoding, &size) in source.sizes.iter().enumerate() {
+            self.send(id, encoding, source.codec, size, source.mark, now);
+        }
+    }
+
+    fn unpublish(&mut self, mark: u32, stop: bool) {
+        let of_it = |sending: &&Sending| sending.mark == mark;
+        let encodings = self.sending.iter().filter(of_it).count();
+        let Some(sending) = self.sending.iter().find(of_it) else {
+            return;
+        };
+        let (id, is_audio) = (sending.id, sending.codec == Codec::Opus);
+        self.sending.retain(|sending| sending.mark != mark);
+        if stop {
+            self.pc.stop_transceiver(id).expect("an open connection");
+        } else {
+            self.pc.remove_track(id).expect("a transceiver of it");
+            let kind = if is_audio { Kind::Audio } else { Kind::Video };
+            self.resting.push((id, kind, encodings));
+        }
     }
 
     async fn run(
@@ -202,6 +333,9 @@ impl Client {
         loop {
             let now = Instant::now();
             self.work(now, &candidates).await;
+            if self.closed {
+                return;
+            }
             let due = [
                 self.pc.poll_timeout(),
                 self.sending.iter().map(|sending| sending.next).min(),
@@ -219,7 +353,9 @@ impl Client {
                         // What waited in the socket while the generator was busy was not late.
                         let arrival = run.arrival();
                         for datagram in run.datagrams() {
-                            self.take(now, arrival, datagram);
+                            if !self.is_lost() {
+                                self.take(now, arrival, datagram);
+                            }
                         }
                     }
                 }
@@ -243,7 +379,9 @@ impl Client {
             while self.sending[index].next <= now {
                 let sending = &mut self.sending[index];
                 sending.next += sending.interval;
-                if connected {
+                if sending.muted {
+                    sending.timestamp = sending.timestamp.wrapping_add(sending.ticks());
+                } else if connected {
                     self.counts.sent += sending.send_frame(&mut self.pc, now, since);
                 }
             }
@@ -269,8 +407,32 @@ impl Client {
             }
         }
         while let Some(transmit) = self.pc.poll_transmit(now, &mut self.out) {
-            let _ = self.socket.send(&transmit, self.out.as_slice()).await;
+            self.transmit(&transmit).await;
         }
+    }
+
+    async fn transmit(&mut self, transmit: &Transmit) {
+        if self.loss == 0.0 {
+            let _ = self.socket.send(transmit, self.out.as_slice()).await;
+            return;
+        }
+        for from in (0..transmit.len).step_by(transmit.segment_size.max(1)) {
+            let len = transmit.segment_size.min(transmit.len - from);
+            if self.is_lost() {
+                continue;
+            }
+            let alone = Transmit {
+                segment_size: len,
+                len,
+                ..*transmit
+            };
+            let datagram = &self.out.as_slice()[from..from + len];
+            let _ = self.socket.send(&alone, datagram).await;
+        }
+    }
+
+    fn is_lost(&mut self) -> bool {
+        self.loss > 0.0 && self.luck.chance(self.loss)
     }
 
     fn take(&mut self, now: Instant, arrival: visavis_datagram::Arrival, datagram: &mut [u8]) {
@@ -287,14 +449,36 @@ impl Client {
             let Ok(packet) = Packet::parse(&datagram[rtp.packet]) else {
                 return;
             };
-            let stamped = Vp8Descriptor::parse(packet.payload())
-                .ok()
-                .filter(|(descriptor, _)| descriptor.start_of_partition)
-                .and_then(|(_, rest)| rest.get(10..18)?.first_chunk::<8>().copied());
-            if let Some(stamp) = stamped {
-                let sent = u64::from_be_bytes(stamp);
+            let transceiver = self.pc.transceiver(rtp.transceiver);
+            let frame = match transceiver.map(|transceiver| transceiver.kind) {
+                Some(Kind::Audio) => Some(packet.payload()),
+                _ => Vp8Descriptor::parse(packet.payload())
+                    .ok()
+                    .filter(|(descriptor, _)| descriptor.start_of_partition)
+                    .map(|(_, frame)| frame),
+            };
+            let Some(frame) = frame else { return };
+            let stamp = frame.get(10..18).and_then(|it| it.first_chunk::<8>());
+            if let Some(stamp) = stamp {
+                let sent = u64::from_be_bytes(*stamp);
                 let since = now.saturating_duration_since(self.epoch).as_micros() as u64;
                 self.counts.delays.push(since.saturating_sub(sent) as u32);
+            }
+            let mark = frame.get(18..22).and_then(|it| it.first_chunk::<4>());
+            let mark = mark.map_or(0, |mark| u32::from_be_bytes(*mark));
+            if mark != 0 {
+                let mid = transceiver.and_then(|transceiver| transceiver.mid.as_deref());
+                let mid = mid.unwrap_or_default();
+                match self.counts.heard.get_mut(&mark) {
+                    Some(heard) if heard.mid == mid => heard.last = now,
+                    _ => {
+                        let heard = Heard {
+                            last: now,
+                            mid: mid.to_owned(),
+                        };
+                        self.counts.heard.insert(mark, heard);
+                    }
+                }
             }
         }
     }
@@ -356,7 +540,7 @@ impl Client {
             Ask::Offer(audio, video, reply) => {
                 for (kind, count) in [(Kind::Audio, audio), (Kind::Video, video)] {
                     for _ in 0..count {
-                        self.add(kind, Direction::RecvOnly, Vec::new());
+                        self.add(kind, Direction::RecvOnly, None, Vec::new());
                     }
                 }
                 self.pc.set_local_description(now, None).expect("an offer");
@@ -367,12 +551,14 @@ impl Client {
                 let answer = Description::answer(sdp);
                 if let Err(error) = self.pc.set_remote_description(now, &answer) {
                     eprintln!("answer refused: {error}");
+                    self.counts.refused = Some(error.to_string());
                 }
             }
             Ask::Accept(sdp, reply) => {
                 let offer = Description::offer(sdp);
                 if let Err(error) = self.pc.set_remote_description(now, &offer) {
                     eprintln!("offer refused: {error}");
+                    self.counts.refused = Some(error.to_string());
                     return;
                 }
                 if self.pc.set_local_description(now, None).is_ok()
@@ -385,16 +571,56 @@ impl Client {
                 let _ = self.pc.add_ice_candidate(now, &candidate);
             }
             Ask::Count(reply) => {
-                let connected = self.counts.connected;
                 let counts = std::mem::take(&mut self.counts);
-                self.counts.connected = connected;
+                self.counts.connected = counts.connected;
+                self.counts.heard.clone_from(&counts.heard);
                 let _ = reply.send(counts);
+            }
+            Ask::Publish(source) => self.publish(now, &source),
+            Ask::Unpublish { mark, stop } => self.unpublish(mark, stop),
+            Ask::Mute { mark, muted } => {
+                for sending in &mut self.sending {
+                    if sending.mark == mark {
+                        sending.muted = muted;
+                    }
+                }
+            }
+            Ask::RestartIce => self.pc.restart_ice(),
+            Ask::Close => {
+                self.pc.close(now);
+                self.closed = true;
             }
         }
     }
 }
 
+/// Sources of one client are played in step.
+const STREAM: &str = "load";
+
+/// What draws losses is not what draws keys.
+const LUCK: u64 = 0x6c75_636b;
+
+fn named_encodings(count: usize) -> Vec<Encoding> {
+    match count {
+        0 | 1 => Vec::new(),
+        count => ["q", "h", "f"][..count.min(3)]
+            .iter()
+            .map(|&rid| Encoding::with_rid(rid))
+            .collect(),
+    }
+}
+
 impl Sending {
+    /// The ticks of the RTP clock between two frames.
+    fn ticks(&self) -> u32 {
+        let clock = if self.codec == Codec::Opus {
+            48_000.0
+        } else {
+            90_000.0
+        };
+        (clock * self.interval.as_secs_f64()).round() as u32
+    }
+
     fn send_frame(&mut self, pc: &mut PeerConnection, now: Instant, since: u64) -> u64 {
         let is_key = std::mem::take(&mut self.wants_key) || self.frames == 0;
         self.frames += 1;
@@ -411,8 +637,7 @@ impl Sending {
         let Some(payload_type) = codec.map(|codec| codec.payload_type) else {
             return 0;
         };
-        let rate = if self.codec == Codec::Opus { 960 } else { 3000 };
-        self.timestamp = self.timestamp.wrapping_add(rate);
+        self.timestamp = self.timestamp.wrapping_add(self.ticks());
         let params = FrameParams {
             temporal_id: (self.codec == Codec::Vp8).then_some(0),
             ..FrameParams::plain(is_key)

@@ -7,8 +7,6 @@
 )]
 
 mod bare;
-mod client;
-mod livekit;
 mod server;
 mod str0m_loop;
 
@@ -16,12 +14,13 @@ use std::io;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use client::{Ask, Asks, Counts, Publishes};
+use bench_sfu::client::{self, Ask, Asks, Counts, Publishes, Setup};
+use bench_sfu::livekit;
+use bench_sfu::process::{Killed, usage};
 use serde_json::json;
-use server::{Served, usage};
+use server::Served;
 use tokio::sync::{mpsc, oneshot};
-use visavis_datagram::Random;
-use visavis_peer::{Certificate, IceCandidate};
+use visavis_peer::IceCandidate;
 use visavis_report::{Options, Table};
 
 /// One shape of load.
@@ -261,14 +260,16 @@ struct Load {
     subscribers: Vec<(u64, u64, Asks)>,
 }
 
-fn certificate() -> Certificate {
-    let mut random = Random::from_u64(7);
-    visavis_peer::generate_certificate(
-        visavis_peer::CertificateKind::EcdsaP256,
-        Duration::from_secs(1_790_000_000),
-        &mut random,
-    )
-    .expect("a certificate")
+/// A client that sends nothing and loses nothing.
+fn setup() -> Setup {
+    Setup {
+        number: 0,
+        certificate: client::certificate(),
+        publishes: Publishes::default(),
+        light: false,
+        epoch: Instant::now(),
+        loss: 0.0,
+    }
 }
 
 async fn counted(clients: &[(u64, u64, Asks)]) -> Vec<Counts> {
@@ -320,7 +321,7 @@ async fn offer(
 
 async fn measure_served(what: &str, scenario: &Scenario, seconds: f64) -> io::Result<Measured> {
     let mut server = Served::start(what)?;
-    let (epoch, certificate) = (Instant::now(), certificate());
+    let setup = setup();
     let mut load = Load {
         publishers: Vec::new(),
         subscribers: Vec::new(),
@@ -329,13 +330,11 @@ async fn measure_served(what: &str, scenario: &Scenario, seconds: f64) -> io::Re
     for room in 0..scenario.rooms {
         for _ in 0..scenario.publishers {
             number += 1;
-            let (asks, _trickled) = client::start(
+            let (asks, _trickled) = client::start(Setup {
                 number,
-                certificate.clone(),
-                scenario.publishes,
-                false,
-                epoch,
-            );
+                publishes: scenario.publishes,
+                ..setup.clone()
+            });
             let made = (number, room, asks);
             offer(&mut server, &made, (0, 0)).await?;
             load.publishers.push(made);
@@ -348,8 +347,11 @@ async fn measure_served(what: &str, scenario: &Scenario, seconds: f64) -> io::Re
             number += 1;
             // One of each room decrypts, to time what comes.
             let light = index > 0;
-            let none = Publishes::default();
-            let (asks, _trickled) = client::start(number, certificate.clone(), none, light, epoch);
+            let (asks, _trickled) = client::start(Setup {
+                number,
+                light,
+                ..setup.clone()
+            });
             let made = (number, room, asks);
             offer(&mut server, &made, scenario.receives).await?;
             load.subscribers.push(made);
@@ -388,16 +390,6 @@ async fn measure_livekit(scenario: &Scenario, seconds: f64) -> io::Result<Measur
     measured
 }
 
-/// A process that does not outlive the measurement.
-struct Killed(std::process::Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 async fn livekit_load(
     port: u16,
     pid: u32,
@@ -414,7 +406,7 @@ async fn livekit_load(
         // Another's process: it says nowhere else that it listens.
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let (epoch, certificate) = (Instant::now(), certificate());
+    let setup = setup();
     let mut load = Load {
         publishers: Vec::new(),
         subscribers: Vec::new(),
@@ -423,13 +415,11 @@ async fn livekit_load(
     for room in 0..scenario.rooms {
         for _ in 0..scenario.publishers {
             number += 1;
-            let (asks, trickled) = client::start(
+            let (asks, trickled) = client::start(Setup {
                 number,
-                certificate.clone(),
-                scenario.publishes,
-                false,
-                epoch,
-            );
+                publishes: scenario.publishes,
+                ..setup.clone()
+            });
             join(port, room, number, true, &asks, trickled).await?;
             load.publishers.push((number, room, asks));
         }
@@ -441,9 +431,11 @@ async fn livekit_load(
     for room in 0..scenario.rooms {
         for index in 0..scenario.subscribers {
             number += 1;
-            let none = Publishes::default();
-            let (asks, trickled) =
-                client::start(number, certificate.clone(), none, index > 0, epoch);
+            let (asks, trickled) = client::start(Setup {
+                number,
+                light: index > 0,
+                ..setup.clone()
+            });
             join(port, room, number, false, &asks, trickled).await?;
             load.subscribers.push((number, room, asks));
         }

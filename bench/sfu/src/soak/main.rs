@@ -1,0 +1,328 @@
+//! A long run of `visavis serve` with people who come, go and publish, over sockets that lose datagrams: `cargo xtask soak`.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "it prints its table, and before that how it goes"
+)]
+
+mod checks;
+mod churn;
+mod member;
+mod memory;
+mod server;
+
+use std::io;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use bench_sfu::process::usage;
+use checks::{STUCK, Seen, Violation};
+use churn::Churn;
+use memory::Memory;
+use serde_json::json;
+use server::Server;
+use tokio::time::{MissedTickBehavior, interval};
+use visavis_report::{Options, Table};
+
+/// Rooms at a time.
+const ROOMS: usize = 4;
+
+/// The share of datagrams that get lost, of those to the server and of those from it.
+const LOSS: f64 = 0.05;
+
+/// How often members are asked what they hear, the server is asked who is there, and its memory is read.
+const MEDIA: Duration = Duration::from_millis(500);
+const LISTS: Duration = Duration::from_secs(5);
+const MEMORY: Duration = Duration::from_secs(2);
+
+/// After how long nothing may be left of those who went.
+const EMPTY: Duration = Duration::from_secs(75);
+
+struct Arguments {
+    minutes: f64,
+    seed: u64,
+    options: Options,
+}
+
+fn arguments() -> Result<Arguments, String> {
+    let (options, rest) = Options::from_arguments();
+    let mut minutes = if options.quick { 2.0 } else { 60.0 };
+    let mut seed = 1;
+    let mut rest = rest.iter();
+    while let Some(argument) = rest.next() {
+        if argument == "--seed" {
+            let value = rest.next().and_then(|value| value.parse().ok());
+            seed = value.ok_or("--seed needs a number")?;
+        } else {
+            let value = argument.parse().ok().filter(|minutes| *minutes > 0.0);
+            minutes = value.ok_or_else(|| format!("{argument}: not a number of minutes"))?;
+        }
+    }
+    // A violation fails whether that was asked for or not.
+    let options = Options {
+        check: true,
+        ..options
+    };
+    Ok(Arguments {
+        minutes,
+        seed,
+        options,
+    })
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let arguments = match arguments() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            eprintln!("soak: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match run(&arguments).await {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("soak: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A run: the server, who is there, and what was seen.
+struct Soak {
+    server: Server,
+    churn: Churn,
+    seen: Seen,
+    memory: Memory,
+    begun: Instant,
+}
+
+async fn run(arguments: &Arguments) -> io::Result<ExitCode> {
+    let (minutes, seed) = (arguments.minutes, arguments.seed);
+    eprintln!(
+        "soak: {minutes} minutes, {ROOMS} rooms, {:.0} % loss, seed {seed}",
+        LOSS * 100.0
+    );
+    let server = Server::start().await?;
+    let mut soak = Soak {
+        churn: Churn::new(server.port, seed, ROOMS, LOSS),
+        server,
+        seen: Seen::new(),
+        memory: Memory::default(),
+        begun: Instant::now(),
+    };
+    let files = soak.server.open_files();
+    let length = Duration::from_secs_f64(minutes * 60.0);
+    let mut outcome = soak.churn_for(length).await;
+    let (cpu, _) = usage(soak.server.pid());
+    let (own, _) = usage(std::process::id());
+    let mut left = None;
+    if outcome.is_ok() {
+        soak.churn.end();
+        match soak.wait_until_empty(files).await {
+            Ok(nothing) => left = Some(nothing),
+            Err(violation) => outcome = Err(violation),
+        }
+    }
+    let elapsed = soak.begun.elapsed().as_secs_f64();
+    if let Err(Violation(text)) = &outcome {
+        eprintln!("soak: VIOLATION after {elapsed:.1} s, seed {seed}: {text}");
+        soak.explain(seed).await;
+    }
+    Ok(soak.table(arguments, &outcome, left, (cpu, own)))
+}
+
+impl Soak {
+    /// Lets people come and go for so long, and looks at all that has to hold.
+    async fn churn_for(&mut self, length: Duration) -> Result<(), Violation> {
+        let every = |period| {
+            let mut interval = interval(period);
+            interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            interval
+        };
+        let (mut media, mut lists, mut memory) = (every(MEDIA), every(LISTS), every(MEMORY));
+        let mut minutes = every(Duration::from_secs(60));
+        minutes.reset();
+        let end = self.begun + length;
+        let mut next = self.begun;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep_until(end.into()) => return Ok(()),
+                () = tokio::time::sleep_until(next.into()) => {
+                    self.churn.act();
+                    next = Instant::now() + self.churn.pause();
+                }
+                _ = media.tick() => {
+                    self.check_process()?;
+                    self.seen.media(&self.churn).await?;
+                }
+                _ = lists.tick() => self.seen.lists(&mut self.churn, &self.server).await?,
+                _ = memory.tick() => self.sample(),
+                _ = minutes.tick() => self.progress(),
+            }
+        }
+    }
+
+    fn sample(&mut self) {
+        let (_, bytes) = usage(self.server.pid());
+        self.memory
+            .sample(self.begun.elapsed().as_secs_f64(), bytes);
+    }
+
+    fn check_process(&mut self) -> Result<(), Violation> {
+        if let Some(status) = self.server.ended()? {
+            return Err(Violation(format!("the server ended: {status}")));
+        }
+        let log = self.server.log.lock().expect("nobody panics with it");
+        match &log.bad {
+            Some(line) => Err(Violation(format!("the server's log says: {line}"))),
+            None => Ok(()),
+        }
+    }
+
+    fn progress(&self) {
+        let tally = &self.churn.tally;
+        let members: usize = self.churn.rooms.iter().map(|room| room.members.len()).sum();
+        eprintln!(
+            "soak: minute {:.0}: {members} there; {} joins, {} leaves, {} vanished, {} resumes; {} packets; stuck 0, worst gap {:.1} s; {:.1} MiB",
+            self.begun.elapsed().as_secs_f64() / 60.0,
+            tally.joins,
+            tally.leaves,
+            tally.vanished,
+            tally.resumes,
+            self.seen.packets,
+            self.seen.worst.as_secs_f64(),
+            self.memory.last() / MIB,
+        );
+    }
+
+    /// Waits until the server has forgotten all; what is left of them after a time in which it should have.
+    async fn wait_until_empty(&mut self, files: usize) -> Result<u64, Violation> {
+        let begun = Instant::now();
+        let mut looks = interval(Duration::from_secs(1));
+        loop {
+            looks.tick().await;
+            self.check_process()?;
+            let rooms = self.server.rooms().await?.len() as f64;
+            let participants = self.server.metric("visavis_participants").await?;
+            let connections = self.server.metric("visavis_media_connections").await?;
+            // Besides what it had open before anybody came: the question itself.
+            let open = self.server.open_files().saturating_sub(files + 1);
+            let left = rooms + participants + connections + open as f64;
+            if left == 0.0 || begun.elapsed() > EMPTY {
+                if left > 0.0 {
+                    eprintln!(
+                        "soak: left behind {EMPTY:?} after all went: {rooms} rooms, {participants} participants, \
+                         {connections} media connections, {open} open files"
+                    );
+                }
+                return Ok(left as u64);
+            }
+        }
+    }
+
+    /// What helps to find the cause: the last things done, the server's log, and a file with the inspector's view.
+    async fn explain(&self, seed: u64) {
+        for line in self.churn.story.iter().rev().take(30).rev() {
+            eprintln!("soak: {line}");
+        }
+        let path = std::env::temp_dir().join(format!("soak-{seed}.json"));
+        if let Ok(view) = self.server.get("/api/inspect").await
+            && std::fs::write(&path, view).is_ok()
+        {
+            eprintln!("soak: the inspector's view is in {}", path.display());
+        }
+        let log = self.server.log.lock().expect("nobody panics with it");
+        for line in log.last.iter().rev().take(20).rev() {
+            eprintln!("server: {line}");
+        }
+    }
+
+    fn table(
+        &self,
+        arguments: &Arguments,
+        outcome: &Result<(), Violation>,
+        left: Option<u64>,
+        (cpu, own): (f64, f64),
+    ) -> ExitCode {
+        let mut table = Table::new(
+            "churn of a meeting server's rooms at 5 % loss in both directions",
+            &["what", "value"],
+        );
+        let tally = &self.churn.tally;
+        let elapsed = self.begun.elapsed().as_secs_f64();
+        let line = self.memory.line();
+        let mebibytes =
+            |bytes: Option<f64>| json!(bytes.map(|bytes| (bytes / MIB * 100.0).round() / 100.0));
+        let seconds = |value: f64| json!((value * 10.0).round() / 10.0);
+        let log = self.server.log.lock().expect("nobody panics with it");
+        let lost = matches!(outcome, Err(Violation(text)) if text.contains("is lost"));
+        let stuck = matches!(outcome, Err(Violation(text)) if text.starts_with("stuck"));
+        for (what, value) in [
+            ("minutes", seconds(elapsed / 60.0)),
+            ("joins", json!(tally.joins)),
+            ("leaves", json!(tally.leaves)),
+            ("vanished", json!(tally.vanished)),
+            (
+                "signalling connections lost and resumed",
+                json!(tally.resumes),
+            ),
+            (
+                "tracks published besides those of joins",
+                json!(tally.publishes),
+            ),
+            ("tracks unpublished", json!(tally.unpublishes)),
+            ("mutes and unmutes", json!(tally.mutes)),
+            ("rooms that ended and began anew", json!(self.seen.ended)),
+            ("packets received", json!(self.seen.packets)),
+            ("stuck subscribers", json!(u64::from(stuck))),
+            (
+                "worst wait for a track's packets, s",
+                seconds(self.seen.worst.as_secs_f64()),
+            ),
+            ("rooms lost", json!(u64::from(lost))),
+            (
+                "memory at begin (fitted), MiB",
+                mebibytes(line.map(|line| line.begin)),
+            ),
+            (
+                "memory at end (fitted), MiB",
+                mebibytes(line.map(|line| line.end)),
+            ),
+            ("growth, MiB", mebibytes(line.map(|line| line.growth()))),
+            ("left behind", json!(left)),
+            ("server's CPU, s", seconds(cpu)),
+            ("clients' CPU, s", seconds(own)),
+            ("warnings in the log", json!(log.warnings)),
+        ] {
+            table.row(vec![json!(what), value]);
+        }
+        table.note(format!(
+            "seed {}; {ROOMS} rooms; a subscriber is stuck that has no packet of a published, unmuted track for {} s; the worst wait was of {}",
+            arguments.seed,
+            STUCK.as_secs(),
+            if self.seen.worst_of.is_empty() { "nobody" } else { &self.seen.worst_of },
+        ));
+        table.note("memory: a line of least squares after the first sixth");
+        let paused = self.seen.paused();
+        if paused > 0 {
+            table.note(format!(
+                "{paused} times this machine ran nothing of the command for more than a second; waits began anew then"
+            ));
+        }
+        if let Err(Violation(text)) = outcome {
+            table.note(format!("VIOLATION: {text}"));
+        }
+        table.at_most("violations", f64::from(u8::from(outcome.is_err())), 0.0);
+        if let Some(left) = left {
+            table.at_most("left behind", left as f64, 0.0);
+        }
+        match line {
+            Some(line) => table.at_most("growth, MiB", line.growth() / MIB, line.bound() / MIB),
+            None => table.note("too short to say whether memory is flat"),
+        }
+        table.finish(arguments.options)
+    }
+}
+
+const MIB: f64 = 1024.0 * 1024.0;
