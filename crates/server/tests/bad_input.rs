@@ -535,3 +535,34 @@ async fn operators_pages_are_not_for_everyone() {
         );
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_pings_no_more_is_let_go_of_though_it_is_spoken_to_all_the_time() {
+    let server = server().await;
+    let (mut silent, _) = Client::join(&server, &token("a", "silent")).await;
+    silent.send(Request::PingReq(proto::Ping::default())).await;
+    let grant = VideoGrant {
+        can_update_own_metadata: Some(true),
+        ..VideoGrant::default()
+    };
+    let (mut busy, _) = Client::join(&server, &token_with("a", "busy", grant)).await;
+    let speak = async {
+        let mut seconds = tokio::time::interval(Duration::from_secs(1));
+        for metadata in 0.. {
+            seconds.tick().await;
+            let update = proto::UpdateParticipantMetadata {
+                metadata: format!("{metadata}"),
+                ..Default::default()
+            };
+            busy.send(Request::UpdateMetadata(update)).await;
+        }
+    };
+    // The server waits for 20 s.
+    let within = Duration::from_secs(30);
+    tokio::select! {
+        () = speak => unreachable!("it speaks for ever"),
+        code = tokio::time::timeout(within, silent.close_code()) => {
+            assert_eq!(code.expect("the connection is closed"), Some(1001));
+        }
+    }
+}

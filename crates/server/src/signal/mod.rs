@@ -218,14 +218,14 @@ async fn elsewhere(socket: WebSocket, alternative_url: String) {
 async fn pump(mut socket: WebSocket, mut outbox: mpsc::Receiver<SignalOut>, guard: SignalGuard) {
     // A client that speaks JSON is answered in JSON.
     let mut json = false;
-    let mut pings = false;
+    // When something came last, of a client that pings: what is sent to it says nothing about whether it is there.
+    let mut heard = None;
     let mut bucket = Bucket::new(REQUEST_RATE, Instant::now());
     let close = loop {
         let silence = async {
-            if pings {
-                tokio::time::sleep(SILENCE).await
-            } else {
-                std::future::pending().await
+            match heard {
+                Some(at) => tokio::time::sleep_until(at + SILENCE).await,
+                None => std::future::pending().await,
             }
         };
         tokio::select! {
@@ -240,6 +240,7 @@ async fn pump(mut socket: WebSocket, mut outbox: mpsc::Receiver<SignalOut>, guar
                 }
             }
             frame = socket.recv() => {
+                heard = heard.map(|_| tokio::time::Instant::now());
                 let request = match frame {
                     Some(Ok(Frame::Binary(bytes))) => proto::SignalRequest::decode(bytes).ok(),
                     Some(Ok(Frame::Text(text))) => {
@@ -268,7 +269,9 @@ async fn pump(mut socket: WebSocket, mut outbox: mpsc::Receiver<SignalOut>, guar
                 }
                 // A message of a later protocol has a field that is not known here: nothing to do.
                 let Some(request) = request.message else { continue };
-                pings |= matches!(request, signal_request::Message::PingReq(_));
+                if matches!(request, signal_request::Message::PingReq(_)) {
+                    heard = Some(tokio::time::Instant::now());
+                }
                 let command = Command::Request { from: guard.key, request: Box::new(request) };
                 if guard.handle.send(command).await.is_err() {
                     break None;
