@@ -401,3 +401,53 @@ fn without_a_path_the_newest_packets_wait() {
     let expected: Vec<u16> = (received[0]..400).collect();
     assert_eq!(received, expected);
 }
+
+/// Between two tracks nothing is left to bundle: a restart then restarts nothing, and the next track is heard.
+#[test]
+fn a_track_is_heard_after_a_restart_without_sections() {
+    for restarts in 0..3 {
+        let mut call = call(41, 0.0);
+        let first = call
+            .pc(ALICE)
+            .add_track(Kind::Audio, "a", &["s".into()])
+            .unwrap();
+        call.negotiate(ALICE);
+        assert!(call.run(10.0, |a, b| connected(a) && connected(b)));
+        send(&mut call, first, 0, 1, 5);
+        call.pc(ALICE).stop_transceiver(first).unwrap();
+        call.negotiate(ALICE);
+        call.run(1.0, |_, _| false);
+        for _ in 0..restarts {
+            call.pc(ALICE).restart_ice();
+            call.negotiate(ALICE);
+            call.run(3.0, |_, _| false);
+        }
+        let ufrags = |call: &mut Call| {
+            [ALICE, BOB].map(|end| call.pc(end).ice().local_credentials().ufrag.to_string())
+        };
+        let before = ufrags(&mut call);
+        let second = call
+            .pc(ALICE)
+            .add_track(Kind::Audio, "b", &["s".into()])
+            .unwrap();
+        let (offer, answer) = call.negotiate(ALICE);
+        call.run(3.0, |_, _| false);
+        for end in [ALICE, BOB] {
+            let state = call.pc(end).connection_state();
+            assert_eq!(
+                state,
+                ConnectionState::Connected,
+                "{restarts} restarts, end {end}\n{}\n{}",
+                offer.sdp,
+                answer.sdp
+            );
+        }
+        let after = ufrags(&mut call);
+        for (before, after) in before.iter().zip(&after) {
+            assert_eq!(before != after, restarts > 0, "{restarts} restarts");
+        }
+        send(&mut call, second, 0, 100, 5);
+        let heard = received(call.end(BOB));
+        assert_eq!(heard, [1, 2, 3, 4, 5, 100, 101, 102, 103, 104]);
+    }
+}

@@ -178,27 +178,25 @@ impl PeerConnection {
             .applied
             .as_ref()
             .is_some_and(|applied| *applied != offered);
-        let current = self
-            .jsep
-            .current_local
-            .as_ref()
-            .and_then(|applied| TransportDescription::of(&applied.sdp).ok().flatten());
-        let unchanged = current
-            .is_some_and(|current| *current.ufrag == *self.transport.ice.local_credentials().ufrag);
+        let own = &*self.transport.ice.local_credentials().ufrag;
+        let unchanged = self.described_ufrag.as_deref() == Some(own);
         if restarted && unchanged {
             self.transport.ice.restart(now);
         }
     }
 
-    /// A restart that was wanted is done when the description in force has other credentials.
+    /// A restart that was wanted is done when the description in force has other credentials. One whose sections are all stopped
+    /// has none: those before it stay in force.
     fn follow_restart(&mut self) {
         let current = self
             .jsep
             .current_local
             .as_ref()
-            .and_then(|applied| TransportDescription::of(&applied.sdp).ok().flatten())
-            .map(|transport| transport.ufrag);
-        if self.replaced_ufrag.is_some() && current != self.replaced_ufrag {
+            .and_then(|applied| TransportDescription::of(&applied.sdp).ok().flatten());
+        if let Some(current) = current {
+            self.described_ufrag = Some(current.ufrag);
+        }
+        if self.replaced_ufrag.is_some() && self.described_ufrag != self.replaced_ufrag {
             self.replaced_ufrag = None;
             self.jsep.restart_needed = false;
         }

@@ -94,6 +94,8 @@ pub struct PeerConnection {
     next_tls_id: Option<String>,
     /// The local user fragment that a restart replaces.
     replaced_ufrag: Option<String>,
+    /// The username fragment that the last description in force with a section had.
+    described_ufrag: Option<String>,
     /// The negotiation-needed flag is to be updated when the events so far are told.
     update_negotiation_needed: bool,
     closed: bool,
@@ -208,6 +210,7 @@ impl PeerConnection {
             tls_id,
             next_tls_id: None,
             replaced_ufrag: None,
+            described_ufrag: None,
             update_negotiation_needed: false,
             closed: false,
             direct: None,
@@ -238,7 +241,11 @@ impl PeerConnection {
         if options.ice_restart {
             self.want_restart();
         }
-        if self.replaced_ufrag.as_deref() == Some(&*self.transport.ice.local_credentials().ufrag) {
+        // The peer hears of a restart in a section, and only where there is one.
+        if self.jsep.has_sections()
+            && self.replaced_ufrag.as_deref()
+                == Some(&*self.transport.ice.local_credentials().ufrag)
+        {
             self.transport.ice.restart(now);
         }
         let local = self.local_parameters();

@@ -22,12 +22,18 @@ impl Jsep {
     /// "Check if negotiation is needed".
     pub(crate) fn is_negotiation_needed(&self) -> bool {
         let data_needed = self.data.requested && self.data.section.is_none();
-        self.restart_needed
+        (self.restart_needed && self.has_sections())
             || data_needed
             || self
                 .transceivers
                 .iter()
                 .any(|transceiver| self.needs_negotiation(transceiver))
+    }
+
+    /// Whether an offer would have a section that is not stopped.
+    pub(crate) fn has_sections(&self) -> bool {
+        let stopped = |transceiver: &Transceiver| transceiver.stopping || transceiver.stopped;
+        self.data.requested || !self.transceivers.iter().all(stopped)
     }
 
     fn needs_negotiation(&self, transceiver: &Transceiver) -> bool {
