@@ -248,7 +248,6 @@ impl Client {
             track,
             streams: vec![STREAM.into()],
             send_encodings: encodings,
-            ..TransceiverInit::default()
         };
         self.pc.add_transceiver(kind, init).expect("a transceiver")
     }
