@@ -566,3 +566,16 @@ async fn who_pings_no_more_is_let_go_of_though_it_is_spoken_to_all_the_time() {
         }
     }
 }
+
+/// Who vanishes before its first ping leaves a socket that nobody reads; who only listens answers by its WebSocket alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_never_pinged_is_asked() {
+    let server = server().await;
+    let (mut gone, _) = Client::join(&server, &token("a", "gone")).await;
+    let (mut listens, _) = Client::join(&server, &token("a", "listens")).await;
+    // The server waits for 20 s. Whatever it sends to the one that is gone waits in its socket meanwhile.
+    let closed = tokio::time::timeout(Duration::from_secs(25), listens.close_code()).await;
+    assert!(closed.is_err(), "{closed:?}");
+    let closed = tokio::time::timeout(Duration::from_secs(5), gone.close_code()).await;
+    assert_eq!(closed, Ok(Some(1001)));
+}

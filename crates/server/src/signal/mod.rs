@@ -46,8 +46,11 @@ pub(crate) const PING_INTERVAL_SECONDS: i32 = 5;
 /// After how many seconds without an answer they give up.
 pub(crate) const PING_TIMEOUT_SECONDS: i32 = 15;
 
-/// How long a client that pings may be silent before its connection is closed.
+/// How long a client may be silent before its connection is closed.
 const SILENCE: Duration = Duration::from_secs(20);
+
+/// After how long a silent client that has not pinged is asked by a ping of WebSocket, which any must answer (RFC 6455 section 5.5.2).
+const ASK: Duration = Duration::from_secs(10);
 
 /// How long one message may take to be written.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -218,16 +221,13 @@ async fn elsewhere(socket: WebSocket, alternative_url: String) {
 async fn pump(mut socket: WebSocket, mut outbox: mpsc::Receiver<SignalOut>, guard: SignalGuard) {
     // A client that speaks JSON is answered in JSON.
     let mut json = false;
-    // When something came last, of a client that pings: what is sent to it says nothing about whether it is there.
-    let mut heard = None;
+    let mut pings = false;
+    // When something came last: what is sent to a client says nothing about whether it is there.
+    let mut heard = tokio::time::Instant::now();
+    let mut asked = false;
     let mut bucket = Bucket::new(REQUEST_RATE, Instant::now());
     let close = loop {
-        let silence = async {
-            match heard {
-                Some(at) => tokio::time::sleep_until(at + SILENCE).await,
-                None => std::future::pending().await,
-            }
-        };
+        let patience = if pings || asked { SILENCE } else { ASK };
         tokio::select! {
             out = outbox.recv() => {
                 let frame = match out {
@@ -240,7 +240,11 @@ async fn pump(mut socket: WebSocket, mut outbox: mpsc::Receiver<SignalOut>, guar
                 }
             }
             frame = socket.recv() => {
-                heard = heard.map(|_| tokio::time::Instant::now());
+                // An answer to a ping comes from where the client may hang.
+                if !(pings && matches!(frame, Some(Ok(Frame::Pong(_))))) {
+                    heard = tokio::time::Instant::now();
+                    asked = false;
+                }
                 let request = match frame {
                     Some(Ok(Frame::Binary(bytes))) => proto::SignalRequest::decode(bytes).ok(),
                     Some(Ok(Frame::Text(text))) => {
@@ -269,15 +273,22 @@ async fn pump(mut socket: WebSocket, mut outbox: mpsc::Receiver<SignalOut>, guar
                 }
                 // A message of a later protocol has a field that is not known here: nothing to do.
                 let Some(request) = request.message else { continue };
-                if matches!(request, signal_request::Message::PingReq(_)) {
-                    heard = Some(tokio::time::Instant::now());
-                }
+                pings |= matches!(request, signal_request::Message::PingReq(_));
                 let command = Command::Request { from: guard.key, request: Box::new(request) };
                 if guard.handle.send(command).await.is_err() {
                     break None;
                 }
             }
-            () = silence => break Some((1001, "no ping came")),
+            () = tokio::time::sleep_until(heard + patience) => {
+                if pings || asked {
+                    break Some((1001, "nothing came"));
+                }
+                asked = true;
+                let ping = socket.send(Frame::Ping(axum::body::Bytes::new()));
+                if !matches!(tokio::time::timeout(WRITE_TIMEOUT, ping).await, Ok(Ok(()))) {
+                    return;
+                }
+            }
         }
     };
     // An end as it should be has a code too: without one, clients call it unexpected.
