@@ -299,10 +299,10 @@ export class Session {
 
   private meet(participant: Participant): Peer {
     const known = this.peers.get(participant.identity);
-    if (known) return known;
+    if (known?.participant === participant) return known;
     const peer = new Peer(participant);
     this.peers.set(peer.identity, peer);
-    this.others.value = [...this.others.value, peer];
+    this.others.value = [...this.others.value.filter((other) => other !== known), peer];
     for (const publication of participant.trackPublications.values()) this.checkKey(publication, peer);
     return peer;
   }
@@ -312,9 +312,12 @@ export class Session {
     this.hush.follow(track && !this.self.microphoneOn.value && !this.room.localParticipant.isMicrophoneEnabled ? track.mediaStreamTrack : undefined);
   }
 
+  /** Whoever is in the room is shown: after a reconnection it may not be told that somebody came, only what they do. */
   private refresh(participant: Participant): void {
+    const isThere = this.room.remoteParticipants.get(participant.identity) === participant;
+    const peer = participant.isLocal ? this.self : isThere ? this.meet(participant) : this.peers.get(participant.identity);
     batch(() => {
-      (participant.isLocal ? this.self : this.peers.get(participant.identity))?.refresh();
+      peer?.refresh();
       this.arrange();
     });
   }
@@ -366,6 +369,9 @@ export class Session {
         }
       })
       .on(RoomEvent.ParticipantDisconnected, (participant) => {
+        // Told late, of somebody who is back.
+        const back = room.remoteParticipants.get(participant.identity);
+        if (back && back !== participant) return this.refresh(back);
         batch(() => {
           this.peers.delete(participant.identity);
           this.others.value = this.others.value.filter((peer) => peer.identity !== participant.identity);
@@ -467,6 +473,8 @@ export class Session {
           if (this.phase.value === 'reconnecting') this.announce('Connected again');
           this.phase.value = 'connected';
           batch(() => {
+            for (const peer of this.others.value) if (!room.remoteParticipants.has(peer.identity)) this.peers.delete(peer.identity);
+            this.others.value = this.others.value.filter((peer) => this.peers.has(peer.identity));
             for (const participant of room.remoteParticipants.values()) this.meet(participant).refresh();
             this.self.refresh();
             this.arrange();
