@@ -109,8 +109,27 @@ fn token(args: &Args) -> Result<String, String> {
         .map_err(|error| format!("no token: {error}"))
 }
 
+/// Characters of base64url, the first of them not one that command lines take for an option's.
 fn random<const N: usize>() -> Result<String, String> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|error| format!("no randomness: {error}"))?;
-    Ok(URL_SAFE_NO_PAD.encode(bytes))
+    loop {
+        let mut bytes = [0; N];
+        getrandom::fill(&mut bytes).map_err(|error| format!("no randomness: {error}"))?;
+        let text = URL_SAFE_NO_PAD.encode(bytes);
+        if !text.starts_with('-') {
+            return Ok(text);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_no_option() {
+        for _ in 0..1_000 {
+            let secret = random::<32>().unwrap();
+            assert!(secret.len() == 43 && !secret.starts_with('-'), "{secret}");
+        }
+    }
 }
