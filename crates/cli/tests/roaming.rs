@@ -160,7 +160,6 @@ fn the_sender_s_router_changes_its_address() {
 }
 
 #[test]
-#[ignore = "known fault: in about one run of three data stands still for more than 10 s"]
 fn the_sender_s_strict_router_changes_its_address() {
     through(|lab| change_address(lab, "router", ROUTERS, true));
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use support::{End, Pair};
 use visavis_sctp::{
-    CloseReason, Config, ControllerKind, Event, Ppid, Reliability, SendOptions, State, StreamId,
+    CloseReason, Config, ControllerKind, Event, PacketSizes, Ppid, Reliability, SendOptions, State,
+    StreamId,
 };
 
 fn send(pair: &mut Pair, stream: u16, bytes: Vec<u8>) {
@@ -372,4 +373,35 @@ fn a_message_of_any_size_goes_in_parts_through_bounded_memory() {
         }
     }
     assert_eq!((got, ended), (20_000_000, true));
+}
+
+/// A chunk cannot be cut again: one that filled its packet leaves in as large a one when the path is back, though packets became
+/// smaller during the silence.
+#[test]
+fn chunks_from_before_a_silence_leave_as_they_are() {
+    const FULL: usize = 1376;
+    for interleaving in [true, false] {
+        let config = Config {
+            packet_sizes: PacketSizes {
+                max: FULL,
+                ..PacketSizes::default()
+            },
+            interleaving,
+            ..Config::default()
+        };
+        let mut pair = Pair::connected(config.clone(), config);
+        pair.set_mtu(FULL);
+        pair.run_for(Duration::from_secs(1));
+        assert_eq!(pair.a.stats().packet_size, FULL);
+        pair.pass = Box::new(|_, _| false);
+        let data = pattern(20_000, 0);
+        send(&mut pair, 1, data.clone());
+        while pair.a.stats().packet_size == FULL {
+            pair.run_for(Duration::from_millis(100));
+        }
+        pair.pass = Box::new(|_, _| true);
+        pair.run_for(Duration::from_secs(10));
+        assert_eq!(pair.received_b.len(), 1, "interleaving: {interleaving}");
+        assert!(pair.received_b[0].data == data);
+    }
 }

@@ -227,7 +227,7 @@ impl Association {
         // A chunk from before the packets became smaller goes as it is.
         let oversized = self.outstanding.next_lost().and_then(|tsn| {
             let length = self.outstanding.get(tsn)?.payload.len();
-            let need = HEADER + 20 + padded(length);
+            let need = HEADER + self.chunk_header() + padded(length);
             (need > full && need <= available).then_some(need)
         });
         let limit = oversized.unwrap_or(available.min(full));
@@ -568,9 +568,14 @@ impl Association {
         true
     }
 
+    /// Bytes before the payload of a DATA or I-DATA chunk.
+    pub(super) fn chunk_header(&self) -> usize {
+        if self.interleaving() { 20 } else { 16 }
+    }
+
     /// Fills the packet with data. `is_cut` says that the run's packets are shorter than `full`.
     fn write_data(&mut self, now: Time, writer: &mut Writer<'_>, is_cut: bool, full: usize) {
-        let header = if self.interleaving() { 20 } else { 16 };
+        let header = self.chunk_header();
         while writer.room() > header && self.has_sendable_data(now) {
             if let Some(tsn) = self.outstanding.next_lost() {
                 if !self.write_again(now, writer, tsn, header) {

@@ -196,8 +196,7 @@ impl Association {
         ) else {
             return false;
         };
-        let header = if self.interleaving() { 20 } else { 16 };
-        let packet = HEADER + header + padded(sent.payload.len());
+        let packet = HEADER + self.chunk_header() + padded(sent.payload.len());
         packet > self.mtu.current() && u32::from(sent.retransmits) > max
     }
 

@@ -54,6 +54,11 @@ impl Pair {
         }
     }
 
+    /// What carries the packets has room for `mtu` bytes from now on.
+    pub fn set_mtu(&mut self, mtu: usize) {
+        self.out = TransmitBuf::new(32, mtu);
+    }
+
     /// A pair that is connected.
     pub fn connected(a: Config, b: Config) -> Self {
         let mut pair = Self::new(a, b);
