@@ -176,3 +176,33 @@ fn a_narrow_path_gets_less_and_a_wide_one_more() {
     let layer = after.subscriptions[0].current.map(|layer| layer.0);
     assert_eq!(layer, Some(2), "at {} bit/s", after.estimate);
 }
+
+/// A section that an ended subscription left behind brings nothing of the next one until an answer has told the peer, which would take
+/// it for what it had before.
+#[test]
+fn a_section_brings_another_track_only_once_the_peer_is_told() {
+    let mut lab = Lab::new(9, 1);
+    let (alice, bob) = call(&mut lab, [0, 0], 10);
+    let carol = lab.join(0, 1, wide(10), PUBLISHER);
+    assert!(lab.until(10.0, |lab| lab.client(carol).connected()));
+    let [former, latter] = [alice, carol].map(|member| lab.publish(member)[0]);
+    let subscription = lab.subscribe(bob, former);
+    lab.negotiate(bob);
+    let heard_in = |lab: &mut Lab, seconds| {
+        let (before, ..) = arrived(lab, bob, Kind::Audio);
+        lab.run(seconds);
+        arrived(lab, bob, Kind::Audio).0 - before
+    };
+    assert!(heard_in(&mut lab, 1.0) > 40);
+    let now = lab.now();
+    lab.worker(bob.connection).unsubscribe(now, subscription);
+    lab.subscribe(bob, latter);
+    lab.events();
+    lab.run(0.1);
+    assert_eq!(heard_in(&mut lab, 1.0), 0, "nobody told it");
+    let events = lab.events();
+    let asks = |event: &Event| matches!(event, Event::NeedSections { connection, audio: 0, video: 0 } if *connection == bob.connection);
+    assert!(events.iter().any(asks), "{events:?}");
+    lab.negotiate(bob);
+    assert!(heard_in(&mut lab, 1.0) > 40);
+}

@@ -70,6 +70,9 @@ impl Worker {
             .set_local_description(now, Some(&description))?;
         // With the candidates, which are all known at once.
         let with_candidates = connection.peer.local_description();
+        for (_, subscription) in &mut connection.subscriptions {
+            subscription.described |= subscription.transceiver.is_some();
+        }
         self.learn_ufrag(slot);
         self.touch(slot);
         self.settle(now);

@@ -40,6 +40,9 @@ pub(super) struct Subscription {
     /// Where it goes, once a section is found.
     pub(super) transceiver: Option<TransceiverId>,
     pub(super) mid: Option<String>,
+    /// Whether the peer could know by a description of ours what comes on that section. Nothing comes before: the peer would take it for
+    /// what the section brought last.
+    pub(super) described: bool,
     pub(super) wish: Wish,
     /// There while the section is negotiated and the codec is one that the peer takes.
     pub(super) forwarder: Option<Forwarder>,
@@ -91,6 +94,7 @@ impl Subscription {
             names,
             transceiver: None,
             mid: None,
+            described: false,
             wish,
             forwarder: None,
             next: None,
@@ -127,10 +131,11 @@ impl Subscription {
         first: SequenceNumber,
         generation: u32,
     ) -> bool {
-        let sends = transceiver
-            .current_direction
-            .and_then(visavis_peer::TransceiverDirection::to_sdp)
-            .is_some_and(|direction| direction.sends());
+        let sends = self.described
+            && transceiver
+                .current_direction
+                .and_then(visavis_peer::TransceiverDirection::to_sdp)
+                .is_some_and(|direction| direction.sends());
         let sender = &transceiver.sender;
         let found = variants.iter().enumerate().find_map(|(index, variant)| {
             let codec = variant.codec.as_ref()?;
