@@ -124,6 +124,8 @@ pub struct Agent {
     responses: VecDeque<Response>,
 
     selected: Option<PairId>,
+    /// When it was selected.
+    selected_at: Option<Instant>,
     /// When the last usable pair was lost.
     lost_at: Option<Instant>,
     checks_began: Option<Instant>,
@@ -234,6 +236,7 @@ impl Agent {
             early: Vec::new(),
             responses: VecDeque::new(),
             selected: None,
+            selected_at: None,
             lost_at: None,
             checks_began: None,
             probing: false,

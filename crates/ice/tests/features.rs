@@ -61,6 +61,10 @@ fn role(role: Role) -> Config {
     }
 }
 
+const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
 fn roles() -> [Config; 2] {
     [role(Role::Controlling), role(Role::Controlled)]
 }
@@ -338,6 +342,81 @@ fn the_highest_nomination_number_wins() {
             paths[expected],
             "nomination {nomination}"
         );
+    }
+}
+
+/// From a path that fell silent an agent goes to where answers come from now, not to what answered long ago and ranks higher, and stays
+/// there; a controlled one also goes at once to where its peer nominates.
+#[test]
+fn a_silent_path_is_left_for_the_one_that_answers_now() {
+    for (own, is_nominated) in [
+        (Role::Controlled, true),
+        (Role::Controlled, false),
+        (Role::Controlling, false),
+    ] {
+        let now = Instant::now();
+        let mut agent = lone(role(own), now);
+        let [silent, idle, answering] = [1000, 2000, 3000].map(|port| {
+            Path::udp(
+                address("192.0.2.1:5000"),
+                SocketAddr::new(ip("198.51.100.1"), port),
+            )
+        });
+        for candidate in [
+            "candidate:1 1 udp 2000000000 198.51.100.1 1000 typ host",
+            "candidate:2 1 udp 1000000000 198.51.100.1 2000 typ srflx raddr 0.0.0.0 rport 9",
+            "candidate:3 1 udp 100 198.51.100.1 3000 typ relay raddr 0.0.0.0 rport 9",
+        ] {
+            agent.add_remote_candidate(now, line(candidate));
+        }
+        let local = agent.local_credentials().clone();
+        let mut check = Check::to(&local, "peer");
+        if own == Role::Controlling {
+            (check.controlling, check.controlled) = (None, Some(1));
+        }
+        check.use_candidate = own == Role::Controlled;
+        give(&mut agent, now, silent, &check.bytes());
+        let mut at = now;
+        let run = |agent: &mut Agent, from: Instant, time, answers: &[Path]| {
+            let mut at = from;
+            while at < from + time {
+                at += ms(10);
+                agent.handle_timeout(at);
+                for (path, bytes) in drain(agent, at) {
+                    if is_request(&bytes) && answers.contains(&path) {
+                        give(agent, at, path, &answer(&bytes, PEER_PWD, path.local));
+                    }
+                }
+            }
+            at
+        };
+        at = run(&mut agent, at, ms(500), &[silent, idle, answering]);
+        give(&mut agent, at, silent, b"\x80 voice");
+        assert_eq!(agent.selected_pair().unwrap().path, silent);
+        let fell_silent = at;
+        at = run(&mut agent, at, ms(1800), &[answering]);
+        assert_eq!(
+            agent.selected_pair().unwrap().path,
+            silent,
+            "not given up yet"
+        );
+        if is_nominated {
+            check.id += 1;
+            give(&mut agent, at, answering, &check.bytes());
+            assert_eq!(agent.selected_pair().unwrap().path, answering);
+        }
+        while agent.selected_pair().unwrap().path != answering {
+            assert!(at < fell_silent + ms(3000));
+            at = run(&mut agent, at, ms(20), &[answering]);
+        }
+        run(&mut agent, at, ms(5000), &[answering]);
+        let mut selected = Vec::new();
+        while let Some(event) = agent.poll_event() {
+            if let Event::SelectedPair(pair) = event {
+                selected.push(pair.path);
+            }
+        }
+        assert_eq!(selected, [silent, answering], "{own:?}");
     }
 }
 

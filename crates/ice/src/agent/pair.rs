@@ -115,6 +115,14 @@ impl Pair {
         self.misses < if heard { DEAF_MISSES } else { DEAD_MISSES }
     }
 
+    /// Whether it has answered since `other` fell silent.
+    pub(super) fn answers_since(&self, other: &Self) -> bool {
+        match (self.last_response, other.unanswered_since) {
+            (Some(answer), Some(silence)) => answer > silence,
+            _ => false,
+        }
+    }
+
     /// Whether enough probes went unanswered to try other pairs.
     pub(super) fn is_suspect(&self) -> bool {
         self.misses >= SUSPECT_MISSES

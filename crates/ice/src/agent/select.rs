@@ -72,11 +72,11 @@ impl Agent {
     fn choose(&self) -> Option<PairId> {
         let generation = self.session.generation;
         let usable = |pair: &&Pair| pair.generation == generation && pair.is_usable();
-        let best = |alive: bool| {
+        let best = |fits: &dyn Fn(&Pair) -> bool| {
             self.pairs
                 .iter()
                 .filter(usable)
-                .filter(|pair| pair.is_alive() == alive)
+                .filter(|pair| fits(pair))
                 .min_by_key(|pair| (!pair.authenticated, pair.rank()))
         };
         let nominated = self
@@ -88,30 +88,26 @@ impl Agent {
             // A lite agent waits for the nomination (RFC 8445 section 8.2).
             return self.old_choice();
         }
-        let alive = best(true);
-        let chosen = match (nominated, alive) {
-            (Some(nominated), Some(alive)) if nominated.is_alive() => {
-                let better = self.role == Role::Controlling
-                    && self.config.switch_pairs
-                    && alive.rank() < nominated.rank()
-                    && alive.misses == 0;
-                if better { Some(alive) } else { Some(nominated) }
+        let chosen = match nominated {
+            Some(nominated) if nominated.is_alive() => {
+                let switches = self.role == Role::Controlling && self.config.switch_pairs;
+                // What was tried before the present one may be gone as well.
+                let is_fresh = |pair: &Pair| {
+                    self.selected == Some(pair.id) || pair.last_response >= self.selected_at
+                };
+                let better = |pair: &Pair| {
+                    pair.rank() < nominated.rank() && pair.misses == 0 && is_fresh(pair)
+                };
+                let better = switches.then(|| best(&better)).flatten();
+                better.or(Some(nominated))
             }
-            (Some(nominated), Some(alive)) if self.answers_since(alive, nominated) => Some(alive),
-            (Some(nominated), _) => Some(nominated),
-            (None, Some(alive)) => Some(alive),
-            (None, None) => best(false),
+            // Others that seem to be alive may not have been asked since.
+            Some(nominated) => {
+                best(&|pair| pair.is_alive() && pair.answers_since(nominated)).or(Some(nominated))
+            }
+            None => best(&Pair::is_alive).or_else(|| best(&|_| true)),
         };
         chosen.map(|pair| pair.id).or_else(|| self.old_choice())
-    }
-
-    /// Whether `other` has answered since `pair` fell silent.
-    fn answers_since(&self, other: &Pair, pair: &Pair) -> bool {
-        match (other.last_response, pair.unanswered_since) {
-            (Some(answer), Some(silence)) => answer > silence,
-            (_, None) => false,
-            (None, _) => false,
-        }
     }
 
     /// The old session's pair carries on until the new session has one.
@@ -142,7 +138,7 @@ impl Agent {
             }
             return;
         };
-        self.lost_at = None;
+        (self.selected_at, self.lost_at) = (Some(now), None);
         self.stats.selected_pair_changes += 1;
         let current = self.on_current_session();
         if current {
@@ -272,7 +268,7 @@ impl Agent {
                 } else {
                     pair.rank() < current.rank()
                         || !current.is_usable()
-                        || !current.is_alive()
+                        || current.is_suspect()
                         || pair.counters.last_packet_received
                             > current.counters.last_packet_received
                         || pair.use_candidates >= REPEATED_NOMINATIONS
