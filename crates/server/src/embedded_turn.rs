@@ -41,7 +41,7 @@ pub(crate) fn start(
         relay_ip: config.public_ip.iter().filter_map(relay).collect(),
         ..Settings::default()
     };
-    let mut resolved = settings.resolve(&Generated::new()?)?;
+    let mut resolved = settings.resolve(&Generated::draw())?;
     // Clients that reach nothing else relay to this server's own media ports, by the addresses of its candidates.
     let ports = media.iter().map(SocketAddr::port);
     let public = ports.flat_map(|port| config.public_ip.iter().map(move |ip| (*ip, port)));

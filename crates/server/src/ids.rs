@@ -76,5 +76,6 @@ mod tests {
             (0..1000).map(|_| new_id(IdKind::Participant)).collect();
         assert_eq!(ids.len(), 1000);
         assert!(ids.iter().all(|id| id.starts_with("PA_") && id.len() == 15));
+        assert!(LETTERS.iter().all(u8::is_ascii_alphanumeric));
     }
 }

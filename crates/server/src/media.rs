@@ -144,20 +144,9 @@ fn room_of(rooms: &Rooms, event: &Event) -> Option<RoomHandle> {
         Event::ConnectionState { participant, .. } | Event::Quality { participant, .. } => {
             rooms.by_id(of_participant_id(*participant).0)
         }
-        Event::SelectedPair { connection, .. }
-        | Event::LocalCandidate { connection, .. }
-        | Event::NegotiationNeeded { connection }
-        | Event::NeedSections { connection, .. }
-        | Event::SectionArrived { connection, .. }
-        | Event::SubscriptionPlaced { connection, .. }
-        | Event::DataChannelOpen { connection, .. }
-        | Event::DataChannelClosed { connection, .. }
-        | Event::StreamState { connection, .. }
-        | Event::Crowded { connection, .. }
-        | Event::Decision { connection, .. } => rooms.of_connection(*connection),
         Event::MediaFlowing { track, .. }
         | Event::TrackEnded { track }
         | Event::WantedLayers { track, .. } => rooms.of_track(*track),
-        _ => None,
+        event => rooms.of_connection(event.connection()?),
     }
 }

@@ -215,17 +215,20 @@ async fn a_malformed_description_ends_the_session_with_the_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_of_requests_closes_the_connection() {
+async fn a_flood_of_requests_or_pings_closes_the_connection() {
     let server = server().await;
-    let (mut mallory, _) = Client::join(&server, &token("a", "mallory")).await;
-    for _ in 0..4000 {
-        mallory
-            .send(Request::UpdateAudioTrack(
-                proto::UpdateLocalAudioTrack::default(),
-            ))
-            .await;
+    for is_ping in [false, true] {
+        let (mut mallory, _) = Client::join(&server, &token("a", "mallory")).await;
+        for _ in 0..4000 {
+            if is_ping {
+                mallory.raw(Frame::Ping(Bytes::new())).await;
+            } else {
+                let update = proto::UpdateLocalAudioTrack::default();
+                mallory.send(Request::UpdateAudioTrack(update)).await;
+            }
+        }
+        assert_eq!(mallory.close_code().await, Some(1008), "{is_ping}");
     }
-    assert_eq!(mallory.close_code().await, Some(1008));
     empty(&server).await;
 }
 

@@ -184,8 +184,8 @@ pub enum Event {
 }
 
 impl Event {
-    /// The connection that it is about, where there is one.
-    pub(crate) const fn connection(&self) -> Option<ConnectionId> {
+    /// The connection that it is about, where it names one.
+    pub const fn connection(&self) -> Option<ConnectionId> {
         match self {
             Self::ConnectionState { connection, .. }
             | Self::SelectedPair { connection, .. }

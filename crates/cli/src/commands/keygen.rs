@@ -3,10 +3,9 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::ValueEnum;
 use serde_json::json;
+use visavis_server::ids::random_text;
 use visavis_server::token::{Claims, Keys, VideoGrant};
 
 use super::completions::finish;
@@ -74,13 +73,12 @@ fn make(args: &Args) -> Result<String, String> {
     let (text, json) = match args.kind {
         Kind::Api => {
             // Keys are told apart from secrets at a glance, and are safe in a URL and a file of any format.
-            let key = format!("API{}", random::<9>()?.replace(['-', '_'], "x"));
-            let secret = random::<32>()?;
+            let (key, secret) = (format!("API{}", random_text(12)), secret());
             let text = format!("{key}: {secret}");
             (text, json!({ "key": key, "secret": secret }))
         }
         Kind::Turn => {
-            let secret = random::<32>()?;
+            let secret = secret();
             (secret.clone(), json!({ "secret": secret }))
         }
         Kind::Token => {
@@ -109,27 +107,7 @@ fn token(args: &Args) -> Result<String, String> {
         .map_err(|error| format!("no token: {error}"))
 }
 
-/// Characters of base64url, the first of them not one that command lines take for an option's.
-fn random<const N: usize>() -> Result<String, String> {
-    loop {
-        let mut bytes = [0; N];
-        getrandom::fill(&mut bytes).map_err(|error| format!("no randomness: {error}"))?;
-        let text = URL_SAFE_NO_PAD.encode(bytes);
-        if !text.starts_with('-') {
-            return Ok(text);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_secret_is_no_option() {
-        for _ in 0..1_000 {
-            let secret = random::<32>().unwrap();
-            assert!(secret.len() == 43 && !secret.starts_with('-'), "{secret}");
-        }
-    }
+/// Letters and digits of 256 bits, which no command line takes for an option.
+fn secret() -> String {
+    random_text(44)
 }

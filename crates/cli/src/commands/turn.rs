@@ -71,7 +71,7 @@ impl Args {
 }
 
 async fn serve(args: &Args) -> Result<(), TurnError> {
-    let generated = Generated::new()?;
+    let generated = Generated::draw();
     let settings = args.read()?;
     let config = settings.resolve(&generated)?;
     if args.print_config {

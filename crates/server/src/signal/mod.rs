@@ -245,6 +245,10 @@ async fn pump(mut socket: WebSocket, mut outbox: mpsc::Receiver<SignalOut>, guar
                     heard = tokio::time::Instant::now();
                     asked = false;
                 }
+                if matches!(frame, Some(Ok(_))) && !bucket.take(Instant::now()) {
+                    metrics::counter!("visavis_signal_flooded_total").increment(1);
+                    break Some((1008, "too many requests"));
+                }
                 let request = match frame {
                     Some(Ok(Frame::Binary(bytes))) => proto::SignalRequest::decode(bytes).ok(),
                     Some(Ok(Frame::Text(text))) => {
@@ -267,10 +271,6 @@ async fn pump(mut socket: WebSocket, mut outbox: mpsc::Receiver<SignalOut>, guar
                     metrics::counter!("visavis_signal_malformed_total").increment(1);
                     break Some((1007, "the message is malformed"));
                 };
-                if !bucket.take(Instant::now()) {
-                    metrics::counter!("visavis_signal_flooded_total").increment(1);
-                    break Some((1008, "too many requests"));
-                }
                 // A message of a later protocol has a field that is not known here: nothing to do.
                 let Some(request) = request.message else { continue };
                 pings |= matches!(request, signal_request::Message::PingReq(_));

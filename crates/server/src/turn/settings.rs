@@ -8,14 +8,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
-use visavis_datagram::Random;
 use visavis_turn::server::{Credentials, IpRange, Rate, Realm, RelayAddress};
 
 use super::certificates::Certificates;
 use super::config::{TurnConfig, TurnError};
-use super::service::seed;
+use crate::ids::random_text;
 
 macro_rules! settings {
     ($($(#[$doc:meta])* $name:ident: $kind:ty, $env:literal $(, $arg:meta)*;)*) => {
@@ -197,16 +195,12 @@ pub struct Generated {
 }
 
 impl Generated {
-    /// Credentials that nobody guesses.
-    ///
-    /// # Errors
-    /// If the system gives no randomness.
-    pub fn new() -> Result<Self, TurnError> {
-        let mut random = Random::from_seed(seed()?);
-        Ok(Self {
-            password: URL_SAFE_NO_PAD.encode(random.bytes::<12>()),
-            secret: URL_SAFE_NO_PAD.encode(random.bytes::<24>()),
-        })
+    /// Credentials that nobody guesses, of letters and digits alone.
+    pub fn draw() -> Self {
+        Self {
+            password: random_text(16),
+            secret: random_text(32),
+        }
     }
 }
 
@@ -636,7 +630,7 @@ mod tests {
     use super::{Generated, Settings};
 
     fn generated() -> Generated {
-        Generated::new().unwrap()
+        Generated::draw()
     }
 
     #[test]

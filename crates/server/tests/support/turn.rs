@@ -15,6 +15,6 @@ pub(crate) fn service(workers: usize, extra: &str) -> TurnService {
         "#
     ))
     .unwrap();
-    let config = settings.resolve(&Generated::new().unwrap()).unwrap();
+    let config = settings.resolve(&Generated::draw()).unwrap();
     TurnService::start(config).unwrap()
 }
