@@ -460,28 +460,43 @@ fn a_port_that_has_an_allocation_already_asks_for_another() {
 
 #[test]
 fn a_restarted_server_is_noticed_and_everything_comes_back() {
-    let mut pair = Pair::start(ClientConfig::new(USER, PASSWORD));
-    let peer = address(PEER);
-    pair.client.bind(pair.world.now, peer).unwrap();
-    pair.settle();
-    let now = pair.world.now;
-    pair.world = World::new();
-    pair.world.now = now;
-    pair.world.server = visavis_turn::server::Server::new(now, 0, config(), Random::from_u64(77));
-    pair.run(Duration::from_secs(241));
-    assert!(pair.events.iter().any(|event| matches!(
-        event,
-        Event::NewPathNeeded {
-            reason: NewPathReason::AllocationLost,
-            ..
+    for is_asked in [false, true] {
+        let mut pair = Pair::start(ClientConfig::new(USER, PASSWORD));
+        let peer = address(PEER);
+        pair.client.bind(pair.world.now, peer).unwrap();
+        pair.settle();
+        let now = pair.world.now;
+        pair.world = World::new();
+        pair.world.now = now;
+        pair.world.server =
+            visavis_turn::server::Server::new(now, 0, config(), Random::from_u64(77));
+        if is_asked {
+            pair.client.confirm(now);
+            pair.settle();
+        } else {
+            pair.run(Duration::from_secs(241));
         }
-    )));
-    pair.client
-        .reconnect(pair.world.now, path(Protocol::Udp, 6002));
-    pair.settle();
-    assert!(pair.client.is_bound(peer));
-    pair.send(b"back").unwrap();
-    assert_eq!(pair.world.to_peers.len(), 1);
+        assert!(pair.events.iter().any(|event| matches!(
+            event,
+            Event::NewPathNeeded {
+                reason: NewPathReason::AllocationLost,
+                ..
+            }
+        )));
+        pair.client
+            .reconnect(pair.world.now, path(Protocol::Udp, 6002));
+        pair.settle();
+        assert!(pair.client.is_bound(peer));
+        pair.send(b"back").unwrap();
+        assert_eq!(pair.world.to_peers.len(), 1);
+        // An allocation that stands is refreshed, and stays.
+        pair.events.clear();
+        pair.client.confirm(pair.world.now);
+        pair.settle();
+        assert_eq!(pair.events, []);
+        pair.send(b"still there").unwrap();
+        assert_eq!(pair.world.to_peers.len(), 2);
+    }
 }
 
 #[test]

@@ -364,6 +364,20 @@ impl Agent {
         }
     }
 
+    /// The servers are asked whether they know this agent by the address that they see now; one that does not gives a new allocation. A
+    /// stream tells by itself.
+    pub(super) fn confirm_relays(&mut self, now: Instant) {
+        for relay in &mut self.relays {
+            if relay.protocol == Protocol::Udp
+                && relay.parting.is_none()
+                && relay.roaming.is_none()
+                && let Some(client) = relay.client_mut()
+            {
+                client.confirm(now);
+            }
+        }
+    }
+
     /// A new allocation in place of one that is over.
     fn replace_relay(&mut self, id: RelayId) {
         let Some(relay) = self.relay(id) else { return };

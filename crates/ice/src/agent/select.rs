@@ -52,12 +52,18 @@ impl Agent {
             .any(|p| Some(p.id) == self.selected && p.is_suspect())
             && !self.probing
         {
-            self.probing = true;
-            self.probe_others();
-            self.confirm_mappings();
+            self.try_elsewhere(now);
             self.doubt_relay();
         }
         self.settle(now);
+    }
+
+    /// The selected path is in doubt or lost: others are tried, and what a NAT's change of address would have ended is asked for.
+    fn try_elsewhere(&mut self, now: Instant) {
+        self.probing = true;
+        self.probe_others();
+        self.confirm_mappings();
+        self.confirm_relays(now);
     }
 
     fn on_current_session(&self) -> bool {
@@ -132,9 +138,7 @@ impl Agent {
         let Some(id) = chosen else {
             if had {
                 self.lost_at = Some(now);
-                self.probing = true;
-                self.probe_others();
-                self.confirm_mappings();
+                self.try_elsewhere(now);
             }
             return;
         };

@@ -288,6 +288,16 @@ impl Client {
         Ok(())
     }
 
+    /// Asks the server whether the allocation stands, by a Refresh at once: for when a NAT may have given the client another
+    /// address, as which the server does not know it (437, [`Event::NewPathNeeded`]). Without an allocation nothing happens.
+    pub fn confirm(&mut self, now: Instant) {
+        if self.state == State::Allocated {
+            let lifetime = self.lifetime();
+            self.request(now, Request::Refresh { lifetime });
+            self.reschedule();
+        }
+    }
+
     /// The stream to the server broke, or its socket is gone.
     pub fn path_lost(&mut self, path: Path) {
         match self.state {
