@@ -179,7 +179,7 @@ export function People({ session }: { session: Session }) {
     <Frame title="People">
       <div class="panel-body">
         <button class="wide" onClick={() => (sheet.value = 'invite')}><Icon sign="invite" size={17} /> Invite others</button>
-        {session.host.value && session.others.value.some((peer) => peer.microphoneOn.value) && (
+        {session.host.value && session.roster.others.value.some((peer) => peer.microphoneOn.value) && (
           <button class="wide quiet" onClick={() => void session.muteOthers()}><Icon sign="micOff" size={17} /> Mute everyone else</button>
         )}
         <ul class="people">

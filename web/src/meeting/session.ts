@@ -14,6 +14,7 @@ import { FILE_TOPIC, Files, type SharedFile } from './files';
 import { Hush } from './hush';
 import { Lanes } from './lanes';
 import { Peer } from './peer';
+import { Roster } from './roster';
 import { Watch } from './watch';
 
 export type Phase = 'joining' | 'connected' | 'reconnecting' | 'ended';
@@ -59,8 +60,8 @@ export class Session {
   /** Why joining failed or the meeting ended; nothing if one left by choice. */
   readonly problem = signal<Explanation | undefined>(undefined);
   readonly self: Peer;
-  readonly others = signal<Peer[]>([]);
-  readonly everyone = computed(() => [this.self, ...this.others.value]);
+  readonly roster: Roster;
+  readonly everyone = computed(() => [this.self, ...this.roster.others.value]);
   readonly speaker = signal<string | undefined>(undefined);
   /** Whose screens are shared, oldest first. */
   readonly screens = signal<string[]>([]);
@@ -88,7 +89,6 @@ export class Session {
   /** The chat is on screen: new messages are not counted. */
   chatOpen = false;
   private readonly hush = new Hush(() => this.notify('info', 'You are talking, but your microphone is off: press M, or hold the space bar.'));
-  private readonly peers = new Map<string, Peer>();
   private readonly audio: HTMLElement;
   private serial = 0;
   private worker: Worker | undefined;
@@ -111,6 +111,9 @@ export class Session {
       ...(this.worker && this.keys ? { encryption: { keyProvider: this.keys, worker: this.worker } } : {}),
     });
     this.self = new Peer(this.room.localParticipant);
+    this.roster = new Roster(this.room.remoteParticipants, (peer) => {
+      for (const publication of peer.participant.trackPublications.values()) this.checkKey(publication, peer);
+    });
     this.audio = document.createElement('div');
     this.audio.hidden = true;
     document.body.append(this.audio);
@@ -140,7 +143,7 @@ export class Session {
     this.joined = true;
     this.host.value = this.invitation?.host === true;
     batch(() => {
-      for (const participant of this.room.remoteParticipants.values()) this.meet(participant);
+      this.roster.sync();
       this.phase.value = 'connected';
       this.self.refresh();
       this.arrange();
@@ -233,7 +236,7 @@ export class Session {
   }
 
   async muteOthers(): Promise<void> {
-    await Promise.all(this.others.value.filter((peer) => peer.microphoneOn.value).map((peer) => this.muteOther(peer)));
+    await Promise.all(this.roster.others.value.filter((peer) => peer.microphoneOn.value).map((peer) => this.muteOther(peer)));
   }
 
   async removeOther(peer: Peer): Promise<void> {
@@ -261,7 +264,7 @@ export class Session {
   }
 
   peer(identity: string): Peer | undefined {
-    return identity === 'self' || identity === this.room.localParticipant.identity ? this.self : this.peers.get(identity);
+    return identity === 'self' || identity === this.room.localParticipant.identity ? this.self : this.roster.get(identity);
   }
 
   notify(kind: Notice['kind'], text: string, action?: Notice['action']): void {
@@ -297,27 +300,15 @@ export class Session {
     this.worker?.terminate();
   }
 
-  private meet(participant: Participant): Peer {
-    const known = this.peers.get(participant.identity);
-    if (known?.participant === participant) return known;
-    const peer = new Peer(participant);
-    this.peers.set(peer.identity, peer);
-    this.others.value = [...this.others.value.filter((other) => other !== known), peer];
-    for (const publication of participant.trackPublications.values()) this.checkKey(publication, peer);
-    return peer;
-  }
-
   private listenWhileMuted(): void {
     const track = this.room.localParticipant.getTrackPublication(Track.Source.Microphone)?.track;
     this.hush.follow(track && !this.self.microphoneOn.value && !this.room.localParticipant.isMicrophoneEnabled ? track.mediaStreamTrack : undefined);
   }
 
-  /** Whoever is in the room is shown: after a reconnection it may not be told that somebody came, only what they do. */
   private refresh(participant: Participant): void {
-    const isThere = this.room.remoteParticipants.get(participant.identity) === participant;
-    const peer = participant.isLocal ? this.self : isThere ? this.meet(participant) : this.peers.get(participant.identity);
     batch(() => {
-      peer?.refresh();
+      if (participant.isLocal) this.self.refresh();
+      else this.roster.refresh(participant);
       this.arrange();
     });
   }
@@ -357,26 +348,21 @@ export class Session {
     const again = (_: unknown, participant: Participant) => this.refresh(participant);
     room
       .on(RoomEvent.ParticipantConnected, (participant) => {
-        batch(() => {
-          this.meet(participant);
-          this.arrange();
-        });
+        this.refresh(participant);
         this.files.greet(participant.identity);
         if (this.phase.value === 'connected') {
           chime('join');
           this.announce(`${participant.name || 'Guest'} joined`);
-          if (this.others.value.length > 1) this.notify('info', `${participant.name || 'Guest'} joined`);
+          if (this.roster.others.value.length > 1) this.notify('info', `${participant.name || 'Guest'} joined`);
         }
       })
       .on(RoomEvent.ParticipantDisconnected, (participant) => {
-        // Told late, of somebody who is back.
-        const back = room.remoteParticipants.get(participant.identity);
-        if (back && back !== participant) return this.refresh(back);
-        batch(() => {
-          this.peers.delete(participant.identity);
-          this.others.value = this.others.value.filter((peer) => peer.identity !== participant.identity);
+        const isGone = batch(() => {
+          const isGone = this.roster.leave(participant);
           this.arrange();
+          return isGone;
         });
+        if (!isGone) return;
         this.files.gone(participant.identity);
         chime('leave');
         this.announce(`${participant.name || 'Guest'} left`);
@@ -392,7 +378,7 @@ export class Session {
       })
       .on(RoomEvent.TrackPublished, (publication, participant) => {
         this.refresh(participant);
-        this.checkKey(publication, this.peers.get(participant.identity));
+        this.checkKey(publication, this.roster.get(participant.identity));
       })
       .on(RoomEvent.TrackUnpublished, again)
       .on(RoomEvent.TrackMuted, (publication, participant) => {
@@ -416,7 +402,7 @@ export class Session {
       .on(RoomEvent.ConnectionQualityChanged, again)
       .on(RoomEvent.ParticipantNameChanged, again)
       .on(RoomEvent.ParticipantAttributesChanged, (changed, participant) => {
-        const peer = participant.isLocal ? this.self : this.peers.get(participant.identity);
+        const peer = participant.isLocal ? this.self : this.roster.get(participant.identity);
         const before = peer?.hand.value ?? 0;
         this.refresh(participant);
         if (!participant.isLocal && 'handRaisedAt' in changed && before === 0 && (peer?.hand.value ?? 0) > 0) {
@@ -442,7 +428,7 @@ export class Session {
         if (topic === REACTION_TOPIC) {
           try {
             const { emoji } = JSON.parse(new TextDecoder().decode(payload)) as { emoji?: string };
-            const peer = this.peers.get(participant.identity);
+            const peer = this.roster.get(participant.identity);
             if (peer && typeof emoji === 'string' && REACTIONS.includes(emoji)) {
               this.show(emoji, peer);
               this.announce(`${peer.name.value} reacts with ${emoji}`);
@@ -457,7 +443,7 @@ export class Session {
         if (kind) this.explain(explainDevice(error, kind === 'videoinput' ? 'camera' : 'microphone'));
       })
       .on(RoomEvent.EncryptionError, (_, participant) => {
-        const peer = participant && this.peers.get(participant.identity);
+        const peer = participant && this.roster.get(participant.identity);
         if (peer && !peer.unreadable.value) {
           peer.unreadable.value = true;
           this.notify('bad', `${peer.name.value} uses another encryption key. Send them the whole invite link of this meeting, or open theirs.`);
@@ -473,9 +459,7 @@ export class Session {
           if (this.phase.value === 'reconnecting') this.announce('Connected again');
           this.phase.value = 'connected';
           batch(() => {
-            for (const peer of this.others.value) if (!room.remoteParticipants.has(peer.identity)) this.peers.delete(peer.identity);
-            this.others.value = this.others.value.filter((peer) => this.peers.has(peer.identity));
-            for (const participant of room.remoteParticipants.values()) this.meet(participant).refresh();
+            this.roster.sync();
             this.self.refresh();
             this.arrange();
           });
@@ -496,7 +480,7 @@ export class Session {
   /** Says, once, that a key is needed to see and hear somebody. */
   private checkKey(publication: TrackPublication, peer: Peer | undefined): void {
     if (!peer || !publication.isEncrypted || this.encrypted || peer.unreadable.value) return;
-    if (!this.others.value.some((other) => other.unreadable.value)) {
+    if (!this.roster.others.value.some((other) => other.unreadable.value)) {
       this.notify('bad', 'This meeting is end-to-end encrypted. To see and hear it, open the whole invite link, with what follows the # sign.');
     }
     peer.unreadable.value = true;
