@@ -88,6 +88,9 @@ async fn main() -> ExitCode {
     }
 }
 
+/// The exit code after Ctrl-C.
+const INTERRUPTED: u8 = 130;
+
 /// A run: the server, who is there, and what was seen.
 struct Soak {
     server: Server,
@@ -95,6 +98,8 @@ struct Soak {
     seen: Seen,
     memory: Memory,
     begun: Instant,
+    /// Somebody pressed Ctrl-C: it ends early, and says what it has seen.
+    interrupted: bool,
 }
 
 async fn run(arguments: &Arguments) -> io::Result<ExitCode> {
@@ -110,6 +115,7 @@ async fn run(arguments: &Arguments) -> io::Result<ExitCode> {
         seen: Seen::new(),
         memory: Memory::default(),
         begun: Instant::now(),
+        interrupted: false,
     };
     let files = soak.server.open_files();
     let length = Duration::from_secs_f64(minutes * 60.0);
@@ -129,7 +135,12 @@ async fn run(arguments: &Arguments) -> io::Result<ExitCode> {
         eprintln!("soak: VIOLATION after {elapsed:.1} s, seed {seed}: {text}");
         soak.explain(seed).await;
     }
-    Ok(soak.table(arguments, &outcome, left, (cpu, own)))
+    let code = soak.table(arguments, &outcome, left, (cpu, own));
+    Ok(if soak.interrupted {
+        ExitCode::from(INTERRUPTED)
+    } else {
+        code
+    })
 }
 
 impl Soak {
@@ -143,11 +154,22 @@ impl Soak {
         let (mut media, mut lists, mut memory) = (every(MEDIA), every(LISTS), every(MEMORY));
         let mut minutes = every(Duration::from_secs(60));
         minutes.reset();
+        let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
         let end = self.begun + length;
         let mut next = self.begun;
         loop {
             tokio::select! {
                 () = tokio::time::sleep_until(end.into()) => return Ok(()),
+                Ok(()) = &mut interrupt => {
+                    eprintln!("soak: ends; Ctrl-C again ends it at once");
+                    self.interrupted = true;
+                    tokio::spawn(async {
+                        if tokio::signal::ctrl_c().await.is_ok() {
+                            std::process::exit(INTERRUPTED.into());
+                        }
+                    });
+                    return Ok(());
+                }
                 () = tokio::time::sleep_until(next.into()) => {
                     self.churn.act();
                     next = Instant::now() + self.churn.pause();
@@ -309,6 +331,9 @@ impl Soak {
             table.note(format!(
                 "{paused} times this machine ran nothing of the command for more than a second; waits began anew then"
             ));
+        }
+        if self.interrupted {
+            table.note("interrupted");
         }
         if let Err(Violation(text)) = outcome {
             table.note(format!("VIOLATION: {text}"));

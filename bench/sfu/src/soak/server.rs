@@ -58,6 +58,8 @@ impl Server {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
+            // Ctrl-C is not for it.
+            .process_group(0)
             .kill_on_drop(true)
             .spawn()
             .map_err(|error| {
