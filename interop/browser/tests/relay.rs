@@ -49,8 +49,7 @@ async fn relays(kind: Kind, flags: &[&str], scheme: &str, transport: &str, proto
 /// speaks TLS to servers with a name alone, never to a bare address.
 async fn relays_over_tls_with_a_certificate(kind: Kind) {
     if interop_turn::installed("certutil").is_none() {
-        eprintln!("skipped: certutil is not installed (Debian package libnss3-tools)");
-        return;
+        return interop_common::skip("certutil is not installed (Debian package libnss3-tools)");
     }
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("relay-authority");
     let authority = Authority::new(&folder);

@@ -21,14 +21,21 @@ pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
         .unwrap_or_else(|_| panic!("{what}: not within {LIMIT:?}"))
 }
 
+/// The test at hand cannot run here, for this reason, which is printed.
+///
+/// # Panics
+/// When `CI` is set: there everything that a test needs is installed.
+pub fn skip(reason: &str) {
+    assert!(std::env::var_os("CI").is_none(), "{reason}");
+    eprintln!("skipped: {reason}");
+}
+
 /// Whether the test runs in a network namespace of its own, where it may use interface addresses.
 /// False, with the reason printed, elsewhere; never when `CI` is set.
 pub fn in_namespace() -> bool {
     let is_there = std::env::var_os("VISAVIS_NAMESPACE").is_some();
     if !is_there {
-        let reason = "run it by `cargo xtask interop [PEER]`, which makes a network namespace";
-        assert!(std::env::var_os("CI").is_none(), "{reason}");
-        eprintln!("skipped: {reason}");
+        skip("run it by `cargo xtask interop [PEER]`, which makes a network namespace");
     }
     is_there
 }

@@ -43,7 +43,7 @@ impl Peer {
         let mut probe = Command::new(python);
         probe.args(["-c", "import aioice"]).stderr(Stdio::null());
         if !probe.status().is_ok_and(|status| status.success()) {
-            eprintln!("skipped: aioice is not installed (Debian package python3-aioice)");
+            interop_common::skip("aioice is not installed (Debian package python3-aioice)");
             return None;
         }
         let script = folder().join("peers/aioice_peer.py");
@@ -57,7 +57,7 @@ impl Peer {
         static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();
         let program = BUILT.get_or_init(build_libnice).as_ref();
         if program.is_none() {
-            eprintln!("skipped: libnice is not installed (Debian package libnice-dev)");
+            interop_common::skip("libnice is not installed (Debian package libnice-dev)");
         }
         Some(Self::start(Command::new(program?).args(arguments)))
     }

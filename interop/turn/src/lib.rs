@@ -26,7 +26,7 @@ pub fn installed(name: &str) -> Option<PathBuf> {
 pub fn program(name: &str) -> Option<PathBuf> {
     let found = installed(name);
     if found.is_none() {
-        eprintln!("skipped: {name} is not installed (Debian package coturn)");
+        interop_common::skip(&format!("{name} is not installed (Debian package coturn)"));
     }
     found
 }
