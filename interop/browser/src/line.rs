@@ -138,12 +138,12 @@ impl Pipe {
         if self.random.chance(conditions.loss) || begins - now > conditions.queue {
             return;
         }
-        if conditions.rate > 0 {
-            let bits = 8 * (datagram.len() + 28) as u64;
-            self.free = begins + Duration::from_nanos(bits * 1_000_000_000 / conditions.rate);
-        } else {
-            self.free = now;
-        }
+        let bits = 8 * (datagram.len() + 28) as u64;
+        self.free = match (bits * 1_000_000_000).checked_div(conditions.rate) {
+            Some(nanos) => begins + Duration::from_nanos(nanos),
+            // Without a limit.
+            None => now,
+        };
         let _ = self
             .sent
             .send((self.free + conditions.delay, datagram.to_vec()));

@@ -124,7 +124,6 @@ fn codec(kind: RtpCodecKind) -> RTCRtpCodecParameters {
             ..RTCRtpCodec::default()
         },
         payload_type,
-        ..RTCRtpCodecParameters::default()
     }
 }
 
