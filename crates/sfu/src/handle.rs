@@ -393,7 +393,7 @@ impl Sfu {
 
     /// Forwards a track to a connection. It takes a section that the peer is willing to receive on
     /// ([`Section::free`]), and is told in the next answer; without one a section is added for the next offer of
-    /// this end ([`Event::NegotiationNeeded`]).
+    /// this end ([`Event::NegotiationNeeded`]). Nothing comes before the peer is told.
     ///
     /// # Errors
     /// [`Error::NoConnection`], [`Error::NoTrack`], [`Error::Limit`].

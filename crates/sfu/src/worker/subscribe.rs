@@ -17,7 +17,7 @@ use crate::ids::{ConnectionId, SubscriptionId, TrackId};
 use crate::options::{SubscribeOptions, Wish};
 
 impl Worker {
-    /// Forwards a track to a connection.
+    /// Forwards a track to a connection, from when a description has told the peer.
     ///
     /// # Errors
     /// [`Error::NoConnection`], [`Error::NoTrack`], [`Error::Limit`], [`Error::Peer`] for names that SDP cannot carry.
