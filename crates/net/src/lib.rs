@@ -10,6 +10,7 @@
 pub mod direct;
 pub mod interface;
 pub mod mdns;
+pub mod memory;
 pub mod mux;
 #[cfg(all(test, target_os = "linux"))]
 mod namespace;

@@ -16,6 +16,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use proto::{DisconnectReason, RoomEndReason};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use visavis_net::memory::HeapTrim;
 
 use crate::{
     bucket::{Buckets, Rate},
@@ -40,6 +41,9 @@ const TURN_SECONDS: u64 = 12 * 3600;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
+
+/// How often freed memory is looked at.
+const MEMORY_LOOK: Duration = Duration::from_secs(60);
 
 /// How often certificate files are looked at.
 const CERTIFICATE_LOOK: Duration = Duration::from_secs(60);
@@ -273,6 +277,7 @@ impl Server {
         let stop = CancellationToken::new();
         tokio::spawn(media::dispatch(Arc::clone(&shared), events));
         tokio::spawn(watch_certificate(Arc::clone(&shared), stop.clone()));
+        tokio::spawn(give_memory_back(stop.clone()));
         let router = routes::all(Arc::clone(&shared));
         for listener in listeners {
             let front = Front {
@@ -460,6 +465,28 @@ async fn watch_certificate(shared: Arc<Shared>, stop: CancellationToken) {
             }
             // A file that is being written: the next look is soon.
             Err(error) => tracing::warn!("the certificate changed and cannot be used: {error}"),
+        }
+    }
+}
+
+/// Gives freed memory back to the system now and then, until `stop`: rooms that are over leave holes behind.
+async fn give_memory_back(stop: CancellationToken) {
+    let mut heap = HeapTrim::new();
+    while stop
+        .run_until_cancelled(tokio::time::sleep(MEMORY_LOOK))
+        .await
+        .is_some()
+    {
+        let look = move || {
+            let given = heap.look();
+            (heap, given)
+        };
+        let Ok((looked, given)) = tokio::task::spawn_blocking(look).await else {
+            return;
+        };
+        heap = looked;
+        if given > 0 {
+            tracing::debug!("{} KiB of freed memory went back", given >> 10);
         }
     }
 }
