@@ -1,14 +1,14 @@
 //! Memory of a process that runs for long: what was freed goes back to the system.
 
-/// Growth that is not worth a look, in bytes, and as a share of what there was.
-const WORTH: u64 = 8 << 20;
-const SHARE: u64 = 8;
+/// Growth that is worth it, in bytes, and as a share of what there was.
+const WORTH: u64 = 2 << 20;
+const SHARE: u64 = 32;
 
 /// Gives freed memory back where the C library keeps it. glibc keeps what lies between pieces that are in use, in each thread's arena
 /// on its own: a process stays as large as its largest moments were, added up.
 #[derive(Debug)]
 pub struct HeapTrim {
-    /// Resident bytes after the last time.
+    /// The fewest resident bytes that were seen since the last time.
     floor: u64,
 }
 
@@ -26,11 +26,12 @@ impl HeapTrim {
         }
     }
 
-    /// Looks how large the process is, and gives back what it can if it grew by an eighth, and by 8 MiB at least, since the last
-    /// time. To be called every now and then, off the threads that must not wait: it takes milliseconds, during which others may wait
-    /// for memory, not for anything else. Answers the resident bytes given back; always 0 where the C library is not glibc.
+    /// Looks how large the process is, and gives back what it can if it grew by a thirty-second, and by 2 MiB at least. To be called
+    /// every now and then, off the threads that must not wait: it takes milliseconds, during which others may wait for memory, not
+    /// for anything else. Answers the resident bytes given back; always 0 where the C library is not glibc.
     pub fn look(&mut self) -> u64 {
         let Some(before) = resident() else { return 0 };
+        self.floor = self.floor.min(before);
         if before < self.floor + WORTH.max(self.floor / SHARE) {
             return 0;
         }
