@@ -144,6 +144,12 @@ impl World {
         self.talk(ms(500));
     }
 
+    /// The NAT of one side has another address from now on.
+    fn gets_another_address(&mut self, side: usize) {
+        let (simulation, home) = (&mut self.call.driver.simulation, self.homes[side]);
+        simulation.set_external_addresses(home, &[ip("198.51.100.77")]);
+    }
+
     /// Both send every 20 ms; the time until both have heard something new that was sent after now.
     fn gap(&mut self, most: Duration) -> Duration {
         let began = self.call.now();
@@ -330,12 +336,7 @@ fn a_rebound_nat_is_followed() {
 fn a_nat_that_gets_another_address_is_followed() {
     let mut world = world(Setup::default());
     world.connected();
-    let home = world.homes[1];
-    world
-        .call
-        .driver
-        .simulation
-        .set_external_addresses(home, &[ip("198.51.100.77")]);
+    world.gets_another_address(1);
     let gap = world.gap(Duration::from_secs(10));
     assert!(
         gap < Duration::from_secs(4),
@@ -360,12 +361,7 @@ fn a_nat_that_gets_another_address_is_left_for_a_new_relay() {
         });
         world.connected();
         world.call.dropped = |_| true;
-        let home = world.homes[0];
-        world
-            .call
-            .driver
-            .simulation
-            .set_external_addresses(home, &[ip("198.51.100.77")]);
+        world.gets_another_address(0);
         let gap = world.gap(Duration::from_secs(10));
         assert!(
             gap < Duration::from_secs(4),
