@@ -28,6 +28,7 @@ pub mod token;
 pub mod turn;
 mod twirp;
 pub mod webhook;
+mod websocket;
 mod whip;
 pub mod wire;
 

@@ -30,6 +30,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
+use crate::websocket::{NORMAL, close, send};
+
 /// Hosts that got no slot, by the limit that was reached.
 const REFUSED: &str = "visavis_rendezvous_refused_total";
 
@@ -485,8 +487,8 @@ async fn upgrade(
 }
 
 async fn refuse(mut socket: WebSocket, refusal: Out) {
-    let _ = socket.send(text(&refusal)).await;
-    let _ = socket.send(Message::Close(None)).await;
+    send(&mut socket, text(&refusal)).await;
+    close(socket, NORMAL, "").await;
 }
 
 fn text(out: &Out) -> Message {

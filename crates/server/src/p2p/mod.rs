@@ -5,10 +5,7 @@
 pub(crate) mod peerjs;
 pub(crate) mod relay;
 
-use std::time::Duration;
-
 use axum::{
-    extract::ws::{Message as Frame, WebSocket},
     http::header,
     response::{IntoResponse, Response},
 };
@@ -27,17 +24,6 @@ pub(crate) const RATE: Rate = Rate {
     burst: 500,
     per_second: 50,
 };
-
-/// How long one message may take to be written.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Sends a frame; false if the connection is of no use any more.
-pub(crate) async fn send(socket: &mut WebSocket, frame: Frame) -> bool {
-    matches!(
-        tokio::time::timeout(WRITE_TIMEOUT, socket.send(frame)).await,
-        Ok(Ok(()))
-    )
-}
 
 /// A script that lets old pages run unchanged: `URL.createObjectURL(stream)` went away, and with it
 /// `video.src = URL.createObjectURL(stream)`.

@@ -15,8 +15,12 @@ use axum::{
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::{MAX_MESSAGE_BYTES, QUEUE, RATE, send};
-use crate::{bucket::Bucket, ids::random_text};
+use super::{MAX_MESSAGE_BYTES, QUEUE, RATE};
+use crate::{
+    bucket::Bucket,
+    ids::random_text,
+    websocket::{NORMAL, close, send},
+};
 
 /// For how long a message waits for a peer that is not there.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -254,7 +258,7 @@ pub(crate) fn accept(
         move |mut socket: WebSocket| async move {
             let message = json!({"type": kind, "payload": {"msg": text}}).to_string();
             send(&mut socket, Frame::Text(message.into())).await;
-            send(&mut socket, Frame::Close(None)).await;
+            close(socket, NORMAL, "").await;
         }
     };
     if id.is_empty() || token.is_empty() || key.is_empty() {
@@ -276,7 +280,7 @@ async fn run(mut socket: WebSocket, server: Arc<PeerServer>, name: Name, token: 
         Ok(entered) => entered,
         Err(refusal) => {
             send(&mut socket, refusal).await;
-            send(&mut socket, Frame::Close(None)).await;
+            close(socket, NORMAL, "").await;
             return;
         }
     };

@@ -11,15 +11,18 @@ use std::{
 };
 
 use axum::{
-    extract::ws::{CloseFrame, Message as Frame, WebSocket, WebSocketUpgrade},
+    extract::ws::{Message as Frame, WebSocket, WebSocketUpgrade},
     http::StatusCode,
     response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::{MAX_MESSAGE_BYTES, QUEUE, RATE, send};
-use crate::bucket::Bucket;
+use super::{MAX_MESSAGE_BYTES, QUEUE, RATE};
+use crate::{
+    bucket::Bucket,
+    websocket::{close, send},
+};
 
 /// Those on one path at a time.
 const MAX_MEMBERS: usize = 64;
@@ -123,7 +126,7 @@ async fn run(
     envelope: Envelope,
 ) {
     let mut bucket = Bucket::new(RATE, Instant::now());
-    loop {
+    let (code, reason) = loop {
         tokio::select! {
             frame = inbox.recv() => {
                 let Some(frame) = frame else { return };
@@ -134,18 +137,12 @@ async fn run(
             frame = socket.recv() => {
                 let Some(Ok(frame)) = frame else { return };
                 if !bucket.take(Instant::now()) {
-                    let close = CloseFrame { code: 1008, reason: "too many messages".into() };
-                    send(&mut socket, Frame::Close(Some(close))).await;
-                    return;
+                    break (1008, "too many messages");
                 }
                 let frame = match (frame, &envelope) {
                     (Frame::Text(text), Some(user)) => match wrap(&text, user) {
                         Some(text) => Frame::Text(text.into()),
-                        None => {
-                            let close = CloseFrame { code: 1007, reason: "the message is no JSON".into() };
-                            send(&mut socket, Frame::Close(Some(close))).await;
-                            return;
-                        }
+                        None => break (1007, "the message is no JSON"),
                     },
                     (frame @ (Frame::Text(_) | Frame::Binary(_)), _) => frame,
                     (Frame::Close(_), _) => return,
@@ -154,7 +151,9 @@ async fn run(
                 member.relay.pass_on(&member.path, member.id, &frame);
             }
         }
-    }
+    };
+    drop(member);
+    close(socket, code, reason).await;
 }
 
 fn wrap(text: &str, user: &str) -> Option<String> {

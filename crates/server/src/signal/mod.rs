@@ -16,10 +16,7 @@ use std::{
 use axum::{
     extract::{
         FromRequestParts, Query, State,
-        ws::{
-            CloseFrame, Message as Frame, WebSocket, WebSocketUpgrade,
-            rejection::WebSocketUpgradeRejection,
-        },
+        ws::{Message as Frame, WebSocket, WebSocketUpgrade, rejection::WebSocketUpgradeRejection},
     },
     http::{HeaderMap, StatusCode, request::Parts},
     response::Response,
@@ -37,6 +34,7 @@ use crate::{
     room::{JoinError, ParticipantKey},
     rooms::{RoomError, RoomHandle},
     server::Shared,
+    websocket::{NORMAL, close, send},
     wire::Outgoing,
 };
 
@@ -52,17 +50,11 @@ const SILENCE: Duration = Duration::from_secs(20);
 /// After how long a silent client that has not pinged is asked by a ping of WebSocket, which any must answer (RFC 6455 section 5.5.2).
 const ASK: Duration = Duration::from_secs(10);
 
-/// How long one message may take to be written.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// Messages that wait for a client's connection; beyond, it is too slow and has to come back.
 const SIGNAL_QUEUE: usize = 1024;
 
 /// The largest message of a client, in bytes. Offers of large meetings have some 100 kB.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 512 * 1024;
-
-/// The code of a connection that has done its work (RFC 6455, section 7.4.1).
-const NORMAL: u16 = 1000;
 
 /// How fast one client may send requests.
 const REQUEST_RATE: Rate = Rate {
@@ -190,8 +182,8 @@ impl Drop for SignalGuard {
 
 async fn leave_at_once(mut socket: WebSocket, message: Message) {
     let frame = Frame::Binary(Outgoing::new(message).binary());
-    let _ = tokio::time::timeout(WRITE_TIMEOUT, socket.send(frame)).await;
-    let _ = tokio::time::timeout(WRITE_TIMEOUT, socket.send(Frame::Close(None))).await;
+    send(&mut socket, frame).await;
+    close(socket, NORMAL, "").await;
 }
 
 /// The session to resume is not known: the client has to begin anew.
@@ -226,7 +218,7 @@ async fn pump(mut socket: WebSocket, mut outbox: mpsc::Receiver<SignalOut>, guar
     let mut heard = tokio::time::Instant::now();
     let mut asked = false;
     let mut bucket = Bucket::new(REQUEST_RATE, Instant::now());
-    let close = loop {
+    let end = loop {
         let patience = if pings || asked { SILENCE } else { ASK };
         tokio::select! {
             out = outbox.recv() => {
@@ -235,7 +227,7 @@ async fn pump(mut socket: WebSocket, mut outbox: mpsc::Receiver<SignalOut>, guar
                     Some(SignalOut::Message(message)) => Frame::Binary(message.binary()),
                     Some(SignalOut::Close) | None => break None,
                 };
-                if !matches!(tokio::time::timeout(WRITE_TIMEOUT, socket.send(frame)).await, Ok(Ok(()))) {
+                if !send(&mut socket, frame).await {
                     return;
                 }
             }
@@ -256,11 +248,7 @@ async fn pump(mut socket: WebSocket, mut outbox: mpsc::Receiver<SignalOut>, guar
                         serde_json::from_str(&text).ok()
                     }
                     Some(Ok(Frame::Ping(_) | Frame::Pong(_))) => continue,
-                    Some(Ok(Frame::Close(_))) => {
-                        // The answer to it leaves with the next look.
-                        let _ = tokio::time::timeout(WRITE_TIMEOUT, socket.recv()).await;
-                        return;
-                    }
+                    Some(Ok(Frame::Close(_))) => break None,
                     None => return,
                     Some(Err(error)) => {
                         tracing::debug!("a signalling connection broke: {error}");
@@ -284,18 +272,14 @@ async fn pump(mut socket: WebSocket, mut outbox: mpsc::Receiver<SignalOut>, guar
                     break Some((1001, "nothing came"));
                 }
                 asked = true;
-                let ping = socket.send(Frame::Ping(axum::body::Bytes::new()));
-                if !matches!(tokio::time::timeout(WRITE_TIMEOUT, ping).await, Ok(Ok(()))) {
+                if !send(&mut socket, Frame::Ping(axum::body::Bytes::new())).await {
                     return;
                 }
             }
         }
     };
     // An end as it should be has a code too: without one, clients call it unexpected.
-    let (code, reason) = close.unwrap_or((NORMAL, ""));
-    let frame = CloseFrame {
-        code,
-        reason: reason.into(),
-    };
-    let _ = tokio::time::timeout(WRITE_TIMEOUT, socket.send(Frame::Close(Some(frame)))).await;
+    let (code, reason) = end.unwrap_or((NORMAL, ""));
+    drop(guard);
+    close(socket, code, reason).await;
 }
