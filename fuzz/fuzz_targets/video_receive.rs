@@ -73,7 +73,7 @@ fuzz_target!(|bytes: &[u8]| {
                     &SourcePacket {
                         encoding: flags >> 1 & 1,
                         sequence: extender.extend(packet.sequence()),
-                        packet: &packet,
+                        header: packet.header(),
                         info: &info,
                     },
                 );
