@@ -259,6 +259,33 @@ impl Agent {
         agent
     }
 
+    /// An agent for another data stream of the same session (RFC 8445 section 4): its configuration, servers, pace,
+    /// role and tie-breaker are this one's. It has no addresses yet, and credentials of its own unless `credentials` are given.
+    /// `number` tells the agents of a session apart, this one being 0: no two of them give out the same [`PairId`] or
+    /// [`ConnectionId`].
+    pub fn sibling(
+        &self,
+        number: u8,
+        credentials: Option<Credentials>,
+        random: Random,
+        now: Instant,
+    ) -> Self {
+        let mut agent = Self::new(Arc::clone(&self.config), random, now);
+        let credentials = credentials
+            .filter(Credentials::is_valid)
+            .unwrap_or_else(|| draw_credentials(&self.config.ufrag_prefix, &mut agent.random));
+        agent.session = Session::new(0, credentials);
+        agent.pacer = self.pacer.clone();
+        agent.role = self.role;
+        agent.tie_breaker = self.tie_breaker;
+        agent.servers.clone_from(&self.servers);
+        agent.retired.clone_from(&self.retired);
+        agent.pooled = false;
+        agent.gathering = GatheringState::New;
+        agent.ids = u32::from(number) << 24;
+        agent
+    }
+
     // ---- what signalling needs and gives
 
     /// This agent's credentials of the current session.
@@ -566,10 +593,12 @@ impl Agent {
         self.settle(now);
     }
 
-    /// A connection of [`Event::Connect`] is up, from `local`.
-    pub fn connected(&mut self, now: Instant, id: ConnectionId, local: SocketAddr) {
-        self.do_connected(now, id, local);
+    /// A connection of [`Event::Connect`] is up, from `local`. Its path, unless it is not wanted any more or none of this
+    /// agent's.
+    pub fn connected(&mut self, now: Instant, id: ConnectionId, local: SocketAddr) -> Option<Path> {
+        let path = self.do_connected(now, id, local);
         self.settle(now);
+        path
     }
 
     /// A connection of [`Event::Connect`] could not be opened.

@@ -8,18 +8,18 @@ use visavis_crypto::Certificate;
 use crate::codecs::{CodecTable, Kind};
 use crate::extensions::{HeaderExtension, shared_extensions};
 
-/// How media sections share transports (W3C `RTCBundlePolicy`).
-///
-/// This implementation has one transport for all; what the policy changes is whether an offer says
-/// so at once (`bundle-only`).
+/// What becomes of media sections with a peer that does not let them share a transport (W3C `RTCBundlePolicy`,
+/// RFC 9429 section 4.1.1). All are offered as one BUNDLE group, and share one transport with a peer that bundles. A transport
+/// more is made when a description of the peer asks for it, and not before: an offer costs one, whatever the policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum BundlePolicy {
-    /// Sections are offered as usable alone.
+    /// The first section of each kind (audio, video, data) gets a transport; further ones are offered as bundle-only, and
+    /// rejected.
     #[default]
     Balanced,
-    /// As `Balanced`.
+    /// Each section gets a transport.
     MaxCompat,
-    /// All sections but the first are offered as bundle-only.
+    /// Only the first section is of use; all others are offered as bundle-only, and rejected.
     MaxBundle,
 }
 
@@ -40,6 +40,8 @@ pub struct Limits {
     pub sdp: visavis_sdp::Limits,
     /// Transceivers. Default 1024.
     pub transceivers: usize,
+    /// Transports, where the peer does not bundle. With 1 each section must share the first one's. Default 16.
+    pub transports: usize,
     /// Candidates of the peer that wait for the answer. Default 256.
     pub waiting_candidates: usize,
     /// DTLS datagrams of the peer that wait for the answer. Default 8.
@@ -57,6 +59,7 @@ impl Default for Limits {
         Self {
             sdp: visavis_sdp::Limits::default(),
             transceivers: 1024,
+            transports: 16,
             waiting_candidates: 256,
             early_datagrams: 8,
             outgoing_packets: 2048,

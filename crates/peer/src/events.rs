@@ -6,6 +6,7 @@ use bytes::Bytes;
 use visavis_ice::{ConnectionState as IceConnectionState, GatheringState};
 use visavis_sctp::datachannel::{ChannelId, MessageKind};
 
+use crate::connection::TransportId;
 use crate::jsep::SignalingState;
 use crate::transceiver::TransceiverId;
 
@@ -100,6 +101,12 @@ pub enum Event {
     SctpState(SctpState),
     /// W3C `connectionstatechange`.
     ConnectionState(ConnectionState),
+    /// Open sockets that are one transport's alone, and answer by
+    /// [`set_transport_addresses`](crate::PeerConnection::set_transport_addresses): the peer does not bundle, and transports
+    /// are told apart by their addresses.
+    AddressesWanted(TransportId),
+    /// They are not needed any more.
+    TransportClosed(TransportId),
     /// Open a connection, and answer by `ice_connected` or `ice_connect_failed`.
     IceConnect(visavis_ice::Connect),
     /// Close a connection.

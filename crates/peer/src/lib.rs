@@ -46,7 +46,7 @@ pub use config::{
 };
 pub use connection::{
     CertificateKind, DirectData, DirectMedia, DirectParameters, DirectRemote, OfferOptions,
-    PeerConnection, Received, ReceivedRtp, generate_certificate,
+    PeerConnection, Received, ReceivedRtp, TransportId, TransportRef, generate_certificate,
 };
 pub use error::Error;
 pub use events::{ConnectionState, DtlsState, Event, IceCandidate, SctpState};

@@ -1,4 +1,4 @@
-//! The one transport of a BUNDLE group: ICE, DTLS over it, SRTP and SCTP over that.
+//! The transport of a BUNDLE group: ICE, DTLS over it, SRTP and SCTP over that.
 //!
 //! Layers are nested in one buffer: a packet of SCTP is written with room around it for the DTLS
 //! record and for what ICE puts outside (a TURN channel), and sealed where it stands.
@@ -121,13 +121,10 @@ pub(crate) struct Transport {
     pub(crate) dtls: Option<dtls::Connection>,
     pub(crate) dtls_state: DtlsState,
     remote: Option<Remote>,
+    /// The association gives way to one that the peer begins.
+    yields: bool,
     srtp: Option<Srtp>,
-    pub(crate) channels: Option<DataChannels>,
-    /// Whether SCTP may start: the section was negotiated.
-    pub(crate) data_negotiated: bool,
-    /// The peer's INIT chunk, where both ends signalled theirs.
-    pub(crate) remote_init: Option<Vec<u8>>,
-    sctp_started: bool,
+    pub(crate) data: Data,
     early: VecDeque<Vec<u8>>,
     random: Random,
     limits: Limits,
@@ -136,6 +133,18 @@ pub(crate) struct Transport {
     /// DTLS in STUN, if it is wanted.
     sped: Option<Box<Sped>>,
     pub(crate) key_log: VecDeque<String>,
+}
+
+/// Data channels over a transport.
+#[derive(Debug, Default)]
+pub(crate) struct Data {
+    pub(crate) channels: Option<DataChannels>,
+    /// Whether SCTP may start: the section was negotiated.
+    pub(crate) negotiated: bool,
+    /// The peer's INIT chunk, where both ends signalled theirs.
+    pub(crate) remote_init: Option<Vec<u8>>,
+    /// Whether SCTP was started, with whatever was known then.
+    pub(crate) sctp_started: bool,
 }
 
 /// Where a close stands: each layer says goodbye before the one below it goes.
@@ -161,11 +170,9 @@ impl Transport {
             dtls: None,
             dtls_state: DtlsState::New,
             remote: None,
+            yields: false,
             srtp: None,
-            channels: None,
-            data_negotiated: false,
-            remote_init: None,
-            sctp_started: false,
+            data: Data::default(),
             early: VecDeque::new(),
             random,
             limits,
@@ -176,10 +183,46 @@ impl Transport {
         }
     }
 
+    /// Another transport of the same connection, of which nothing is known yet. See [`ice::Agent::sibling`].
+    pub(crate) fn sibling(
+        &mut self,
+        number: u8,
+        credentials: Option<ice::Credentials>,
+        now: Instant,
+    ) -> Self {
+        let mut random = self.random.fork();
+        Self {
+            ice: self.ice.sibling(number, credentials, random.fork(), now),
+            dtls_config: Arc::clone(&self.dtls_config),
+            dtls: None,
+            dtls_state: DtlsState::New,
+            remote: None,
+            yields: false,
+            srtp: None,
+            data: Data::default(),
+            early: VecDeque::new(),
+            random,
+            limits: self.limits,
+            stats: TransportStats::default(),
+            closing: Closing::No,
+            sped: None,
+            key_log: VecDeque::new(),
+        }
+    }
+
+    /// Goes back to where nothing is known of a peer, ready for another association.
+    pub(crate) fn forget_peer(&mut self, now: Instant) {
+        self.ice.restart(now);
+        self.end_association();
+        self.remote = None;
+        self.early.clear();
+    }
+
     /// The channels, which come to be with the first use.
     pub(crate) fn channels(&mut self, config: &Arc<visavis_sctp::Config>) -> &mut DataChannels {
         let random = &mut self.random;
-        self.channels
+        self.data
+            .channels
             .get_or_insert_with(|| DataChannels::new(Arc::clone(config), random.fork()))
     }
 
@@ -199,7 +242,7 @@ impl Transport {
     }
 
     /// What an answer says of the peer's DTLS. Another name, certificate or role than before starts a new
-    /// association (RFC 8842 section 4).
+    /// association (RFC 8842 section 4); where the peer is to begin it, once it does.
     pub(crate) fn set_remote(&mut self, now: Instant, remote: Remote) {
         if self.remote.as_ref() == Some(&remote) {
             return;
@@ -214,11 +257,11 @@ impl Transport {
                 .as_ref()
                 .and_then(dtls::Connection::remote_certificate_der)
                 .is_some_and(|der| remote.fingerprints.iter().any(|print| print.matches(der)));
-            let same_role = self.role() == Some(remote.role);
-            if renamed || !(known && same_role) {
-                self.dtls = None;
-                self.srtp = None;
-                self.dtls_state = DtlsState::New;
+            let role_kept = self.role() == Some(remote.role);
+            // Firefox 153 answers `active` to each offer, also where it was passive, and goes on with the association that there is.
+            self.yields = known && !renamed && !role_kept && remote.role == dtls::Role::Server;
+            if renamed || !known || !(role_kept || self.yields) {
+                self.end_association();
             }
         }
         if let Some(dtls) = &mut self.dtls {
@@ -226,6 +269,14 @@ impl Transport {
         }
         self.remote = Some(remote);
         self.try_start(now);
+    }
+
+    /// Makes room for another association.
+    fn end_association(&mut self) {
+        self.dtls = None;
+        self.srtp = None;
+        self.dtls_state = DtlsState::New;
+        self.yields = false;
     }
 
     /// Whether datagrams have a way to the peer, as far as ICE knows.
@@ -279,21 +330,22 @@ impl Transport {
 
     fn start_sctp(&mut self, now: Instant) {
         let connected = self.dtls_state == DtlsState::Connected;
-        let ready = connected && self.data_negotiated && !self.sctp_started;
+        let ready = connected && self.data.negotiated && !self.data.sctp_started;
         let (true, Some(channels), Some(role)) = (
             ready,
-            &mut self.channels,
+            &mut self.data.channels,
             self.remote.as_ref().map(|remote| remote.role),
         ) else {
             return;
         };
-        self.sctp_started = true;
+        self.data.sctp_started = true;
         let role = match role {
             dtls::Role::Client => DtlsRole::Client,
             dtls::Role::Server => DtlsRole::Server,
         };
         channels.set_role(now, role);
         let by_signalling = self
+            .data
             .remote_init
             .take()
             .is_some_and(|init| channels.connect_with_remote_init(now, &init).is_ok());
@@ -301,11 +353,6 @@ impl Transport {
             // Both ends may start; it fails only if it has been started.
             let _ = channels.connect(now);
         }
-    }
-
-    /// Whether SCTP was started, with whatever was known then.
-    pub(crate) fn is_sctp_started(&self) -> bool {
-        self.sctp_started
     }
 
     // ---- doors
@@ -351,6 +398,9 @@ impl Transport {
     }
 
     fn receive_dtls(&mut self, now: Instant, ecn: Ecn, datagram: &mut [u8]) {
+        if self.yields && is_client_hello(datagram) {
+            self.end_association();
+        }
         let Some(dtls) = &mut self.dtls else {
             if self.early.len() < self.limits.early_datagrams && self.dtls_state == DtlsState::New {
                 self.early.push_back(datagram.to_vec());
@@ -363,8 +413,8 @@ impl Transport {
         let received = dtls.handle_datagram(now, datagram);
         // Keys may have come with this very datagram, and data behind them.
         self.follow_dtls(now);
-        if let Some(channels) = &mut self.channels
-            && self.sctp_started
+        if let Some(channels) = &mut self.data.channels
+            && self.data.sctp_started
         {
             for range in received {
                 channels.handle_packet_with_ecn(now, &datagram[range], ecn);
@@ -410,7 +460,7 @@ impl Transport {
                     } else {
                         DtlsState::Closed
                     };
-                    if let Some(channels) = &mut self.channels {
+                    if let Some(channels) = &mut self.data.channels {
                         channels.abort(now);
                     }
                 }
@@ -426,8 +476,8 @@ impl Transport {
             dtls.handle_timeout(now);
         }
         self.follow_dtls(now);
-        if self.sctp_started
-            && let Some(channels) = &mut self.channels
+        if self.data.sctp_started
+            && let Some(channels) = &mut self.data.channels
         {
             channels.handle_timeout(now);
         }
@@ -436,8 +486,8 @@ impl Transport {
 
     /// ICE has selected a pair.
     pub(crate) fn path_changed(&mut self, now: Instant) {
-        if self.sctp_started
-            && let Some(channels) = &mut self.channels
+        if self.data.sctp_started
+            && let Some(channels) = &mut self.data.channels
         {
             channels.path_changed(now);
         }
@@ -446,9 +496,10 @@ impl Transport {
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let dtls = self.dtls.as_ref().and_then(dtls::Connection::poll_timeout);
         let channels = self
+            .data
             .channels
             .as_ref()
-            .filter(|_| self.sctp_started)
+            .filter(|_| self.data.sctp_started)
             .and_then(DataChannels::poll_timeout);
         [self.ice.poll_timeout(), dtls, channels]
             .into_iter()
@@ -600,6 +651,7 @@ impl Transport {
         }
         if self.fill_messages(now, outer, out) {
             let ecn = self
+                .data
                 .channels
                 .as_ref()
                 .map(|channels| channels.association().ecn());
@@ -674,10 +726,10 @@ impl Transport {
     }
 
     fn fill_messages(&mut self, now: Instant, outer: Framing, out: &mut TransmitBuf) -> bool {
-        let (Some(channels), Some(dtls)) = (&mut self.channels, &mut self.dtls) else {
+        let (Some(channels), Some(dtls)) = (&mut self.data.channels, &mut self.dtls) else {
             return false;
         };
-        if !self.sctp_started || !dtls.is_connected() {
+        if !self.data.sctp_started || !dtls.is_connected() {
             return false;
         }
         let record = dtls.framing();
@@ -719,7 +771,7 @@ impl Transport {
         if let Some(dtls) = &mut self.dtls {
             dtls.trim();
         }
-        if let Some(channels) = &mut self.channels {
+        if let Some(channels) = &mut self.data.channels {
             channels.trim();
         }
         if let Some(remote) = &mut self.remote {
@@ -739,7 +791,7 @@ impl Transport {
             return;
         }
         self.closing = Closing::Sctp;
-        if let Some(channels) = &mut self.channels {
+        if let Some(channels) = &mut self.data.channels {
             channels.abort(now);
         }
         if !self.has_path() || self.dtls.is_none() {
@@ -764,6 +816,16 @@ impl Transport {
             Closing::No | Closing::Done => {}
         }
     }
+}
+
+/// Whether a datagram begins a handshake: a plain record of epoch 0 with a ClientHello (RFC 6347 sections 4.1 and 4.2.2;
+/// RFC 9147 section 4 keeps the form).
+fn is_client_hello(datagram: &[u8]) -> bool {
+    const HANDSHAKE: u8 = 22;
+    const CLIENT_HELLO: u8 = 1;
+    datagram.first() == Some(&HANDSHAKE)
+        && datagram.get(3..5) == Some(&[0, 0])
+        && datagram.get(13) == Some(&CLIENT_HELLO)
 }
 
 /// Lends what an `Option` lends, for one call.

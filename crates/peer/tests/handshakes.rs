@@ -191,6 +191,56 @@ fn an_answer_may_change_its_credentials_unasked() {
     assert!(call.run(10.0, |alice, bob| open(alice) && open(bob)));
 }
 
+/// Firefox 153 answers `active` to each offer, also where it was passive, and goes on with the association that there is. One that
+/// begins another (RFC 8842 section 5.1), without a name for it, is followed.
+#[test]
+fn another_role_is_another_association_once_the_peer_begins_it() {
+    let mut random = visavis_datagram::Random::from_u64(51);
+    let kind = CertificateKind::EcdsaP256;
+    let certificate = generate_certificate(kind, Duration::ZERO, &mut random).unwrap();
+    let bob = Configuration {
+        certificates: vec![certificate],
+        ..Configuration::default()
+    };
+    let link = LinkConfig::new().delay(Duration::from_millis(20));
+    let mut call = Call::new(51, link, [Configuration::default(), bob.clone()]);
+    let nameless = |sdp: String| -> String {
+        let lines = sdp.split_inclusive("\r\n");
+        lines.filter(|line| !line.starts_with("a=tls-id")).collect()
+    };
+    let now = call.now();
+    let options = ChannelOptions::default();
+    let id = call.pc(BOB).create_data_channel(now, options).unwrap();
+    call.negotiate_with(BOB, nameless);
+    assert!(call.run(10.0, |alice, bob| open(alice) && open(bob)));
+
+    // Alice, the client so far, offers, and is told that she is the server.
+    let now = call.now();
+    call.pc(ALICE).set_local_description(now, None).unwrap();
+    let mut offer = call.pc(ALICE).local_description().unwrap();
+    offer.sdp = nameless(offer.sdp);
+    call.pc(BOB).set_remote_description(now, &offer).unwrap();
+    call.pc(BOB).set_local_description(now, None).unwrap();
+    let mut answer = call.pc(BOB).local_description().unwrap();
+    assert!(answer.sdp.contains("a=setup:passive"));
+    answer.sdp = answer.sdp.replace("a=setup:passive", "a=setup:active");
+    call.pc(ALICE).set_remote_description(now, &answer).unwrap();
+    assert_eq!(call.pc(ALICE).dtls_state(), DtlsState::Connected);
+    let text = Bytes::from_static(b"still");
+    call.pc(BOB).send(now, id, MessageKind::Text, text).unwrap();
+    assert!(call.run(10.0, |alice, _| {
+        alice.saw(|event| matches!(event, Event::Message { .. }))
+    }));
+
+    // Bob begins anew with the same certificate, and takes the role that he said.
+    *call.end(BOB) = End::new(bob, 52, now, "203.0.113.2:5000");
+    call.end(ALICE).events.clear();
+    let (_, answer) = call.negotiate_with(ALICE, nameless);
+    assert!(answer.sdp.contains("a=setup:active") && !answer.sdp.contains("a=tls-id"));
+    let connected = |end: &End| end.saw(|event| *event == Event::DtlsState(DtlsState::Connected));
+    assert!(call.run(10.0, |alice, bob| connected(alice) && connected(bob)));
+}
+
 #[test]
 fn an_offer_with_ice_restart_has_new_credentials() {
     let mut call = Call::plain(12, 0.0);

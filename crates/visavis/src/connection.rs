@@ -215,6 +215,8 @@ impl State {
         match event {
             PeerEvent::IceConnect(connect) => self.requests.push(Request::Connect(connect)),
             PeerEvent::IceDisconnect(path) => self.requests.push(Request::Disconnect(path)),
+            PeerEvent::AddressesWanted(id) => self.requests.push(Request::OpenSockets(id)),
+            PeerEvent::TransportClosed(id) => self.requests.push(Request::CloseSockets(id)),
             PeerEvent::ResolveName(name) => self.requests.push(Request::Resolve(name)),
             PeerEvent::Message {
                 channel,
@@ -336,7 +338,11 @@ impl State {
     }
 
     fn follow_ufrag(&mut self) {
-        let current = &*self.core.ice().local_credentials().ufrag;
+        // The main transport is reached by sockets that all share; others have their own.
+        let Some(main) = self.core.transports().next() else {
+            return;
+        };
+        let current = &*main.ice.local_credentials().ufrag;
         if self.ufrags.back().is_some_and(|known| &**known == current) {
             return;
         }

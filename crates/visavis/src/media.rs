@@ -51,7 +51,7 @@ impl RtpTransceiver {
     }
 
     fn transport(&self) -> Option<DtlsTransport> {
-        self.mid().map(|_| DtlsTransport::of(&self.handle))
+        self.mid().map(|_| DtlsTransport::of(&self.handle, self.id))
     }
 
     /// The wanted direction.

@@ -1,13 +1,16 @@
 //! The transports of a connection as the W3C's objects, each above the next: SCTP, DTLS, ICE.
 //!
-//! One connection has one of each. They can be looked at here; what changes is told by
+//! One connection has one of each with a peer that bundles, and else one for each section that the bundle policy keeps. They can be looked at here; what changes is told by
 //! [`PeerConnection::next_event`](crate::PeerConnection::next_event): `IceConnectionState`,
 //! `IceGatheringState`, and as `Other` `SelectedPair`, `DtlsState` and `SctpState`.
 
 use std::sync::Arc;
 
 use visavis_ice::{Agent, Candidate, Credentials, Role, SelectedPair};
-use visavis_peer::{DtlsState, IceConnectionState, IceGatheringState, SctpState};
+use visavis_peer::{
+    DtlsState, IceConnectionState, IceGatheringState, SctpState, TransceiverId, TransportId,
+    TransportRef,
+};
 
 use crate::peer_connection::Handle;
 
@@ -28,7 +31,8 @@ impl SctpTransport {
 
     /// The transport beneath.
     pub fn transport(&self) -> DtlsTransport {
-        DtlsTransport::of(&self.handle)
+        let id = self.handle.connection.lock().core.sctp_transport();
+        DtlsTransport::new(&self.handle, id)
     }
 
     /// W3C `state`.
@@ -53,17 +57,25 @@ impl SctpTransport {
     }
 }
 
-/// What protects everything that the connection sends (W3C `RTCDtlsTransport`). Cheap to clone; keeps
+/// What protects everything that is sent over it (W3C `RTCDtlsTransport`). Cheap to clone; keeps
 /// the connection open.
 #[derive(Debug, Clone)]
 pub struct DtlsTransport {
     handle: Arc<Handle>,
+    id: TransportId,
 }
 
 impl DtlsTransport {
-    pub(crate) fn of(handle: &Arc<Handle>) -> Self {
+    /// That of a transceiver's section.
+    pub(crate) fn of(handle: &Arc<Handle>, transceiver: TransceiverId) -> Self {
+        let id = handle.connection.lock().core.transport_of(transceiver);
+        Self::new(handle, id)
+    }
+
+    fn new(handle: &Arc<Handle>, id: TransportId) -> Self {
         Self {
             handle: Arc::clone(handle),
+            id,
         }
     }
 
@@ -71,19 +83,27 @@ impl DtlsTransport {
     pub fn ice_transport(&self) -> IceTransport {
         IceTransport {
             handle: Arc::clone(&self.handle),
+            id: self.id,
         }
     }
 
     /// W3C `state`.
     pub fn state(&self) -> DtlsState {
-        self.handle.connection.lock().core.dtls_state()
+        let state = self.handle.connection.lock();
+        if state.core.is_closed() {
+            return DtlsState::Closed;
+        }
+        look(&state.core, self.id, |it| it.dtls_state).unwrap_or(DtlsState::Closed)
     }
 
     /// The peer's certificate in DER; `None` before it has come. The W3C's list of certificates has one
     /// here: nothing but its fingerprint counts (RFC 8827 section 6.5).
     pub fn remote_certificate(&self) -> Option<Vec<u8>> {
         let state = self.handle.connection.lock();
-        state.core.remote_certificate().map(<[u8]>::to_vec)
+        let certificate = look(&state.core, self.id, |transport| {
+            transport.dtls?.remote_certificate_der().map(<[u8]>::to_vec)
+        });
+        certificate.flatten()
     }
 }
 
@@ -91,11 +111,25 @@ impl DtlsTransport {
 #[derive(Debug, Clone)]
 pub struct IceTransport {
     handle: Arc<Handle>,
+    id: TransportId,
+}
+
+/// Looks at a transport, unless it is gone.
+fn look<R>(
+    core: &visavis_peer::PeerConnection,
+    id: TransportId,
+    look: impl FnOnce(TransportRef<'_>) -> R,
+) -> Option<R> {
+    let mut transports = core.transports();
+    transports.find(|transport| transport.id == id).map(look)
 }
 
 impl IceTransport {
-    fn look<R>(&self, look: impl FnOnce(&Agent) -> R) -> R {
-        look(self.handle.connection.lock().core.ice())
+    /// Of one that is gone, what stands in its place is looked at: the first.
+    fn look<R>(&self, with: impl Fn(&Agent) -> R) -> R {
+        let state = self.handle.connection.lock();
+        let found = look(&state.core, self.id, |transport| with(transport.ice));
+        found.unwrap_or_else(|| with(state.core.ice()))
     }
 
     /// Who decides which path is used.

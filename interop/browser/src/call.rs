@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use interop_common::{in_namespace, meets, within};
+use interop_common::{in_namespace, meets, within, without_bundle};
 use serde_json::{Value, json};
 use visavis::{Configuration, DataChannel, Description, Endpoint, Event, PeerConnection, Settings};
 
@@ -34,6 +34,8 @@ pub struct Plan {
     pub settings: Settings,
     /// Candidates that reach the other side; all by default.
     pub candidates: fn(&str) -> bool,
+    /// Whether descriptions say that sections share a transport. If not, each has its own.
+    pub bundles: bool,
     /// What the line between the two is like; none by default: they reach each other directly.
     pub line: Option<Conditions>,
 }
@@ -48,6 +50,7 @@ impl Plan {
             configuration: Configuration::default(),
             settings: Settings::default(),
             candidates: |_| true,
+            bundles: true,
             line: None,
         }
     }
@@ -141,6 +144,9 @@ impl Call {
         let description = within("gathering", self.connection.gathered()).await;
         let mut description = description.expect("an open connection");
         description.sdp = candidates_only(&description.sdp, self.plan.candidates);
+        if !self.plan.bundles {
+            description.sdp = without_bundle(&description.sdp);
+        }
         if let Some(conditions) = self.plan.line {
             if self.line.is_none() {
                 let ours = first_address(&description.sdp).expect("a UDP candidate");
@@ -156,6 +162,9 @@ impl Call {
     pub fn take(&self, description: &Value) {
         let text = |key: &str| description[key].as_str().expect("a description");
         let mut sdp = candidates_only(text("sdp"), self.plan.candidates);
+        if !self.plan.bundles {
+            sdp = without_bundle(&sdp);
+        }
         if self.plan.line.is_some() {
             // It is to be found by its checks, which come through the line.
             sdp = candidates_only(&sdp, |_| false);

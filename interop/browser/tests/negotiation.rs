@@ -129,6 +129,63 @@ async fn add(call: &mut Call, offerer: Side, kind: MediaKind) {
     }
 }
 
+/// The page offers, we do, the page does: roles that were agreed stay, whatever is said of them.
+async fn in_turn(kind: Kind) {
+    let Some(mut call) = Call::new(Plan::new(kind).video("VP8")).await else {
+        return;
+    };
+    let channel = call.connect(Side::Page).await;
+    add(&mut call, Side::Here, MediaKind::Video).await;
+    add(&mut call, Side::Page, MediaKind::Audio).await;
+    call.negotiate(Side::Here).await;
+    within("text", channel.feed("all along")).await.unwrap();
+    let got = within("the text", call.page.eval("messages(1)")).await;
+    assert_eq!(got, json!(["all along"]));
+    assert_eq!(sections(&call), (3, 0));
+}
+
+/// Neither end hears of BUNDLE: sound, pictures and the channel have a transport each, begin anew, and go on.
+async fn without_bundle(kind: Kind, offerer: Side) {
+    let mut plan = Plan::new(kind).video("VP8");
+    plan.bundles = false;
+    let Some(mut call) = Call::new(plan).await else {
+        return;
+    };
+    for kind in [MediaKind::Audio, MediaKind::Video] {
+        call.connection.add_track(kind, kind.name(), &[]).unwrap();
+    }
+    if offerer == Side::Page {
+        let add = "['audio', 'video'].forEach((kind) => pc.addTrack(media(kind)))";
+        call.page.eval(add).await;
+    }
+    let channel = call.connect(offerer).await;
+    let _echo = Echo::of(&call.connection);
+    let both = |report: &Value| {
+        let counts = ["decoded", "sound"].map(|key| report[key].as_u64());
+        assert!(counts >= [Some(10); 2], "{report}");
+    };
+    both(&within("sound and pictures", call.page.eval("until(10, 10)")).await);
+    let transports = |call: &Call| call.connection.with_core(|core| core.transports().count());
+    assert_eq!(transports(&call), 3);
+    assert_eq!(
+        call.page
+            .eval("stats('transport').then((all) => all.length)")
+            .await,
+        json!(3)
+    );
+    within("text", channel.feed("apart")).await.unwrap();
+    let got = within("the text", call.page.eval("messages(1)")).await;
+    assert_eq!(got, json!(["apart"]));
+
+    call.connection.restart_ice();
+    call.negotiate(Side::Here).await;
+    both(&within("more of both", call.page.eval("until(30, 30)")).await);
+    within("text", channel.feed("still")).await.unwrap();
+    let got = within("the text", call.page.eval("messages(2)")).await;
+    assert_eq!(got, json!(["apart", "still"]));
+    assert_eq!(transports(&call), 3);
+}
+
 /// Our offer is taken back by us, and by the page, and everything works afterwards.
 async fn rollback(kind: Kind) {
     let Some(mut call) = Call::new(Plan::new(kind).video("VP8")).await else {
@@ -365,6 +422,9 @@ async fn ice_restart(kind: Kind, offerer: Side) {
 tests! {
     tracks_come_and_go_as_we_offer_to_chromium: tracks_come_and_go(Kind::Chromium, Side::Here);
     tracks_come_and_go_as_chromium_offers: tracks_come_and_go(Kind::Chromium, Side::Page);
+    chromium_and_we_offer_in_turn: in_turn(Kind::Chromium);
+    chromium_answers_without_bundle: without_bundle(Kind::Chromium, Side::Here);
+    chromium_offers_without_bundle: without_bundle(Kind::Chromium, Side::Page);
     chromium_takes_our_offer_back: rollback(Kind::Chromium);
     chromium_is_polite: glare(Kind::Chromium, Side::Page);
     chromium_is_impolite: glare(Kind::Chromium, Side::Here);
@@ -373,6 +433,9 @@ tests! {
 
     tracks_come_and_go_as_we_offer_to_firefox: tracks_come_and_go(Kind::Firefox, Side::Here);
     tracks_come_and_go_as_firefox_offers: tracks_come_and_go(Kind::Firefox, Side::Page);
+    firefox_and_we_offer_in_turn: in_turn(Kind::Firefox);
+    firefox_answers_without_bundle: without_bundle(Kind::Firefox, Side::Here);
+    firefox_offers_without_bundle: without_bundle(Kind::Firefox, Side::Page);
     firefox_takes_our_offer_back: rollback(Kind::Firefox);
     firefox_is_polite: glare(Kind::Firefox, Side::Page);
     firefox_is_impolite: glare(Kind::Firefox, Side::Here);

@@ -62,6 +62,13 @@ pub fn saw(peer: &str, what: &str, mark: &str) {
     println!("seen: {peer}: {what}: {mark}");
 }
 
+/// What is left of a description on a signalling path that knows nothing of BUNDLE.
+pub fn without_bundle(sdp: &str) -> String {
+    let is_known = |line: &&str| !line.starts_with("a=group:BUNDLE") && *line != "a=bundle-only";
+    let lines = sdp.lines().filter(is_known);
+    lines.flat_map(|line| [line, "\r\n"]).collect()
+}
+
 /// Says at its end what became of the test, if it met anybody. Tests run one at a time.
 pub struct Seen(&'static str);
 

@@ -46,7 +46,7 @@ class Peer:
         description = self.pc.localDescription
         return {"type": description.type, "sdp": description.sdp}
 
-    async def offer(self, data=False, media=False):
+    async def offer(self, data=False, media=False, bundles=True):
         if media:
             self.add_tracks()
         if data:
@@ -54,7 +54,7 @@ class Peer:
         await self.pc.setLocalDescription(await self.pc.createOffer())
         return self.description()
 
-    async def answer(self, sdp, data=False, media=False):
+    async def answer(self, sdp, data=False, media=False, bundles=True):
         await self.pc.setRemoteDescription(RTCSessionDescription(sdp, "offer"))
         if media:
             self.add_tracks()

@@ -33,7 +33,6 @@ class Peer:
     def __init__(self):
         self.pipeline = Gst.Pipeline.new("peer")
         self.webrtc = Gst.ElementFactory.make("webrtcbin", "webrtc")
-        self.webrtc.set_property("bundle-policy", GstWebRTC.WebRTCBundlePolicy.MAX_BUNDLE)
         self.pipeline.add(self.webrtc)
         self.webrtc.connect("on-data-channel", lambda _, channel: self.follow(channel))
         self.webrtc.connect("pad-added", self.receive_pad)
@@ -113,7 +112,12 @@ class Peer:
         promise = Gst.Promise.new_with_change_func(lambda _: GLib.idle_add(then) and None)
         self.webrtc.emit("set-remote-description", description, promise)
 
-    def offer(self, done, data=False, media=False):
+    def set_bundles(self, bundles):
+        policy = GstWebRTC.WebRTCBundlePolicy
+        self.webrtc.set_property("bundle-policy", policy.MAX_BUNDLE if bundles else policy.NONE)
+
+    def offer(self, done, data=False, media=False, bundles=True):
+        self.set_bundles(bundles)
         if media:
             # Not before it knows what its encoders make.
             self.webrtc.connect("on-negotiation-needed", lambda _: self.describe("offer", done))
@@ -124,7 +128,8 @@ class Peer:
         if not media:
             self.describe("offer", done)
 
-    def answer(self, done, sdp, data=False, media=False):
+    def answer(self, done, sdp, data=False, media=False, bundles=True):
+        self.set_bundles(bundles)
         self.pipeline.set_state(Gst.State.PLAYING)
 
         def then():

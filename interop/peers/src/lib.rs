@@ -6,6 +6,7 @@
 //! | (at the start) | `{"ready":true,"name":…,"version":…,"features":["data","audio","video"]}` |
 //! | `{"id":1,"do":"offer","data":true,"media":true}` | an offer with a channel `chat`, or with Opus and VP8, and all candidates |
 //! | `{"id":2,"do":"answer","sdp":…,"data":…,"media":…}` | the answer to an offer |
+//! | either with `"bundles":false` | the same, where nothing is said of BUNDLE |
 //! | `{"id":3,"do":"accept","sdp":…}` | once the answer to its own offer is set |
 //! | `{"id":4,"do":"send","text":…}`, or `"size"` | once the message is sent: a text, or bytes that count up to 250 again and again |
 //! | `{"id":5,"do":"receive"}` | the next message: `{"text":…}`, or `{"size":…,"good":true}` |

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use interop_common::{in_namespace, saw};
+use interop_common::{in_namespace, saw, without_bundle};
 use interop_peers::{Clip, Peer, Program};
 use serde_json::{Value, json};
 use visavis::{
@@ -87,6 +87,9 @@ const fn node(folder: &'static str, command: &'static [&'static str]) -> Program
     }
 }
 
+/// Why a peer is not met without BUNDLE.
+const ALWAYS_BUNDLES: &str = "it has one transport";
+
 type Step<T = ()> = Result<T, String>;
 
 /// Waits for something, not for ever.
@@ -114,16 +117,21 @@ async fn negotiate(
     we_offer: bool,
     wanted: Value,
     trickle: bool,
+    bundles: bool,
     prepare: impl Fn(&PeerConnection),
 ) -> Step {
+    let passed_on = |sdp: &str| match bundles {
+        true => sdp.to_owned(),
+        false => without_bundle(sdp),
+    };
     let from = |kind: &str, value: &Value| {
         let sdp = value["sdp"].as_str().ok_or("no description")?;
-        Description::from_parts(kind, sdp).map_err(text)
+        Description::from_parts(kind, passed_on(sdp)).map_err(text)
     };
     let ours = async || {
         connection.set_local_description(None).await.map_err(text)?;
         let description = limit("gathering", connection.gathered()).await?;
-        Ok::<_, String>(description.ok_or("closed")?.sdp)
+        Ok::<_, String>(passed_on(&description.ok_or("closed")?.sdp))
     };
     if we_offer {
         prepare(connection);
@@ -179,6 +187,9 @@ fn pattern(size: usize) -> Vec<u8> {
     (0..size).map(|index| (index % 251) as u8).collect()
 }
 
+/// Media where nobody has heard of BUNDLE.
+const APART: &str = "without BUNDLE";
+
 /// What one call showed, feature by feature.
 type Marks = Vec<(&'static str, Step)>;
 
@@ -189,7 +200,7 @@ async fn messages(program: &Program, we_offer: bool) -> Step<Marks> {
     let wanted = json!({ "data": true });
     let mut channel = if we_offer {
         let ours = connection.create_data_channel("chat", ChannelOptions::default());
-        negotiate(&mut peer, &connection, true, wanted, false, |_| ()).await?;
+        negotiate(&mut peer, &connection, true, wanted, false, true, |_| ()).await?;
         ours.map_err(text)?
     } else {
         negotiate(
@@ -198,6 +209,7 @@ async fn messages(program: &Program, we_offer: bool) -> Step<Marks> {
             false,
             wanted,
             program.trickle,
+            true,
             |_| (),
         )
         .await?;
@@ -287,11 +299,15 @@ fn expect<T: PartialEq + std::fmt::Debug>(got: &T, expected: &T) -> Step {
     }
 }
 
-/// Opus and VP8 both ways: frames are put together here, and packets or frames are counted there.
-async fn media(program: &Program, we_offer: bool) -> Step<Marks> {
+/// Opus and VP8 both ways: frames are put together here, and packets or frames are counted there. Where nobody bundles, each
+/// has a transport.
+async fn media(program: &Program, we_offer: bool, bundles: bool) -> Step<Marks> {
     let mut peer = program.start().await?;
     let connection = connection();
-    let wanted = json!({ "media": true });
+    let mut wanted = json!({ "media": true });
+    if !bundles {
+        wanted["bundles"] = false.into();
+    }
     let trickle = program.trickle;
     negotiate(
         &mut peer,
@@ -299,6 +315,7 @@ async fn media(program: &Program, we_offer: bool) -> Step<Marks> {
         we_offer,
         wanted,
         trickle,
+        bundles,
         |connection| {
             for kind in [Kind::Audio, Kind::Video] {
                 if we_offer {
@@ -328,7 +345,12 @@ async fn media(program: &Program, we_offer: bool) -> Step<Marks> {
         return Err(format!("{unread} of its RTCP packets could not be read"));
     }
     let both = |here: Step| here.and_then(|()| there.clone());
-    Ok(vec![("Opus", both(sound)), ("VP8", both(pictures))])
+    if bundles {
+        return Ok(vec![("Opus", both(sound)), ("VP8", both(pictures))]);
+    }
+    let transports = connection.with_core(|core| core.transports().count());
+    let apart = expect(&transports, &2).and(sound).and(pictures);
+    Ok(vec![(APART, both(apart))])
 }
 
 /// Twenty frames come.
@@ -369,7 +391,14 @@ async fn all(program: Program, known: &[(&str, &str)]) {
         let who = if we_offer { "we offer" } else { "it offers" };
         for (call, marks) in [
             ("channel", messages(&program, we_offer).await),
-            ("Opus", media(&program, we_offer).await),
+            ("Opus", media(&program, we_offer, true).await),
+            (
+                APART,
+                match known.iter().any(|(what, _)| *what == APART) {
+                    true => Err("not tried".to_owned()),
+                    false => media(&program, we_offer, false).await,
+                },
+            ),
         ] {
             match marks {
                 Ok(marks) => rows.extend(
@@ -410,7 +439,7 @@ async fn werift() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn node_datachannel() {
-    all(NODE_DATACHANNEL, &[]).await;
+    all(NODE_DATACHANNEL, &[(APART, ALWAYS_BUNDLES)]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -426,11 +455,11 @@ async fn gstreamer() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "long: builds str0m"]
 async fn str0m() {
-    all(STR0M, &[]).await;
+    all(STR0M, &[(APART, ALWAYS_BUNDLES)]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "long: builds the crate webrtc"]
 async fn webrtc() {
-    all(WEBRTC, &[]).await;
+    all(WEBRTC, &[(APART, ALWAYS_BUNDLES)]).await;
 }

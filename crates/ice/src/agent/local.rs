@@ -456,10 +456,13 @@ impl Agent {
         Some(id)
     }
 
-    pub(super) fn do_connected(&mut self, now: Instant, id: ConnectionId, local: SocketAddr) {
-        let Some(index) = self.connections.iter().position(|c| c.id == id) else {
-            return;
-        };
+    pub(super) fn do_connected(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        local: SocketAddr,
+    ) -> Option<Path> {
+        let index = self.connections.iter().position(|c| c.id == id)?;
         let connection = &mut self.connections[index];
         let path = Path {
             protocol: connection.protocol,
@@ -486,9 +489,11 @@ impl Agent {
             ConnectionUser::Nobody => {
                 self.connections.swap_remove(index);
                 self.emit(Event::Disconnect(path));
+                return None;
             }
             ConnectionUser::Accepted(_) => {}
         }
+        Some(path)
     }
 
     pub(super) fn do_connect_failed(&mut self, now: Instant, id: ConnectionId) {

@@ -6,28 +6,35 @@ use visavis_ice as ice;
 use visavis_sdp::Attribute;
 
 use super::PeerConnection;
+use super::bundle::{Bundles, TransportId};
 use crate::error::Error;
 use crate::events::IceCandidate;
 use crate::jsep::{Applied, Description, TransportDescription, transport_section};
 
-/// A candidate's place: its ICE session and its section.
+/// A candidate with its ICE session.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Known {
+struct Known<P> {
     ufrag: String,
-    section: usize,
+    /// The transport or the section that it is of.
+    place: P,
     text: String,
+}
+
+/// A candidate of the peer that ICE cannot take before the answer: `None` for the end.
+#[derive(Debug)]
+struct Waiting {
+    section: usize,
+    ufrag: String,
+    candidate: Option<ice::Candidate>,
 }
 
 /// What is known of candidates beside what ICE holds.
 #[derive(Debug)]
 pub(super) struct Candidates {
-    local: Vec<Known>,
-    remote: Vec<Known>,
-    /// Candidates of the peer that ICE cannot take before the answer: `None` for the end.
-    waiting: Vec<(String, Option<ice::Candidate>)>,
+    local: Vec<Known<TransportId>>,
+    remote: Vec<Known<usize>>,
+    waiting: Vec<Waiting>,
     max_waiting: usize,
-    /// The credentials that ICE has been given.
-    pub(super) applied: Option<(String, String)>,
 }
 
 impl Candidates {
@@ -44,34 +51,40 @@ impl Candidates {
             remote: Vec::new(),
             waiting: Vec::new(),
             max_waiting,
-            applied: None,
         }
     }
 
-    pub(super) fn add_local(&mut self, ufrag: &str, text: String) {
+    pub(super) fn add_local(&mut self, place: TransportId, ufrag: &str, text: String) {
         self.local.push(Known {
             ufrag: ufrag.into(),
-            section: 0,
+            place,
             text,
         });
     }
 
+    /// A transport is gone.
+    pub(super) fn forget_local(&mut self, id: TransportId) {
+        self.local.retain(|known| known.place != id);
+    }
+
     /// A local description with the candidates of its session.
-    pub(super) fn with_local(
-        &self,
-        applied: &Applied,
-        gathering: ice::GatheringState,
-    ) -> Description {
+    pub(super) fn with_local(&self, applied: &Applied, bundles: &Bundles) -> Description {
         let mut sdp = applied.sdp.clone();
-        if let Some(index) = transport_section(&sdp) {
+        for bundle in bundles.iter() {
+            let Some(index) = bundles.carrier_of(bundle, &sdp) else {
+                continue;
+            };
             let media = &mut sdp.media[index];
             let ufrag = media.attributes.ice_ufrag().unwrap_or_default().to_owned();
-            let ours = self.local.iter().filter(|known| known.ufrag == ufrag);
+            let ours = self
+                .local
+                .iter()
+                .filter(|known| known.ufrag == ufrag && known.place == bundle.id);
             let lines: Vec<_> = ours
                 .map(|known| Attribute::Candidate(known.text.clone()))
                 .collect();
             media.attributes.extend(lines);
-            if gathering == ice::GatheringState::Complete {
+            if bundle.gathering_state == ice::GatheringState::Complete {
                 media.attributes.push(Attribute::EndOfCandidates);
             }
         }
@@ -91,7 +104,7 @@ impl Candidates {
             let theirs = self
                 .remote
                 .iter()
-                .filter(|known| known.section == index && known.ufrag == ufrag);
+                .filter(|known| known.place == index && known.ufrag == ufrag);
             let lines: Vec<_> = theirs
                 .map(|known| Attribute::Candidate(known.text.clone()))
                 .collect();
@@ -181,33 +194,45 @@ impl PeerConnection {
             if self.candidates.remote.len() < self.candidates.max_waiting {
                 self.candidates.remote.push(Known {
                     ufrag: ufrag.clone(),
-                    section,
+                    place: section,
                     text,
                 });
             }
         }
-        self.give_candidate(now, ufrag, parsed);
+        let mid = self.jsep.sections.get(section);
+        let id = mid.map_or(TransportId::MAIN, |section| {
+            self.bundles.of_mid(&section.mid).id
+        });
+        let waiting = Waiting {
+            section,
+            ufrag,
+            candidate: parsed,
+        };
+        self.give_candidate(now, id, waiting);
         Ok(())
     }
 
     /// Hands a candidate to ICE, or keeps it until ICE knows the session.
-    fn give_candidate(&mut self, now: Instant, ufrag: String, candidate: Option<ice::Candidate>) {
-        let known = self
-            .candidates
-            .applied
+    fn give_candidate(&mut self, now: Instant, id: TransportId, given: Waiting) {
+        let Some(bundle) = self.bundles.get_mut(id) else {
+            return;
+        };
+        let known = bundle
+            .remote_credentials
             .as_ref()
-            .is_some_and(|(applied, _)| *applied == ufrag);
+            .is_some_and(|(ufrag, _)| *ufrag == given.ufrag);
         if !known {
             if self.candidates.waiting.len() < self.candidates.max_waiting {
-                self.candidates.waiting.push((ufrag, candidate));
+                self.candidates.waiting.push(given);
             }
             return;
         }
-        match candidate {
+        let ice = &mut bundle.transport.ice;
+        match given.candidate {
             // RTCP is always multiplexed: what is of the second component leads nowhere.
             Some(candidate) if candidate.component != 1 => {}
-            Some(candidate) => self.transport.ice.add_remote_candidate(now, candidate),
-            None => self.transport.ice.end_of_remote_candidates(now),
+            Some(candidate) => ice.add_remote_candidate(now, candidate),
+            None => ice.end_of_remote_candidates(now),
         }
         self.drain(now);
     }
@@ -216,11 +241,15 @@ impl PeerConnection {
     pub(super) fn apply_remote_ice(
         &mut self,
         now: Instant,
+        id: TransportId,
         remote: &Applied,
         transport: &TransportDescription,
     ) {
+        let Some(bundle) = self.bundles.get_mut(id) else {
+            return;
+        };
         let credentials = (transport.ufrag.clone(), transport.pwd.clone());
-        if self.candidates.applied.as_ref() != Some(&credentials) {
+        if bundle.remote_credentials.as_ref() != Some(&credentials) {
             let parameters = ice::RemoteParameters {
                 lite: transport.lite,
                 renomination: transport.ice_options.iter().any(|o| o == "renomination"),
@@ -229,40 +258,63 @@ impl PeerConnection {
                     transport.pwd.as_str(),
                 ))
             };
-            let set = self.transport.ice.set_remote(now, parameters.clone());
+            let ice = &mut bundle.transport.ice;
+            let set = ice.set_remote(now, parameters.clone());
             if set == Err(ice::Error::RestartFirst) {
                 // Other credentials in an answer to an offer that had the same, which RFC 8839 section 4.4.2.1 keeps for restarts:
                 // Pion does so where a second offer comes before its transport has begun. It knows ours, which stay.
-                self.transport.ice.follow_restart(now);
-                let _ = self.transport.ice.set_remote(now, parameters);
+                ice.follow_restart(now);
+                let _ = ice.set_remote(now, parameters);
             }
-            self.candidates.applied = Some(credentials);
+            bundle.remote_credentials = Some(credentials);
         }
-        let attributes = &remote.sdp.media[transport.section].attributes;
-        let ufrag = &transport.ufrag;
+        let section = transport.section;
+        let attributes = &remote.sdp.media[section].attributes;
+        let given = |candidate| Waiting {
+            section,
+            ufrag: transport.ufrag.clone(),
+            candidate,
+        };
         for candidate in attributes.parse_candidates::<ice::Candidate>().flatten() {
-            self.give_candidate(now, ufrag.clone(), Some(candidate));
+            self.give_candidate(now, id, given(Some(candidate)));
         }
         if attributes.has_end_of_candidates() {
-            self.give_candidate(now, ufrag.clone(), None);
+            self.give_candidate(now, id, given(None));
         }
-        let waiting = std::mem::take(&mut self.candidates.waiting);
-        for (session, candidate) in waiting {
-            if session == *ufrag {
-                self.give_candidate(now, session, candidate);
+    }
+
+    /// Hands out the candidates that waited for the sessions that are known now. What is of a session that is not in force is not
+    /// needed any more.
+    pub(super) fn give_waiting(&mut self, now: Instant) {
+        for waiting in std::mem::take(&mut self.candidates.waiting) {
+            let of = self.jsep.sections.get(waiting.section);
+            let bundle = of.map(|section| self.bundles.of_mid(&section.mid));
+            let ufrag = bundle.and_then(|bundle| bundle.remote_credentials.as_ref());
+            if let Some(bundle) = bundle
+                && ufrag.is_some_and(|(ufrag, _)| *ufrag == waiting.ufrag)
+            {
+                let id = bundle.id;
+                self.give_candidate(now, id, waiting);
             }
         }
     }
 
-    /// The mid and the index of the section whose transport is used.
-    pub(super) fn candidate_section(&self) -> (Option<String>, Option<u16>) {
+    /// The mid and the index of the section whose transport this is; `None` for one that is of no use yet.
+    pub(super) fn candidate_section(
+        &self,
+        id: TransportId,
+    ) -> Option<(Option<String>, Option<u16>)> {
         let Some(local) = self.jsep.local() else {
-            return (None, None);
+            return Some((None, None));
         };
-        let Some(index) = transport_section(&local.sdp) else {
-            return (None, None);
-        };
-        let mid = local.sdp.media[index].attributes.mid().map(str::to_owned);
-        (mid, u16::try_from(index).ok())
+        let bundle = self.bundles.iter().find(|bundle| bundle.id == id)?;
+        match self.bundles.carrier_of(bundle, &local.sdp) {
+            Some(index) => {
+                let mid = local.sdp.media[index].attributes.mid().map(str::to_owned);
+                Some((mid, u16::try_from(index).ok()))
+            }
+            None if self.bundles.apart.is_empty() => Some((None, None)),
+            None => None,
+        }
     }
 }

@@ -48,7 +48,7 @@ impl PeerConnection {
             self.update_negotiation_needed = true;
         }
         self.count(channel);
-        self.transport.try_start(now);
+        self.bundles.with_channels_mut().transport.try_start(now);
         Ok(channel)
     }
 
@@ -82,9 +82,7 @@ impl PeerConnection {
         self.check_open()?;
         self.now = now;
         let channels = self
-            .transport
-            .channels
-            .as_mut()
+            .channels_mut()
             .ok_or_else(|| Error::state("the channel is not open"))?;
         let len = data.len() as u64;
         let sent = channels.send_part(now, channel, kind, data, last);
@@ -103,52 +101,61 @@ impl PeerConnection {
     /// W3C `RTCDataChannel.close`: what waits is still sent.
     pub fn close_data_channel(&mut self, now: Instant, channel: ChannelId) {
         self.now = now;
-        if let Some(channels) = &mut self.transport.channels {
+        if let Some(channels) = self.channels_mut() {
             channels.close(now, channel);
         }
     }
 
     /// W3C `RTCDataChannel.readyState`; `Closed` for one that is unknown.
     pub fn data_channel_state(&self, channel: ChannelId) -> ChannelState {
-        self.transport
-            .channels
-            .as_ref()
+        self.data_channels()
             .map_or(ChannelState::Closed, |channels| channels.state(channel))
     }
 
     /// What a channel was opened with.
     pub fn data_channel_options(&self, channel: ChannelId) -> Option<&ChannelOptions> {
-        self.transport.channels.as_ref()?.options(channel)
+        self.data_channels()?.options(channel)
     }
 
     /// W3C `RTCDataChannel.id`, once it is known.
     pub fn data_channel_stream(&self, channel: ChannelId) -> Option<u16> {
-        self.transport.channels.as_ref()?.stream_id(channel)
+        self.data_channels()?.stream_id(channel)
     }
 
     /// W3C `RTCDataChannel.bufferedAmount` in bytes.
     pub fn buffered_amount(&self, channel: ChannelId) -> usize {
-        self.transport
-            .channels
-            .as_ref()
+        self.data_channels()
             .map_or(0, |channels| channels.buffered_amount(channel))
     }
 
     /// W3C `RTCDataChannel.bufferedAmountLowThreshold` in bytes.
     pub fn set_buffered_amount_low_threshold(&mut self, channel: ChannelId, bytes: usize) {
-        if let Some(channels) = &mut self.transport.channels {
+        if let Some(channels) = self.channels_mut() {
             channels.set_buffered_amount_low_threshold(channel, bytes);
         }
     }
 
     /// The channels and the association beneath, to look at; `None` before the first channel.
     pub fn data_channels(&self) -> Option<&DataChannels> {
-        self.transport.channels.as_ref()
+        self.bundles
+            .with_channels()
+            .transport
+            .data
+            .channels
+            .as_ref()
+    }
+
+    fn channels_mut(&mut self) -> Option<&mut DataChannels> {
+        let bundle = self.bundles.with_channels_mut();
+        bundle.transport.data.channels.as_mut()
     }
 
     /// The channels, which come to be with the first use.
     pub(super) fn channels(&mut self) -> &mut DataChannels {
-        self.transport.channels(&self.sctp)
+        self.bundles
+            .with_channels_mut()
+            .transport
+            .channels(&self.sctp)
     }
 
     fn count(&mut self, channel: ChannelId) -> &mut ChannelCounters {
@@ -171,7 +178,7 @@ impl PeerConnection {
     /// The next event of the channels.
     pub(super) fn poll_channels(&mut self) -> Option<Event> {
         let now = self.now;
-        let event = self.transport.channels.as_mut()?.poll_event(now)?;
+        let event = self.channels_mut()?.poll_event(now)?;
         Some(match event {
             ChannelEvent::AssociationUp(_) => {
                 self.sctp_state = Some(SctpState::Connected);

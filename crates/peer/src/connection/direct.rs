@@ -11,6 +11,7 @@ use visavis_ice as ice;
 use visavis_sdp::Direction;
 
 use super::PeerConnection;
+use super::bundle::Stage;
 use crate::codecs::{Codec, Kind};
 use crate::error::Error;
 use crate::events::SctpState;
@@ -90,7 +91,7 @@ impl PeerConnection {
     pub fn direct_parameters(&mut self) -> DirectParameters {
         let sctp_init = self.snap.then(|| self.channels().init_chunk().to_vec());
         DirectParameters {
-            credentials: self.transport.ice.local_credentials().clone(),
+            credentials: self.bundles.main.transport.ice.local_credentials().clone(),
             fingerprints: self
                 .certificates
                 .iter()
@@ -116,15 +117,22 @@ impl PeerConnection {
         self.now = now;
         let credentials = &remote.ice.credentials;
         let applied = (credentials.ufrag.to_string(), credentials.pwd.to_string());
-        self.transport.ice.set_role(now, remote.ice_role);
-        self.transport
+        self.bundles
+            .main
+            .transport
+            .ice
+            .set_role(now, remote.ice_role);
+        self.bundles
+            .main
+            .transport
             .ice
             .set_remote(now, remote.ice)
             .map_err(|error| Error::access(error.to_string()))?;
-        self.candidates.applied = Some(applied);
+        self.bundles.main.remote_credentials = Some(applied);
+        self.bundles.main.stage = Stage::InForce;
         self.direct = Some(Vec::new());
-        self.transport.ice.gather(now);
-        self.transport.set_remote(
+        self.bundles.main.transport.ice.gather(now);
+        self.bundles.main.transport.set_remote(
             now,
             Remote {
                 role: remote.dtls_role,
@@ -135,11 +143,11 @@ impl PeerConnection {
         if let Some(data) = remote.data {
             self.channels()
                 .set_remote_max_message_size(data.max_message_size);
-            self.transport.data_negotiated = true;
-            self.transport.remote_init = data.sctp_init.filter(|_| self.snap);
+            self.bundles.main.transport.data.negotiated = true;
+            self.bundles.main.transport.data.remote_init = data.sctp_init.filter(|_| self.snap);
             self.sctp_state = Some(SctpState::Connecting);
         }
-        self.transport.try_start(now);
+        self.bundles.main.transport.try_start(now);
         self.drain(now);
         Ok(())
     }
@@ -159,8 +167,18 @@ impl PeerConnection {
             return Err(Error::state("the connection was not started directly"));
         }
         match candidate {
-            Some(candidate) => self.transport.ice.add_remote_candidate(now, candidate),
-            None => self.transport.ice.end_of_remote_candidates(now),
+            Some(candidate) => self
+                .bundles
+                .main
+                .transport
+                .ice
+                .add_remote_candidate(now, candidate),
+            None => self
+                .bundles
+                .main
+                .transport
+                .ice
+                .end_of_remote_candidates(now),
         }
         self.drain(now);
         Ok(())

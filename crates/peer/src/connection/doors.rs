@@ -1,4 +1,4 @@
-//! The five doors, and the states that follow from what comes through them.
+//! The five doors.
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
@@ -8,8 +8,9 @@ use visavis_datagram::{Arrival, Ecn, Path, Protocol, Transmit, TransmitBuf};
 use visavis_ice as ice;
 
 use super::PeerConnection;
+use super::bundle::{Bundle, Stage, TransportId};
 use crate::error::Error;
-use crate::events::{ConnectionState, DtlsState, Event, IceCandidate};
+use crate::events::Event;
 use crate::log::Decision;
 use crate::media::PacketSource;
 use crate::transceiver::TransceiverId;
@@ -75,25 +76,47 @@ impl PeerConnection {
         local: ice::LocalAddress,
     ) -> Result<(), Error> {
         self.now = now;
-        let added = self.transport.ice.add_local_address(now, local);
+        let added = self
+            .bundles
+            .main
+            .transport
+            .ice
+            .add_local_address(now, local);
         self.drain(now);
         added.map_err(|error| Error::Operation(error.to_string().into()))
+    }
+
+    /// The addresses that [`Event::AddressesWanted`] asked for: none of them may be given to another transport.
+    pub fn set_transport_addresses(
+        &mut self,
+        now: Instant,
+        id: TransportId,
+        addresses: impl IntoIterator<Item = ice::LocalAddress>,
+    ) {
+        self.now = now;
+        if let Some(bundle) = self.bundles.get_mut(id) {
+            bundle.set_addresses(now, addresses);
+        }
+        self.drain(now);
     }
 
     /// A router leads what comes to `external` to a local address over UDP: another candidate.
     pub fn ice_mapped(&mut self, now: Instant, local: SocketAddr, external: SocketAddr) {
         self.now = now;
-        let ice = &mut self.transport.ice;
-        ice.set_mapped_address(now, local, Protocol::Udp, external);
+        for bundle in self.bundles.iter_mut() {
+            let ice = &mut bundle.transport.ice;
+            ice.set_mapped_address(now, local, Protocol::Udp, external);
+        }
         self.drain(now);
     }
 
     /// It is gone.
     pub fn remove_local_address(&mut self, now: Instant, address: SocketAddr, protocol: Protocol) {
         self.now = now;
-        self.transport
-            .ice
-            .remove_local_address(now, address, protocol);
+        for bundle in self.bundles.iter_mut() {
+            let ice = &mut bundle.transport.ice;
+            ice.remove_local_address(now, address, protocol);
+        }
         self.drain(now);
     }
 
@@ -103,7 +126,10 @@ impl PeerConnection {
     /// `OperationError` if there are too many.
     pub fn add_ice_server(&mut self, now: Instant, server: ice::Server) -> Result<(), Error> {
         self.now = now;
-        let added = self.transport.ice.add_server(now, server);
+        let mut added = Ok(());
+        for bundle in self.bundles.iter_mut() {
+            added = added.and(bundle.transport.ice.add_server(now, server.clone()));
+        }
         self.drain(now);
         added.map_err(|error| Error::Operation(error.to_string().into()))
     }
@@ -111,34 +137,44 @@ impl PeerConnection {
     /// Multicast DNS answered (or did not) for a name of [`Event::ResolveName`].
     pub fn ice_resolved(&mut self, now: Instant, name: &str, ip: Option<IpAddr>) {
         self.now = now;
-        self.transport.ice.resolved(now, name, ip);
+        for bundle in self.bundles.iter_mut() {
+            bundle.transport.ice.resolved(now, name, ip);
+        }
         self.drain(now);
     }
 
     /// A connection of [`Event::IceConnect`] is up, from `local`.
     pub fn ice_connected(&mut self, now: Instant, id: ice::ConnectionId, local: SocketAddr) {
         self.now = now;
-        self.transport.ice.connected(now, id, local);
+        for bundle in self.bundles.iter_mut() {
+            if let Some(path) = bundle.transport.ice.connected(now, id, local) {
+                bundle.add_local(path.local, path.protocol);
+            }
+        }
         self.drain(now);
     }
 
     /// A connection of [`Event::IceConnect`] could not be opened.
     pub fn ice_connect_failed(&mut self, now: Instant, id: ice::ConnectionId) {
         self.now = now;
-        self.transport.ice.connect_failed(now, id);
+        for bundle in self.bundles.iter_mut() {
+            bundle.transport.ice.connect_failed(now, id);
+        }
         self.drain(now);
     }
 
     /// A listening socket accepted a connection. False: close it.
     pub fn ice_accepted(&mut self, now: Instant, path: Path) -> bool {
         self.now = now;
-        self.transport.ice.accepted(path)
+        self.bundles.at(path).transport.ice.accepted(path)
     }
 
     /// A stream ended.
     pub fn ice_disconnected(&mut self, now: Instant, path: Path) {
         self.now = now;
-        self.transport.ice.disconnected(now, path);
+        let bundle = self.bundles.at(path);
+        bundle.transport.ice.disconnected(now, path);
+        bundle.remove_local(path.local, path.protocol);
         self.drain(now);
     }
 
@@ -173,19 +209,21 @@ impl PeerConnection {
     ) -> Received {
         self.now = now;
         let Arrival { path, ecn, at } = arrival;
-        let incoming = self.transport.handle_datagram(now, path, ecn, datagram);
+        let bundle = self.bundles.at(path);
+        let id = bundle.id;
+        let incoming = bundle.transport.handle_datagram(now, path, ecn, datagram);
         self.drain(now);
         match incoming {
             Incoming::Nothing => Received::Consumed,
             Incoming::Rtp(range) => {
-                let at = at.min(now);
-                match self.receive_rtp(now, (at, ecn), &mut datagram[range.clone()], range) {
+                let arrival = (at.min(now), ecn);
+                match self.receive_rtp(now, id, arrival, &mut datagram[range.clone()], range) {
                     Some(rtp) => Received::Rtp(rtp),
                     None => Received::Consumed,
                 }
             }
             Incoming::Rtcp(range) => {
-                self.receive_rtcp(now, &datagram[range.clone()]);
+                self.receive_rtcp(now, id, &datagram[range.clone()]);
                 Received::Rtcp(range)
             }
         }
@@ -194,8 +232,10 @@ impl PeerConnection {
     /// Time passed. To be called when [`poll_timeout`](Self::poll_timeout) says so; harmless earlier.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.now = now;
-        self.transport.handle_timeout(now);
-        self.media_timeout(now);
+        let events = &mut self.events;
+        for bundle in self.bundles.iter_mut() {
+            bundle.handle_timeout(now, &mut |event| events.push_back(event));
+        }
         self.drain(now);
         self.trim_when_idle();
     }
@@ -203,8 +243,12 @@ impl PeerConnection {
     /// Gives back what bursts and set-up took, once there has been nothing but STUN for a while. That is
     /// looked at when a timer runs out, which consent checks see to.
     fn trim_when_idle(&mut self) {
-        let stats = &self.transport.stats;
-        let packets = stats.packets_received + stats.packets_sent;
+        let packets = self
+            .bundles
+            .iter()
+            .map(|bundle| &bundle.transport.stats)
+            .map(|stats| stats.packets_received + stats.packets_sent)
+            .sum();
         let idle = &mut self.idle;
         if packets != idle.packets {
             *idle = Idle {
@@ -215,9 +259,11 @@ impl PeerConnection {
         if self.now.saturating_duration_since(idle.since) < IDLE {
             return;
         }
-        self.transport.trim();
+        for bundle in self.bundles.iter_mut() {
+            bundle.transport.trim();
+            bundle.media.trim();
+        }
         self.jsep.trim();
-        self.media.trim();
         self.candidates.trim();
         self.log.trim();
         self.events.shrink_to_fit();
@@ -225,20 +271,49 @@ impl PeerConnection {
 
     /// When [`handle_timeout`](Self::handle_timeout), and then `poll_transmit`, is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.transport.poll_timeout(), self.media_next_timeout()]
-            .into_iter()
-            .flatten()
-            .min()
+        self.bundles.iter().filter_map(Bundle::poll_timeout).min()
     }
 
     /// Writes the next run of datagrams for one destination. `out` is cleared first.
     pub fn poll_transmit(&mut self, now: Instant, out: &mut TransmitBuf) -> Option<Transmit> {
+        self.poll_bundles(now, None, out)
+    }
+
+    fn poll_bundles(
+        &mut self,
+        now: Instant,
+        source: Option<&mut dyn PacketSource>,
+        out: &mut TransmitBuf,
+    ) -> Option<Transmit> {
         self.now = now;
-        let transmit = self
-            .transport
-            .poll_transmit(now, &mut self.media, None, out);
+        let mut transmit = self.bundles.main.poll_transmit(now, source, out);
+        let mut place = 0;
+        while transmit.is_none()
+            && let Some(bundle) = self.bundles.apart.get_mut(place)
+        {
+            transmit = bundle.poll_transmit(now, None, out);
+            place += 1;
+        }
         self.drain(now);
+        if transmit.is_none() {
+            self.drop_those_over();
+        }
         transmit
+    }
+
+    /// Those that are over have said their goodbyes.
+    fn drop_those_over(&mut self) {
+        if self.closed {
+            return;
+        }
+        let over = self
+            .bundles
+            .apart
+            .extract_if(.., |bundle| bundle.stage == Stage::Over);
+        for bundle in over {
+            self.candidates.forget_local(bundle.id);
+            self.events.push_back(Event::TransportClosed(bundle.id));
+        }
     }
 
     /// The same, with media of the caller's own: `source` writes plain RTP packets straight into the
@@ -251,12 +326,7 @@ impl PeerConnection {
         out: &mut TransmitBuf,
         source: &mut dyn PacketSource,
     ) -> Option<Transmit> {
-        self.now = now;
-        let transmit = self
-            .transport
-            .poll_transmit(now, &mut self.media, Some(source), out);
-        self.drain(now);
-        transmit
+        self.poll_bundles(now, Some(source), out)
     }
 
     /// The next run of `source`'s packets alone, as [`poll_transmit_with`](Self::poll_transmit_with) gives it when the
@@ -269,20 +339,25 @@ impl PeerConnection {
         source: &mut dyn PacketSource,
     ) -> Option<Transmit> {
         self.now = now;
-        self.transport.poll_source(now, source, out)
+        self.bundles.main.transport.poll_source(now, source, out)
     }
 
     /// Reads what [`poll_source`](Self::poll_source) will touch, and does nothing else: who goes through many connections
     /// asks the next one, so that caches fetch all of it at once, and meanwhile, rather than one thing after another.
     pub fn warm(&self) {
         std::hint::black_box(self.now);
-        self.transport.warm();
+        self.bundles.main.transport.warm();
     }
 
     /// What happened next.
     pub fn poll_event(&mut self) -> Option<Event> {
         if let Some(event) = self.events.pop_front() {
-            return Some(event);
+            return Some(match event {
+                Event::TargetBitrate(_) if self.bundles.apart.is_empty() => event,
+                // Each transport has a target; the application shares their sum among its encoders.
+                Event::TargetBitrate(_) => Event::TargetBitrate(self.target().bitrate),
+                event => event,
+            });
         }
         if self.closed {
             return None;
@@ -294,117 +369,5 @@ impl PeerConnection {
             return Some(Event::NegotiationNeeded);
         }
         self.poll_channels()
-    }
-
-    /// Turns what the layers below have to tell into events.
-    pub(super) fn drain(&mut self, now: Instant) {
-        if self.closed {
-            return;
-        }
-        while let Some(event) = self.transport.ice.poll_event() {
-            self.follow_ice(event);
-        }
-        self.transport.try_start(now);
-        self.follow_dtls_state();
-        while let Some(line) = self.transport.key_log.pop_front() {
-            self.events.push_back(Event::KeyLog(line));
-        }
-    }
-
-    fn follow_ice(&mut self, event: ice::Event) {
-        match event {
-            ice::Event::Candidate(candidate) => {
-                let ufrag = self.transport.ice.local_credentials().ufrag.to_string();
-                let line = candidate.to_string();
-                let text = line.strip_prefix("candidate:").unwrap_or(&line).to_owned();
-                self.candidates.add_local(&ufrag, text);
-                self.tell_candidate(line, ufrag);
-            }
-            ice::Event::GatheringState(state) => {
-                // webrtc-pc section 5.6: the end of this session's candidates, the state, and the
-                // end of all.
-                let complete = state == ice::GatheringState::Complete;
-                if complete {
-                    let ufrag = self.transport.ice.local_credentials().ufrag.to_string();
-                    self.tell_candidate(String::new(), ufrag);
-                }
-                self.gathering_state = state;
-                self.events.push_back(Event::IceGatheringState(state));
-                if complete {
-                    self.events.push_back(Event::IceCandidate(None));
-                }
-            }
-            ice::Event::CandidateError {
-                local,
-                url,
-                code,
-                text,
-            } => self.events.push_back(Event::IceCandidateError {
-                local,
-                url: url.into(),
-                code,
-                text: text.into(),
-            }),
-            ice::Event::ConnectionState(state) => {
-                self.ice_state = state;
-                self.log.note(self.now, Decision::Ice(state));
-                self.events.push_back(Event::IceConnectionState(state));
-                self.update_connection_state();
-            }
-            ice::Event::SelectedPair(pair) => {
-                self.media.path_changed(self.now);
-                self.transport.path_changed(self.now);
-                let (local, remote) = (pair.local.to_string(), pair.remote.to_string());
-                let what = Decision::SelectedPair { local, remote };
-                self.log.note(self.now, what);
-                self.events.push_back(Event::SelectedPair(pair));
-            }
-            ice::Event::Connect(connect) => self.events.push_back(Event::IceConnect(connect)),
-            ice::Event::Disconnect(path) => self.events.push_back(Event::IceDisconnect(path)),
-            ice::Event::ResolveName(name) => self.events.push_back(Event::ResolveName(name)),
-            _ => {}
-        }
-    }
-
-    fn tell_candidate(&mut self, candidate: String, ufrag: String) {
-        let (sdp_mid, sdp_mline_index) = self.candidate_section();
-        self.events
-            .push_back(Event::IceCandidate(Some(IceCandidate {
-                candidate,
-                sdp_mid,
-                sdp_mline_index,
-                username_fragment: Some(ufrag),
-            })));
-    }
-
-    fn follow_dtls_state(&mut self) {
-        let state = self.transport.dtls_state;
-        if state == self.dtls_state {
-            return;
-        }
-        self.dtls_state = state;
-        self.log.note(self.now, Decision::Dtls(state));
-        self.events.push_back(Event::DtlsState(state));
-        self.update_connection_state();
-    }
-
-    /// webrtc-pc section 4.3.3.
-    fn update_connection_state(&mut self) {
-        use ice::ConnectionState as Ice;
-        let state = match (self.ice_state, self.dtls_state) {
-            (Ice::Failed, _) | (_, DtlsState::Failed) => ConnectionState::Failed,
-            (Ice::Disconnected, _) => ConnectionState::Disconnected,
-            (Ice::New | Ice::Closed, DtlsState::New | DtlsState::Closed) => ConnectionState::New,
-            (
-                Ice::Connected | Ice::Completed | Ice::Closed,
-                DtlsState::Connected | DtlsState::Closed,
-            ) => ConnectionState::Connected,
-            _ => ConnectionState::Connecting,
-        };
-        if state != self.connection_state {
-            self.connection_state = state;
-            self.log.note(self.now, Decision::Connection(state));
-            self.events.push_back(Event::ConnectionState(state));
-        }
     }
 }

@@ -9,6 +9,7 @@ use visavis_rtp::extension::ExtensionKind;
 use visavis_sdp::{Direction, Media};
 
 use super::PeerConnection;
+use super::bundle::TransportId;
 use super::doors::ReceivedRtp;
 use crate::codecs::{Codec, Kind};
 use crate::error::Error;
@@ -330,17 +331,19 @@ impl PeerConnection {
     ) -> Result<(), Error> {
         self.check_open()?;
         self.now = now;
-        if !self.transport.has_media_keys() {
+        let bundle = self.bundles.of_mut(&self.jsep.transceivers, id);
+        if !bundle.transport.has_media_keys() {
             return Err(Error::state("media cannot flow yet"));
         }
-        let has_path = self.transport.has_path();
-        self.media.send_rtp(now, id, encoding, packet, has_path)
+        let has_path = bundle.transport.has_path();
+        bundle.media.send_rtp(now, id, encoding, packet, has_path)
     }
 
-    /// Sends an RTCP compound packet as it is. False if it cannot be sent now.
+    /// Sends an RTCP compound packet as it is, over the first transport. False if it cannot be sent now.
     pub fn send_rtcp(&mut self, now: Instant, compound: &[u8]) -> bool {
         self.now = now;
-        self.transport.has_media_keys() && self.media.send_rtcp(compound)
+        let main = &mut self.bundles.main;
+        main.transport.has_media_keys() && main.media.send_rtcp(compound)
     }
 
     /// Sends an encoded frame of a transceiver's encoding: cut into packets by the codec's payload
@@ -360,29 +363,33 @@ impl PeerConnection {
     ) -> Result<(), Error> {
         self.check_open()?;
         self.now = now;
-        if !self.transport.has_media_keys() {
+        let bundle = self.bundles.of_mut(&self.jsep.transceivers, id);
+        if !bundle.transport.has_media_keys() {
             return Err(Error::state("media cannot flow yet"));
         }
-        let has_path = self.transport.has_path();
-        self.media.send_frame(now, id, encoding, frame, has_path)
+        let has_path = bundle.transport.has_path();
+        bundle.media.send_frame(now, id, encoding, frame, has_path)
     }
 
     /// Whether what a transceiver receives is handed out as packets (with
     /// [`Received::Rtp`](crate::Received)) or as frames (by [`poll_frame`](Self::poll_frame)).
     pub fn set_receive_mode(&mut self, id: TransceiverId, mode: ReceiveMode) {
-        self.media.set_receive_mode(id, mode);
+        self.media_of(id).set_receive_mode(id, mode);
     }
 
     /// The next frame of a transceiver in [`ReceiveMode::Frames`], if one is due. To be asked until
     /// `None` when [`Event::FrameReady`](crate::Event) has come.
     pub fn poll_frame(&mut self, now: Instant, id: TransceiverId) -> Option<EncodedFrame<'_>> {
-        self.media.poll_frame(now, id)
+        self.media_of(id).poll_frame(now, id)
     }
 
     /// When [`poll_frame`](Self::poll_frame) has the next frame of a transceiver; `None` while none
     /// waits.
     pub fn next_frame(&self, id: TransceiverId) -> Option<Instant> {
-        self.media.next_frame_of(id)
+        self.bundles
+            .of(&self.jsep.transceivers, id)
+            .media
+            .next_frame_of(id)
     }
 
     /// Sets what changes the frames of a transceiver on their way out (webrtc-encoded-transform
@@ -393,7 +400,7 @@ impl PeerConnection {
         id: TransceiverId,
         transform: Option<Box<dyn FrameTransform>>,
     ) {
-        self.media.set_sender_transform(id, transform);
+        self.media_of(id).set_sender_transform(id, transform);
     }
 
     /// Sets what changes the frames of a transceiver on their way in (webrtc-encoded-transform
@@ -404,7 +411,7 @@ impl PeerConnection {
         id: TransceiverId,
         transform: Option<Box<dyn FrameTransform>>,
     ) {
-        self.media.set_receiver_transform(id, transform);
+        self.media_of(id).set_receiver_transform(id, transform);
     }
 
     /// Asks the peer for a key frame (RTCP PLI) of a received track, of one of its encodings if one
@@ -416,7 +423,7 @@ impl PeerConnection {
         encoding: Option<usize>,
     ) -> bool {
         self.now = now;
-        self.media.request_key_frame(now, id, encoding)
+        self.media_of(id).request_key_frame(now, id, encoding)
     }
 
     /// W3C `insertDTMF` on the sender of a transceiver: replaces what was not played yet. Each tone
@@ -435,61 +442,99 @@ impl PeerConnection {
     ) -> Result<(), Error> {
         self.check_open()?;
         self.now = now;
-        self.media.insert_dtmf(now, id, tones, duration, gap)
+        self.media_of(id).insert_dtmf(now, id, tones, duration, gap)
     }
 
     /// W3C `toneBuffer`.
     pub fn tone_buffer(&self, id: TransceiverId) -> String {
-        self.media.tone_buffer(id)
+        self.bundles
+            .of(&self.jsep.transceivers, id)
+            .media
+            .tone_buffer(id)
     }
 
-    /// What may be sent, as congestion control sees it.
+    /// What may be sent, as congestion control sees it. With several transports, their sum.
     pub fn target(&self) -> visavis_congestion::Target {
-        self.media.target()
+        let first = self.bundles.first();
+        let mut sum = first.media.target();
+        for bundle in self
+            .bundles
+            .in_force()
+            .filter(|bundle| bundle.id != first.id)
+        {
+            let target = bundle.media.target();
+            sum.bitrate += target.bitrate;
+            sum.pacing += target.pacing;
+            sum.window = sum.window.zip(target.window).map(|(a, b)| a + b);
+        }
+        sum
     }
 
     /// What one encoding may use of the target, in bits per second: audio first, then video by
     /// priority, simulcast encodings from the lowest up; 0 for one that is better paused.
     pub fn encoding_target(&self, id: TransceiverId, encoding: usize) -> Option<u64> {
-        self.media.encoding_target(id, encoding)
+        self.bundles
+            .of(&self.jsep.transceivers, id)
+            .media
+            .encoding_target(id, encoding)
     }
 
-    /// What congestion control sees and does, once something is sent.
+    /// What congestion control sees and does, once something is sent: on the first transport that sends.
     pub fn congestion_stats(&self) -> Option<visavis_congestion::Stats> {
-        self.media.congestion_stats()
+        let mut bundles = self.bundles.in_force();
+        bundles.find_map(|bundle| bundle.media.congestion_stats())
     }
 
-    /// Sets other bounds of the bit rate.
+    /// Sets other bounds of the bit rate, of each transport.
     pub fn set_bitrate_limits(&mut self, now: Instant, limits: visavis_congestion::Limits) {
         self.now = now;
-        self.media.set_bitrate_limits(now, limits);
+        for bundle in self.bundles.iter_mut() {
+            bundle.media.set_bitrate_limits(now, limits);
+        }
     }
 
     /// Says how much would be sent if the network bore it, in bits per second, so that probes go no
     /// further.
     pub fn set_bitrate_demand(&mut self, now: Instant, bitrate: u64) {
         self.now = now;
-        self.media.set_demand(now, bitrate);
+        for bundle in self.bundles.iter_mut() {
+            bundle.media.set_demand(now, bitrate);
+        }
     }
 
     /// What was dropped of the media that came.
     pub fn media_stats(&self) -> MediaStats {
-        self.media.stats()
+        let mut sum = MediaStats::default();
+        for bundle in self.bundles.iter() {
+            let stats = bundle.media.stats();
+            sum.unroutable += stats.unroutable;
+            sum.malformed_rtcp += stats.malformed_rtcp;
+            sum.refused_frames += stats.refused_frames;
+        }
+        sum
     }
 
     /// Received streams.
     pub fn inbound_stats(&self) -> impl Iterator<Item = InboundStats> + '_ {
-        self.media.inbound_stats()
+        self.bundles
+            .iter()
+            .flat_map(|bundle| bundle.media.inbound_stats())
     }
 
     /// Sent streams.
     pub fn outbound_stats(&self) -> impl Iterator<Item = OutboundStats> + '_ {
-        self.media.outbound_stats()
+        self.bundles
+            .iter()
+            .flat_map(|bundle| bundle.media.outbound_stats())
     }
 
-    /// The negotiated numbers of header extensions in packets that come.
+    /// The negotiated numbers of header extensions in packets that come by the first transport.
     pub fn receive_extensions(&self) -> &ExtensionMap {
-        self.media.extensions()
+        self.bundles.first().media.extensions()
+    }
+
+    fn media_of(&mut self, id: TransceiverId) -> &mut crate::media::Media {
+        &mut self.bundles.of_mut(&self.jsep.transceivers, id).media
     }
 
     /// Lets media follow what was negotiated.
@@ -502,45 +547,58 @@ impl PeerConnection {
                 let mid = transceiver.mid.as_deref()?;
                 Some(route(transceiver, mid, current, direct.sources.clone()))
             });
-            self.media.configure(now, routes.collect(), true);
+            self.bundles
+                .main
+                .media
+                .configure(now, routes.collect(), true);
             return;
         }
         let Some((local, remote)) = self.jsep.exchange() else {
             return;
         };
-        let mut routes = Vec::new();
-        let mut reduced_size = true;
-        for transceiver in &self.jsep.transceivers {
-            let sections = transceiver.section.and_then(|index| {
-                Some((local.sdp.media.get(index)?, remote.sdp.media.get(index)?))
-            });
-            let (Some((_, remote)), Some(mid), Some(current)) = (
-                sections,
-                &transceiver.mid,
-                transceiver
-                    .current_direction
-                    .and_then(TransceiverDirection::to_sdp),
-            ) else {
-                continue;
-            };
-            reduced_size &= remote.attributes.has_rtcp_rsize();
-            let sources = described_sources(transceiver, remote);
-            routes.push(route(transceiver, mid, current, sources));
+        let bundles = &mut self.bundles;
+        for place in 0..=bundles.apart.len() {
+            let mut routes = Vec::new();
+            let mut reduced_size = true;
+            for transceiver in &self.jsep.transceivers {
+                let sections = transceiver.section.and_then(|index| {
+                    Some((local.sdp.media.get(index)?, remote.sdp.media.get(index)?))
+                });
+                let (Some((_, remote)), Some(mid), Some(current)) = (
+                    sections,
+                    &transceiver.mid,
+                    transceiver
+                        .current_direction
+                        .and_then(TransceiverDirection::to_sdp),
+                ) else {
+                    continue;
+                };
+                if !bundles.is_at(place, mid) {
+                    continue;
+                }
+                bundles.hand_over(place, transceiver.id);
+                reduced_size &= remote.attributes.has_rtcp_rsize();
+                let sources = described_sources(transceiver, remote);
+                routes.push(route(transceiver, mid, current, sources));
+            }
+            if let Some(bundle) = bundles.iter_mut().nth(place) {
+                bundle.media.configure(now, routes, reduced_size);
+            }
         }
-        self.media.configure(now, routes, reduced_size);
     }
 
     pub(super) fn receive_rtp(
         &mut self,
         now: Instant,
+        id: TransportId,
         arrival: (Instant, Ecn),
         packet: &mut [u8],
         range: Range<usize>,
     ) -> Option<ReceivedRtp> {
         let events = &mut self.events;
-        let routed = self
-            .media
-            .receive_rtp(now, arrival, packet, &mut |event| events.push_back(event))?;
+        let media = &mut self.bundles.get_mut(id)?.media;
+        let mut tell = |event| events.push_back(event);
+        let routed = media.receive_rtp(now, arrival, packet, &mut tell)?;
         Some(ReceivedRtp {
             packet: range.start + routed.moved..range.end,
             transceiver: routed.transceiver,
@@ -550,22 +608,12 @@ impl PeerConnection {
         })
     }
 
-    pub(super) fn receive_rtcp(&mut self, now: Instant, packet: &[u8]) {
+    pub(super) fn receive_rtcp(&mut self, now: Instant, id: TransportId, packet: &[u8]) {
         let events = &mut self.events;
-        self.media
-            .receive_rtcp(now, packet, &mut |event| events.push_back(event));
-    }
-
-    pub(super) fn media_timeout(&mut self, now: Instant) {
-        let events = &mut self.events;
-        let trip = self.transport.ice.round_trip_time();
-        self.media
-            .handle_timeout(now, trip, &mut |event| events.push_back(event));
-    }
-
-    pub(super) fn media_next_timeout(&self) -> Option<Instant> {
-        let flows = self.transport.has_media_keys() && self.transport.has_path();
-        self.media.poll_timeout().filter(|_| flows)
+        if let Some(bundle) = self.bundles.get_mut(id) {
+            let mut tell = |event| events.push_back(event);
+            bundle.media.receive_rtcp(now, packet, &mut tell);
+        }
     }
 }
 

@@ -1,11 +1,13 @@
-//! The connection: the W3C's operations over one negotiation and one transport.
+//! The connection: the W3C's operations over one negotiation and its transports.
 
+mod bundle;
 mod candidates;
 mod configure;
 mod data;
 mod direct;
 mod doors;
 mod media;
+mod states;
 mod stats;
 
 use std::collections::{HashMap, VecDeque};
@@ -18,6 +20,8 @@ use visavis_datagram::Random;
 use visavis_ice as ice;
 use visavis_sctp::datachannel::ChannelId;
 
+use self::bundle::{Bundle, Bundles};
+pub use self::bundle::{TransportId, TransportRef};
 use self::candidates::Candidates;
 use self::direct::DirectSources;
 pub use self::direct::{DirectData, DirectMedia, DirectParameters, DirectRemote};
@@ -27,10 +31,12 @@ use crate::config::Configuration;
 use crate::error::Error;
 use crate::events::{ConnectionState, DtlsState, Event, SctpState};
 use crate::jsep::{
-    Description, Jsep, LocalParameters, SdpType, Settings, SignalingState, TransportDescription,
+    Description, Jsep, LocalParameters, LocalTransport, SdpType, Settings, SignalingState,
+    TransportDescription,
 };
 use crate::log::{Decision, Log};
 use crate::media::Media;
+use crate::transceiver::TransceiverId;
 use crate::transport::{Transport, TransportStats};
 
 /// Options of [`PeerConnection::create_offer`] (W3C `RTCOfferOptions`).
@@ -72,8 +78,7 @@ pub fn generate_certificate(
 #[derive(Debug)]
 pub struct PeerConnection {
     jsep: Jsep,
-    transport: Transport,
-    media: Media,
+    bundles: Bundles,
     events: VecDeque<Event>,
     candidates: Candidates,
     certificates: Vec<Certificate>,
@@ -92,10 +97,6 @@ pub struct PeerConnection {
     /// This end's name for the DTLS association, and that of the one that an answer may start.
     tls_id: String,
     next_tls_id: Option<String>,
-    /// The local user fragment that a restart replaces.
-    replaced_ufrag: Option<String>,
-    /// The username fragment that the last description in force with a section had.
-    described_ufrag: Option<String>,
     /// The negotiation-needed flag is to be updated when the events so far are told.
     update_negotiation_needed: bool,
     closed: bool,
@@ -170,6 +171,7 @@ impl PeerConnection {
             receive_simulcast: configuration.receive_simulcast,
             sdp_limits: configuration.limits.sdp,
             max_transceivers: configuration.limits.transceivers,
+            max_transports: configuration.limits.transports,
         };
         let mut jsep = Jsep::new(settings, random.fork());
         jsep.data.requested = configuration.always_negotiate_data_channels;
@@ -191,8 +193,7 @@ impl PeerConnection {
         }
         Ok(Self {
             jsep,
-            transport,
-            media,
+            bundles: Bundles::new(transport, media),
             events: VecDeque::new(),
             candidates: Candidates::new(configuration.limits.waiting_candidates),
             certificates,
@@ -209,8 +210,6 @@ impl PeerConnection {
             connection_state: ConnectionState::New,
             tls_id,
             next_tls_id: None,
-            replaced_ufrag: None,
-            described_ufrag: None,
             update_negotiation_needed: false,
             closed: false,
             direct: None,
@@ -242,11 +241,12 @@ impl PeerConnection {
             self.want_restart();
         }
         // The peer hears of a restart in a section, and only where there is one.
-        if self.jsep.has_sections()
-            && self.replaced_ufrag.as_deref()
-                == Some(&*self.transport.ice.local_credentials().ufrag)
-        {
-            self.transport.ice.restart(now);
+        if self.jsep.has_sections() {
+            for bundle in self.bundles.iter_mut() {
+                if bundle.replaced_ufrag.as_deref() == Some(bundle.local_ufrag()) {
+                    bundle.transport.ice.restart(now);
+                }
+            }
         }
         let local = self.local_parameters();
         self.jsep.create_offer(&local)
@@ -260,6 +260,7 @@ impl PeerConnection {
         self.check_described()?;
         self.now = now;
         self.follow_remote_restart(now);
+        self.propose_transports(now);
         let local = self.local_parameters();
         self.jsep.create_answer(&local)
     }
@@ -349,13 +350,13 @@ impl PeerConnection {
     /// W3C `currentLocalDescription`.
     pub fn current_local_description(&self) -> Option<Description> {
         let applied = self.jsep.current_local.as_ref()?;
-        Some(self.candidates.with_local(applied, self.gathering_state))
+        Some(self.candidates.with_local(applied, &self.bundles))
     }
 
     /// W3C `pendingLocalDescription`.
     pub fn pending_local_description(&self) -> Option<Description> {
         let applied = self.jsep.pending_local.as_ref()?;
-        Some(self.candidates.with_local(applied, self.gathering_state))
+        Some(self.candidates.with_local(applied, &self.bundles))
     }
 
     /// W3C `remoteDescription`: the pending one or else the current one, with the candidates so far.
@@ -417,17 +418,23 @@ impl PeerConnection {
             &configuration.ice.servers,
             configuration.ice.transport_policy,
         );
-        self.transport
-            .ice
-            .set_servers(servers.clone(), policy)
-            .map_err(|error| Error::Operation(error.to_string().into()))
+        let mut set = Ok(());
+        for bundle in self.bundles.iter_mut() {
+            let ice = &mut bundle.transport.ice;
+            set = set.and(ice.set_servers(servers.clone(), policy));
+        }
+        set.map_err(|error| Error::Operation(error.to_string().into()))
     }
 
     fn want_restart(&mut self) {
-        let current = self.transport.ice.local_credentials().ufrag.to_string();
-        if self.jsep.local().is_some() && self.replaced_ufrag.is_none() {
-            self.replaced_ufrag = Some(current);
-            self.jsep.restart_needed = true;
+        if self.jsep.local().is_none() {
+            return;
+        }
+        for bundle in self.bundles.iter_mut() {
+            if bundle.replaced_ufrag.is_none() {
+                bundle.replaced_ufrag = Some(bundle.local_ufrag().to_owned());
+                self.jsep.restart_needed = true;
+            }
         }
     }
 
@@ -453,7 +460,7 @@ impl PeerConnection {
         self.connection_state
     }
 
-    /// W3C `RTCDtlsTransport.state`.
+    /// W3C `RTCDtlsTransport.state`; of several, the worst.
     pub fn dtls_state(&self) -> DtlsState {
         self.dtls_state
     }
@@ -478,22 +485,38 @@ impl PeerConnection {
 
     /// The peer's certificate in DER (W3C `getRemoteCertificates`), once it has come.
     pub fn remote_certificate(&self) -> Option<&[u8]> {
-        self.transport.dtls.as_ref()?.remote_certificate_der()
+        self.dtls()?.remote_certificate_der()
     }
 
-    /// The ICE agent, to look at.
+    /// The ICE agent, to look at: that of the first transport, where the peer does not bundle.
     pub fn ice(&self) -> &ice::Agent {
-        &self.transport.ice
+        &self.bundles.first().transport.ice
     }
 
-    /// The DTLS association, to look at, once there is one.
+    /// All transports, to look at, those on their way in and out among them; [`TransportId::MAIN`] first. With a peer that bundles
+    /// there is that one alone.
+    pub fn transports(&self) -> impl Iterator<Item = TransportRef<'_>> {
+        self.bundles.iter().map(Bundle::as_ref)
+    }
+
+    /// The transport of a transceiver (W3C `RTCRtpSender.transport`).
+    pub fn transport_of(&self, id: TransceiverId) -> TransportId {
+        self.bundles.of(&self.jsep.transceivers, id).id
+    }
+
+    /// The transport of the data channels (W3C `RTCSctpTransport.transport`).
+    pub fn sctp_transport(&self) -> TransportId {
+        self.bundles.with_channels().id
+    }
+
+    /// The DTLS association of the first transport, to look at, once there is one.
     pub fn dtls(&self) -> Option<&visavis_dtls::Connection> {
-        self.transport.dtls.as_ref()
+        self.bundles.first().transport.dtls.as_ref()
     }
 
-    /// Counters of the transport.
+    /// Counters of the first transport.
     pub fn transport_stats(&self) -> TransportStats {
-        self.transport.stats
+        self.bundles.first().transport.stats
     }
 
     // ---- the end
@@ -506,8 +529,10 @@ impl PeerConnection {
         }
         self.closed = true;
         self.jsep.close();
-        self.media.goodbye();
-        self.transport.close(now);
+        for bundle in self.bundles.iter_mut() {
+            bundle.media.goodbye();
+            bundle.transport.close(now);
+        }
         self.ice_state = ice::ConnectionState::Closed;
         self.dtls_state = DtlsState::Closed;
         self.connection_state = ConnectionState::Closed;
@@ -540,23 +565,31 @@ impl PeerConnection {
             None
         };
         let tls_id = self.local_tls_id();
-        let credentials = self.transport.ice.local_credentials();
+        let transport_of = |bundle: &Bundle| {
+            let credentials = bundle.transport.ice.local_credentials();
+            LocalTransport {
+                ufrag: credentials.ufrag.to_string(),
+                pwd: credentials.pwd.to_string(),
+                setup: bundle.transport.role().map(|role| match role {
+                    visavis_dtls::Role::Client => visavis_sdp::Setup::Active,
+                    visavis_dtls::Role::Server => visavis_sdp::Setup::Passive,
+                }),
+            }
+        };
+        let apart = self.bundles.apart.iter();
         let fingerprint = self.certificates[0].fingerprint(HashAlgorithm::Sha256);
-        let setup = self.transport.role().map(|role| match role {
-            visavis_dtls::Role::Client => visavis_sdp::Setup::Active,
-            visavis_dtls::Role::Server => visavis_sdp::Setup::Passive,
-        });
         LocalParameters {
             tls_id,
-            ufrag: credentials.ufrag.to_string(),
-            pwd: credentials.pwd.to_string(),
+            main: transport_of(&self.bundles.main),
+            apart: apart
+                .map(|bundle| (bundle.mids.clone(), transport_of(bundle)))
+                .collect(),
             lite: self.lite,
             ice_options: self.ice_options(),
             fingerprints: vec![visavis_sdp::Fingerprint {
                 algorithm: visavis_sdp::HashAlgorithm::Sha256,
                 digest: fingerprint.value().to_vec(),
             }],
-            setup,
             sctp_port: self.sctp.local_port,
             max_message_size: self.max_message_size,
             sctp_init,
@@ -570,10 +603,10 @@ impl PeerConnection {
         let offered = offer
             .and_then(|offer| TransportDescription::of(&offer.sdp).ok().flatten())
             .and_then(|transport| transport.tls_id);
-        if !self.transport.is_renamed(offered.as_deref()) {
+        if !self.bundles.main.transport.is_renamed(offered.as_deref()) {
             return self.tls_id.clone();
         }
-        let random = self.transport.random();
+        let random = self.bundles.main.transport.random();
         let next = self.next_tls_id.get_or_insert_with(|| new_tls_id(random));
         next.clone()
     }

@@ -7,23 +7,43 @@ use visavis_ice as ice;
 use visavis_sctp::datachannel::ChannelState;
 
 use super::PeerConnection;
+use super::bundle::{Bundle, TransportId};
 use crate::codecs::Codec;
 use crate::events::DtlsState;
 use crate::log::LogEntry;
 use crate::stats::{Stats, StatsKind, StatsReport};
 use crate::transceiver::TransceiverId;
 
-const TRANSPORT: &str = "T0";
+/// The id of a transport's dictionary.
+fn transport_id(bundle: &Bundle) -> String {
+    format!("T{}", bundle.id.get())
+}
+
+/// What tells ids of dictionaries apart that may be alike on several transports.
+fn suffix(bundle: &Bundle) -> String {
+    match bundle.id {
+        TransportId::MAIN => String::new(),
+        _ => transport_id(bundle),
+    }
+}
 
 impl PeerConnection {
     /// W3C `getStats`: everything.
     pub fn stats(&self, now: Instant) -> StatsReport {
-        let mut entries = vec![self.connection_stats(), self.transport_dictionary()];
-        self.ice_stats(&mut entries);
+        let mut entries = vec![self.connection_stats()];
+        let bundles = || self.bundles.in_force();
+        entries.extend(bundles().map(|bundle| self.transport_dictionary(bundle)));
+        for bundle in bundles() {
+            self.ice_stats(bundle, &mut entries);
+        }
         self.certificate_stats(&mut entries);
         self.channel_stats(&mut entries);
-        self.inbound_dictionaries(&mut entries);
-        self.outbound_dictionaries(&mut entries);
+        for bundle in bundles() {
+            self.inbound_dictionaries(bundle, &mut entries);
+        }
+        for bundle in bundles() {
+            self.outbound_dictionaries(bundle, &mut entries);
+        }
         StatsReport {
             timestamp: self.wall_clock + now.saturating_duration_since(self.born),
             entries,
@@ -32,8 +52,8 @@ impl PeerConnection {
 
     /// W3C `getStats` with a selector: the streams of one transceiver and what they refer to.
     pub fn transceiver_stats(&self, now: Instant, id: TransceiverId) -> StatsReport {
-        let inbound = self.media.inbound_stats();
-        let outbound = self.media.outbound_stats();
+        let media = &self.bundles.of(&self.jsep.transceivers, id).media;
+        let (inbound, outbound) = (media.inbound_stats(), media.outbound_stats());
         let mut ids: Vec<String> = inbound
             .filter(|stream| stream.transceiver == id)
             .map(|stream| format!("I{}", stream.ssrc))
@@ -67,9 +87,14 @@ impl PeerConnection {
         stats
     }
 
-    fn transport_dictionary(&self) -> Stats {
-        let counters = self.transport.stats;
-        let mut stats = Stats::new(StatsKind::Transport, TRANSPORT);
+    fn transport_dictionary(&self, bundle: &Bundle) -> Stats {
+        let transport = &bundle.transport;
+        let counters = transport.stats;
+        let mut stats = Stats::new(StatsKind::Transport, transport_id(bundle));
+        let (mut ice, mut dtls) = (bundle.ice_state, transport.dtls_state);
+        if self.closed {
+            (ice, dtls) = (ice::ConnectionState::Closed, DtlsState::Closed);
+        }
         stats
             .set("packetsSent", counters.packets_sent)
             .set("packetsReceived", counters.packets_received)
@@ -77,19 +102,19 @@ impl PeerConnection {
             .set("bytesReceived", counters.bytes_received)
             .set(
                 "iceRole",
-                match self.transport.ice.role() {
+                match transport.ice.role() {
                     ice::Role::Controlling => "controlling",
                     ice::Role::Controlled => "controlled",
                 },
             )
             .set(
                 "iceLocalUsernameFragment",
-                &*self.transport.ice.local_credentials().ufrag,
+                &*transport.ice.local_credentials().ufrag,
             )
-            .set("iceState", ice_state(self.ice_state))
+            .set("iceState", ice_state(ice))
             .set(
                 "dtlsState",
-                match self.dtls_state {
+                match dtls {
                     DtlsState::New => "new",
                     DtlsState::Connecting => "connecting",
                     DtlsState::Connected => "connected",
@@ -99,14 +124,14 @@ impl PeerConnection {
             )
             .set(
                 "selectedCandidatePairChanges",
-                self.transport.ice.stats().selected_pair_changes,
+                transport.ice.stats().selected_pair_changes,
             );
-        let pair = self.transport.ice.selected_pair();
+        let pair = transport.ice.selected_pair();
         stats.maybe(
             "selectedCandidatePairId",
             pair.map(|pair| format!("CP{}", pair.id.get())),
         );
-        if let Some(dtls) = &self.transport.dtls {
+        if let Some(dtls) = &transport.dtls {
             stats.set(
                 "dtlsRole",
                 match dtls.role() {
@@ -122,21 +147,22 @@ impl PeerConnection {
             stats.maybe("dtlsCipher", dtls.cipher_suite().map(|suite| suite.name()));
             stats.maybe(
                 "remoteCertificateId",
-                dtls.remote_certificate_der().map(|_| "CFR"),
+                dtls.remote_certificate_der()
+                    .map(|_| format!("CFR{}", suffix(bundle))),
             );
         }
         stats.set("localCertificateId", "CFL");
         stats.maybe(
             "srtpCipher",
-            self.transport.srtp_profile().map(|profile| profile.name()),
+            transport.srtp_profile().map(|profile| profile.name()),
         );
         stats
     }
 
-    fn ice_stats(&self, entries: &mut Vec<Stats>) {
-        let agent = &self.transport.ice;
+    fn ice_stats(&self, bundle: &Bundle, entries: &mut Vec<Stats>) {
+        let agent = &bundle.transport.ice;
         for local in agent.local_candidates() {
-            let mut stats = candidate(StatsKind::LocalCandidate, &local.candidate);
+            let mut stats = candidate(bundle, StatsKind::LocalCandidate, &local.candidate);
             stats.maybe("url", local.url.as_deref());
             stats.maybe(
                 "relayProtocol",
@@ -145,20 +171,20 @@ impl PeerConnection {
             entries.push(stats);
         }
         for remote in agent.remote_candidates() {
-            entries.push(candidate(StatsKind::RemoteCandidate, remote));
+            entries.push(candidate(bundle, StatsKind::RemoteCandidate, remote));
         }
         for pair in agent.pair_stats() {
             let counters = &pair.counters;
             let mut stats = Stats::new(StatsKind::CandidatePair, format!("CP{}", pair.id.get()));
             stats
-                .set("transportId", TRANSPORT)
+                .set("transportId", transport_id(bundle))
                 .set(
                     "localCandidateId",
-                    candidate_id(StatsKind::LocalCandidate, &pair.local),
+                    candidate_id(bundle, StatsKind::LocalCandidate, &pair.local),
                 )
                 .set(
                     "remoteCandidateId",
-                    candidate_id(StatsKind::RemoteCandidate, &pair.remote),
+                    candidate_id(bundle, StatsKind::RemoteCandidate, &pair.remote),
                 )
                 .set("state", pair_state(pair.state))
                 .set("nominated", pair.nominated)
@@ -186,7 +212,7 @@ impl PeerConnection {
                 .set("packetsDiscardedOnSend", counters.packets_discarded_on_send)
                 .set("bytesDiscardedOnSend", counters.bytes_discarded_on_send);
             if pair.selected {
-                let target = self.media.target().bitrate;
+                let target = bundle.media.target().bitrate;
                 stats.set("availableOutgoingBitrate", target as f64);
             }
             entries.push(stats);
@@ -206,13 +232,16 @@ impl PeerConnection {
         if let Some(certificate) = self.certificates.first() {
             push("CFL", certificate.der());
         }
-        if let Some(der) = self.remote_certificate() {
-            push("CFR", der);
+        for bundle in self.bundles.in_force() {
+            let dtls = bundle.transport.dtls.as_ref();
+            if let Some(der) = dtls.and_then(|dtls| dtls.remote_certificate_der()) {
+                push(&format!("CFR{}", suffix(bundle)), der);
+            }
         }
     }
 
     fn channel_stats(&self, entries: &mut Vec<Stats>) {
-        let Some(channels) = &self.transport.channels else {
+        let Some(channels) = self.data_channels() else {
             return;
         };
         for channel in channels.channels() {
@@ -247,8 +276,8 @@ impl PeerConnection {
         }
     }
 
-    fn inbound_dictionaries(&self, entries: &mut Vec<Stats>) {
-        for stream in self.media.inbound_stats() {
+    fn inbound_dictionaries(&self, bundle: &Bundle, entries: &mut Vec<Stats>) {
+        for stream in bundle.media.inbound_stats() {
             let Some(transceiver) = self.jsep.transceiver(stream.transceiver) else {
                 continue;
             };
@@ -256,14 +285,14 @@ impl PeerConnection {
             let codec = codecs
                 .iter()
                 .find(|codec| codec.payload_type == stream.payload_type);
-            let codec_id = codec.map(|codec| codec_stats(entries, "CI", codec));
+            let codec_id = codec.map(|codec| codec_stats(bundle, entries, "CI", codec));
             let id = format!("I{}", stream.ssrc);
             let mut stats = Stats::new(StatsKind::InboundRtp, &id);
             let last = self.milliseconds(stream.last_packet);
             stats
                 .set("ssrc", stream.ssrc)
                 .set("kind", transceiver.kind.name())
-                .set("transportId", TRANSPORT)
+                .set("transportId", transport_id(bundle))
                 .maybe("codecId", codec_id)
                 .set("trackIdentifier", transceiver.receiver.track.as_str())
                 .maybe("mid", transceiver.mid.as_deref())
@@ -312,7 +341,7 @@ impl PeerConnection {
                 stats
                     .set("ssrc", stream.ssrc)
                     .set("kind", transceiver.kind.name())
-                    .set("transportId", TRANSPORT)
+                    .set("transportId", transport_id(bundle))
                     .set("localId", id)
                     .set("packetsSent", report.packets)
                     .set("bytesSent", report.octets)
@@ -322,8 +351,8 @@ impl PeerConnection {
         }
     }
 
-    fn outbound_dictionaries(&self, entries: &mut Vec<Stats>) {
-        for stream in self.media.outbound_stats() {
+    fn outbound_dictionaries(&self, bundle: &Bundle, entries: &mut Vec<Stats>) {
+        for stream in bundle.media.outbound_stats() {
             let Some(transceiver) = self.jsep.transceiver(stream.transceiver) else {
                 continue;
             };
@@ -331,14 +360,14 @@ impl PeerConnection {
             let codec = codecs
                 .iter()
                 .find(|codec| codec.payload_type == stream.payload_type);
-            let codec_id = codec.map(|codec| codec_stats(entries, "CO", codec));
+            let codec_id = codec.map(|codec| codec_stats(bundle, entries, "CO", codec));
             let id = format!("O{}", stream.ssrc);
             let encoding = transceiver.sender.encodings.get(stream.encoding);
             let mut stats = Stats::new(StatsKind::OutboundRtp, &id);
             stats
                 .set("ssrc", stream.ssrc)
                 .set("kind", transceiver.kind.name())
-                .set("transportId", TRANSPORT)
+                .set("transportId", transport_id(bundle))
                 .maybe("codecId", codec_id.clone())
                 .maybe("mid", transceiver.mid.as_deref())
                 .maybe(
@@ -376,7 +405,7 @@ impl PeerConnection {
                 stats
                     .set("ssrc", stream.ssrc)
                     .set("kind", transceiver.kind.name())
-                    .set("transportId", TRANSPORT)
+                    .set("transportId", transport_id(bundle))
                     .maybe("codecId", codec_id)
                     .set("localId", id)
                     .set("packetsLost", i64::from(block.cumulative_lost))
@@ -390,13 +419,13 @@ impl PeerConnection {
 }
 
 /// Adds a codec's dictionary if it is not there yet; its id.
-fn codec_stats(entries: &mut Vec<Stats>, prefix: &str, codec: &Codec) -> String {
-    let id = format!("{prefix}{}", codec.payload_type);
+fn codec_stats(bundle: &Bundle, entries: &mut Vec<Stats>, prefix: &str, codec: &Codec) -> String {
+    let id = format!("{prefix}{}{}", codec.payload_type, suffix(bundle));
     if entries.iter().all(|entry| entry.id != id) {
         let mut stats = Stats::new(StatsKind::Codec, &id);
         stats
             .set("payloadType", u32::from(codec.payload_type))
-            .set("transportId", TRANSPORT)
+            .set("transportId", transport_id(bundle))
             .set("mimeType", codec.mime_type())
             .set("clockRate", codec.clock_rate)
             .maybe("channels", codec.channels.map(u32::from))
@@ -409,22 +438,26 @@ fn codec_stats(entries: &mut Vec<Stats>, prefix: &str, codec: &Codec) -> String 
     id
 }
 
-fn candidate_id(kind: StatsKind, candidate: &ice::Candidate) -> String {
+fn candidate_id(bundle: &Bundle, kind: StatsKind, candidate: &ice::Candidate) -> String {
     let side = if kind == StatsKind::LocalCandidate {
         'L'
     } else {
         'R'
     };
     format!(
-        "{side}{}-{}-{}-{}",
-        candidate.foundation, candidate.protocol, candidate.host, candidate.port
+        "{side}{}-{}-{}-{}{}",
+        candidate.foundation,
+        candidate.protocol,
+        candidate.host,
+        candidate.port,
+        suffix(bundle)
     )
 }
 
-fn candidate(kind: StatsKind, candidate: &ice::Candidate) -> Stats {
-    let mut stats = Stats::new(kind, candidate_id(kind, candidate));
+fn candidate(bundle: &Bundle, kind: StatsKind, candidate: &ice::Candidate) -> Stats {
+    let mut stats = Stats::new(kind, candidate_id(bundle, kind, candidate));
     stats
-        .set("transportId", TRANSPORT)
+        .set("transportId", transport_id(bundle))
         .set("address", candidate.host.to_string())
         .set("port", u32::from(candidate.port))
         .set("protocol", candidate.protocol.to_string())

@@ -24,10 +24,7 @@ impl Jsep {
             .pending_remote
             .clone()
             .ok_or_else(|| Error::state("there is no remote offer to answer"))?;
-        let bundled = match multiplexes_rtcp(&offer.sdp) {
-            true => bundled_sections(&offer.sdp),
-            false => Vec::new(),
-        };
+        let groups = self.accepted_groups(SdpType::Offer, &offer.sdp);
         let media: Vec<Media> = offer
             .sdp
             .media
@@ -35,7 +32,9 @@ impl Jsep {
             .enumerate()
             .map(|(index, offered)| {
                 let mid = self.sections[index].mid.clone();
-                let accepted = (!offered.is_rejected() && bundled.contains(&index))
+                let accepted = groups
+                    .iter()
+                    .any(|group| group.sections.contains(&index))
                     .then(|| self.answer_section(index, &offer.sdp, offered, local))
                     .flatten();
                 accepted.unwrap_or_else(|| {
@@ -48,12 +47,9 @@ impl Jsep {
                 })
             })
             .collect();
-        let mut sdp = self.session(local, media);
-        if offer.sdp.bundle_groups().next().is_none() {
-            // RFC 9143 section 7.3: no group that was not offered.
-            sdp.attributes
-                .retain(|attribute| !matches!(attribute, Attribute::Group(_)));
-        }
+        // RFC 9143 section 7.3: no group that was not offered.
+        let offered_groups = offer.sdp.bundle_groups().map(<[String]>::to_vec).collect();
+        let mut sdp = self.session(local, offered_groups, media);
         if !allows_mixed_extensions(&offer.sdp) {
             sdp.attributes
                 .retain(|attribute| !matches!(attribute, Attribute::ExtmapAllowMixed));
@@ -74,7 +70,7 @@ impl Jsep {
         let names_association = super::TransportDescription::of(offer)
             .is_ok_and(|transport| transport.is_some_and(|it| it.tls_id.is_some()));
         let offered_setup = offered.attributes.setup().or(offer.attributes.setup());
-        let setup = self.answer_setup(offered_setup, local);
+        let setup = self.answer_setup(offered_setup, local.of(&section.mid).setup);
         let mut media = match section.owner {
             Owner::Nobody => return None,
             Owner::Data => {
@@ -157,8 +153,8 @@ impl Jsep {
     }
 
     /// RFC 8842 section 5.3: the role that is there, else the client unless the offer takes it.
-    fn answer_setup(&self, offered: Option<Setup>, local: &LocalParameters) -> Setup {
-        match (offered, local.setup, self.settings.dtls_role) {
+    fn answer_setup(&self, offered: Option<Setup>, role: Option<Setup>) -> Setup {
+        match (offered, role, self.settings.dtls_role) {
             (Some(Setup::Active), ..) => Setup::Passive,
             (Some(Setup::Passive), ..) => Setup::Active,
             (_, Some(role), _) => role,
@@ -166,33 +162,6 @@ impl Jsep {
             (_, None, DtlsRolePreference::Server) => Setup::Passive,
         }
     }
-}
-
-/// The sections that can share the one transport: those of the first BUNDLE group, or without one
-/// the first section that is not rejected.
-fn bundled_sections(offer: &SessionDescription) -> Vec<usize> {
-    match offer.bundle_groups().next() {
-        Some(mids) => (0..offer.media.len())
-            .filter(|&index| {
-                let mid = offer.media[index].attributes.mid();
-                mids.iter().any(|found| Some(found.as_str()) == mid)
-            })
-            .collect(),
-        None => offer
-            .media
-            .iter()
-            .position(|media| !media.is_rejected())
-            .into_iter()
-            .collect(),
-    }
-}
-
-/// Whether RTCP shares the transport's port, which is the only way here. Sections that are
-/// bundled follow the one that carries the transport (RFC 9143 section 9.3).
-fn multiplexes_rtcp(offer: &SessionDescription) -> bool {
-    super::transport_section(offer)
-        .map(|index| &offer.media[index])
-        .is_none_or(|media| !media.is_rtp() || media.attributes.has_rtcp_mux())
 }
 
 fn allows_mixed_extensions(offer: &SessionDescription) -> bool {

@@ -5,6 +5,7 @@
 
 mod answer;
 mod apply;
+mod groups;
 mod local;
 mod needed;
 mod offer;
@@ -18,6 +19,7 @@ mod tests;
 
 use std::sync::Arc;
 
+use visavis_crypto::{Fingerprint, HashAlgorithm};
 use visavis_datagram::Random;
 use visavis_sdp::{Media, SessionDescription, Setup};
 
@@ -27,6 +29,8 @@ use crate::error::Error;
 use crate::events::Event;
 use crate::extensions::{ExtensionIds, HeaderExtension};
 use crate::transceiver::{Transceiver, TransceiverId, TransceiverInit};
+
+pub(crate) use self::groups::{SectionGroup, section_groups};
 
 /// W3C `RTCSdpType`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -145,21 +149,41 @@ pub(crate) struct Section {
     pub(crate) owner: Owner,
 }
 
-/// What descriptions need to know of the transport below.
+/// What descriptions need to know of one transport below.
 #[derive(Debug, Clone)]
-pub(crate) struct LocalParameters {
+pub(crate) struct LocalTransport {
     pub(crate) ufrag: String,
     pub(crate) pwd: String,
+    /// The role of the DTLS association that is there.
+    pub(crate) setup: Option<Setup>,
+}
+
+/// What descriptions need to know of what lies below.
+#[derive(Debug, Clone)]
+pub(crate) struct LocalParameters {
+    /// The transport of all sections that have none of their own.
+    pub(crate) main: LocalTransport,
+    /// Transports apart, with the mids of their sections.
+    pub(crate) apart: Vec<(Vec<String>, LocalTransport)>,
     pub(crate) lite: bool,
     pub(crate) ice_options: Vec<String>,
     pub(crate) fingerprints: Vec<visavis_sdp::Fingerprint>,
     /// This end's name for the DTLS association.
     pub(crate) tls_id: String,
-    /// The role of the DTLS association that is there.
-    pub(crate) setup: Option<Setup>,
     pub(crate) sctp_port: u16,
     pub(crate) max_message_size: u64,
     pub(crate) sctp_init: Option<Vec<u8>>,
+}
+
+impl LocalParameters {
+    /// The transport of a section.
+    fn of(&self, mid: &str) -> &LocalTransport {
+        let apart = self
+            .apart
+            .iter()
+            .find(|(mids, _)| mids.iter().any(|of| of == mid));
+        apart.map_or(&self.main, |(_, transport)| transport)
+    }
 }
 
 /// What does not change while a connection lives.
@@ -173,6 +197,7 @@ pub(crate) struct Settings {
     pub(crate) receive_simulcast: bool,
     pub(crate) sdp_limits: visavis_sdp::Limits,
     pub(crate) max_transceivers: usize,
+    pub(crate) max_transports: usize,
 }
 
 impl Settings {
@@ -407,9 +432,13 @@ pub(crate) fn transport_section(sdp: &SessionDescription) -> Option<usize> {
 impl TransportDescription {
     /// Reads a description; `None` if every section is rejected.
     pub(crate) fn of(sdp: &SessionDescription) -> Result<Option<Self>, Error> {
-        let Some(section) = transport_section(sdp) else {
-            return Ok(None);
-        };
+        transport_section(sdp)
+            .map(|section| Self::at(sdp, section))
+            .transpose()
+    }
+
+    /// What a description says of the transport of one section.
+    pub(crate) fn at(sdp: &SessionDescription, section: usize) -> Result<Self, Error> {
         let (media, session) = (&sdp.media[section].attributes, &sdp.attributes);
         let ufrag = media.ice_ufrag().or(session.ice_ufrag());
         let pwd = media.ice_pwd().or(session.ice_pwd());
@@ -424,7 +453,7 @@ impl TransportDescription {
             return Err(Error::access("the description holds no fingerprint"));
         }
         let options = session.iter().chain(media.iter());
-        Ok(Some(Self {
+        Ok(Self {
             section,
             ufrag: ufrag.into(),
             pwd: pwd.into(),
@@ -439,6 +468,29 @@ impl TransportDescription {
             fingerprints,
             tls_id: media.tls_id().or(session.tls_id()).map(Into::into),
             setup: media.setup().or(session.setup()),
-        }))
+        })
+    }
+
+    /// The same, for a section that may leave it to the one that carries its BUNDLE group.
+    pub(crate) fn described(sdp: &SessionDescription, section: usize) -> Result<Self, Error> {
+        Self::at(sdp, section).or_else(|error| match Self::of(sdp)? {
+            Some(shared) => Ok(Self { section, ..shared }),
+            None => Err(error),
+        })
+    }
+
+    /// The fingerprints that can be checked here. SHA-1 is not among them (RFC 8122 section 5 leaves it to what the peer offers;
+    /// collisions are cheap today).
+    pub(crate) fn known_fingerprints(&self) -> Vec<Fingerprint> {
+        let known = |print: &visavis_sdp::Fingerprint| {
+            let algorithm = match print.algorithm {
+                visavis_sdp::HashAlgorithm::Sha256 => HashAlgorithm::Sha256,
+                visavis_sdp::HashAlgorithm::Sha384 => HashAlgorithm::Sha384,
+                visavis_sdp::HashAlgorithm::Sha512 => HashAlgorithm::Sha512,
+                _ => return None,
+            };
+            Fingerprint::new(algorithm, &print.digest).ok()
+        };
+        self.fingerprints.iter().filter_map(known).collect()
     }
 }

@@ -25,12 +25,14 @@ impl Jsep {
             }
         }
         let sections = self.offer_sections();
-        let media: Vec<Media> = sections
+        let mut media: Vec<Media> = sections
             .iter()
             .enumerate()
             .map(|(index, section)| self.offer_section(index, section, local))
             .collect();
-        let sdp = self.session(local, media);
+        self.mark_bundle_only(&mut media);
+        let all = sections.iter().map(|section| section.mid.clone()).collect();
+        let sdp = self.session(local, vec![all], media);
         Ok(self.propose(SdpType::Offer, sdp, sections))
     }
 
@@ -78,7 +80,7 @@ impl Jsep {
     fn offer_section(&mut self, index: usize, section: &Section, local: &LocalParameters) -> Media {
         // RFC 8842 section 5.2: actpass in every offer, also where the roles are known.
         let setup = Setup::ActPass;
-        let mut media = match section.owner {
+        match section.owner {
             Owner::Data if self.data.section.is_none_or(|found| found == index) => {
                 data_section(&section.mid, setup, local)
             }
@@ -96,15 +98,27 @@ impl Jsep {
                     None => stopped_data_section(&section.mid),
                 },
             },
-        };
-        let is_new = self.current_local.is_none();
-        let bundle_only =
-            self.settings.bundle_policy == BundlePolicy::MaxBundle && is_new && index > 0;
-        if bundle_only && !media.is_rejected() {
-            media.port = 0;
-            media.attributes.push(Attribute::BundleOnly);
         }
-        media
+    }
+
+    /// Marks the sections of a first offer that are of no use to a peer that does not bundle (RFC 9429 section 5.2.1).
+    fn mark_bundle_only(&self, media: &mut [Media]) {
+        if self.current_local.is_some() {
+            return;
+        }
+        for index in 1..media.len() {
+            let (before, rest) = media.split_at_mut(index);
+            let section = &mut rest[0];
+            let bundle_only = match self.settings.bundle_policy {
+                BundlePolicy::Balanced => before.iter().any(|other| other.kind == section.kind),
+                BundlePolicy::MaxCompat => false,
+                BundlePolicy::MaxBundle => true,
+            };
+            if bundle_only && !section.is_rejected() {
+                section.port = 0;
+                section.attributes.push(Attribute::BundleOnly);
+            }
+        }
     }
 
     fn old_media(&self, index: usize) -> Option<&Media> {
@@ -140,24 +154,28 @@ impl Jsep {
         .write(local)
     }
 
-    /// The session part around `media` (RFC 9429 section 5.2.1).
+    /// The session part around `media` (RFC 9429 section 5.2.1). Of `groups`, by mid, those sections are left that are not
+    /// rejected.
     pub(super) fn session(
         &mut self,
         local: &LocalParameters,
+        groups: Vec<Vec<String>>,
         media: Vec<Media>,
     ) -> SessionDescription {
         self.version += 1;
         let mut sdp = SessionDescription::new(Origin::new(self.session_id, self.version));
-        let mids: Vec<String> = media
-            .iter()
-            .filter(|media| !media.is_rejected())
-            .filter_map(|media| media.attributes.mid().map(Into::into))
-            .collect();
-        if !mids.is_empty() {
-            sdp.attributes.push(Attribute::Group(Group {
-                semantics: "BUNDLE".into(),
-                mids,
-            }));
+        for mut mids in groups {
+            mids.retain(|mid| {
+                media.iter().any(|media| {
+                    media.attributes.mid() == Some(mid.as_str()) && !media.is_rejected()
+                })
+            });
+            if !mids.is_empty() {
+                sdp.attributes.push(Attribute::Group(Group {
+                    semantics: "BUNDLE".into(),
+                    mids,
+                }));
+            }
         }
         sdp.attributes.push(Attribute::ExtmapAllowMixed);
         if local.lite {

@@ -6,7 +6,7 @@ use visavis_sdp::{Media, MediaKind, RidDirection, SessionDescription};
 
 use super::answer::{direction_here, offered_rids};
 use super::apply::Changes;
-use super::validate::keep_bundled;
+use super::groups::keep;
 use super::{Applied, Jsep, Outcome, Owner, SdpType, Section, SignalingState};
 use crate::codecs::{Kind, codecs_of};
 use crate::error::Error;
@@ -44,7 +44,7 @@ impl Jsep {
             }
             (SdpType::Answer | SdpType::PrAnswer, HaveLocalOffer | HaveRemotePrAnswer) => {
                 self.check_answer(&sdp)?;
-                keep_bundled(&mut sdp);
+                keep(&self.accepted_groups(kind, &sdp), &mut sdp);
                 self.pending_remote = Some(Arc::new(Applied { kind, sdp }));
                 self.follow_remote_directions(&mut changes);
                 let state = match kind {

@@ -24,10 +24,11 @@ impl From<Kind> for MediaKind {
 }
 
 /// ICE and DTLS attributes: in every section, as browsers do.
-fn write_transport(media: &mut Media, local: &LocalParameters, setup: Setup) {
+fn write_transport(media: &mut Media, mid: &str, local: &LocalParameters, setup: Setup) {
+    let transport = local.of(mid);
     let attributes = &mut media.attributes;
-    attributes.push(Attribute::IceUfrag(local.ufrag.clone()));
-    attributes.push(Attribute::IcePwd(local.pwd.clone()));
+    attributes.push(Attribute::IceUfrag(transport.ufrag.clone()));
+    attributes.push(Attribute::IcePwd(transport.pwd.clone()));
     attributes.push(Attribute::IceOptions(local.ice_options.clone()));
     attributes.extend(
         local
@@ -58,7 +59,7 @@ pub(super) struct RtpSection<'a> {
 impl RtpSection<'_> {
     pub(super) fn write(self, local: &LocalParameters) -> Media {
         let mut media = Media::new(self.transceiver.kind.into(), RTP_PROTOCOL);
-        write_transport(&mut media, local, self.setup);
+        write_transport(&mut media, self.mid, local, self.setup);
         media.attributes.push(Attribute::Mid(self.mid.into()));
         media.attributes.extend(self.extensions.iter().cloned());
         media.attributes.push(Attribute::Direction(self.direction));
@@ -177,7 +178,7 @@ pub(super) fn msids(transceiver: &Transceiver) -> Vec<Attribute> {
 pub(super) fn data_section(mid: &str, setup: Setup, local: &LocalParameters) -> Media {
     let mut media = Media::new(MediaKind::Application, DATA_PROTOCOL);
     media.formats.push("webrtc-datachannel".into());
-    write_transport(&mut media, local, setup);
+    write_transport(&mut media, mid, local, setup);
     let attributes = &mut media.attributes;
     attributes.push(Attribute::Mid(mid.into()));
     attributes.push(Attribute::SctpPort(local.sctp_port));

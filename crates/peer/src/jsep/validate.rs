@@ -116,22 +116,6 @@ impl Jsep {
     }
 }
 
-/// Takes sections of an answer that want transports of their own as rejected: there is one transport.
-/// A peer that does not bundle keeps what its first section carries.
-pub(super) fn keep_bundled(sdp: &mut SessionDescription) {
-    let Some(transport) = transport_section(sdp) else {
-        return;
-    };
-    let bundled: Vec<String> = sdp.bundle_groups().next().unwrap_or_default().to_vec();
-    for (index, media) in sdp.media.iter_mut().enumerate() {
-        let mid = media.attributes.mid();
-        let alone = mid.is_none_or(|mid| bundled.iter().all(|found| found != mid));
-        if alone && index != transport {
-            media.port = 0;
-        }
-    }
-}
-
 fn check_answered_section(index: usize, offered: &Media, answered: &Media) -> Result<(), Error> {
     if offered.kind != answered.kind {
         return Err(Error::access(format!(

@@ -103,6 +103,11 @@ impl Demux {
         }
     }
 
+    /// The same bounds for another transport.
+    pub(super) fn sibling(&self) -> Self {
+        Self::new(self.max_sources)
+    }
+
     pub(super) fn configure(&mut self, routes: Vec<Route>) {
         self.sources
             .retain(|_, source| routes.iter().any(|route| route.id == source.id));

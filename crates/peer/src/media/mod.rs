@@ -166,6 +166,51 @@ impl Media {
         }
     }
 
+    /// Media of the same connection over another transport: nothing has come or gone there yet.
+    pub(crate) fn sibling(&mut self) -> Self {
+        let mut random = self.random.fork();
+        Self {
+            demux: self.demux.sibling(),
+            inbound: Inbound::new(self.settings),
+            outbound: self.outbound.sibling(random.fork()),
+            arrivals: ArrivalLog::default(),
+            sources: SourceLog::default(),
+            tells_sources: false,
+            reports: ReportSchedule::new(reports::interval(false)),
+            local_ssrc: Ssrc(random.u32().max(1)),
+            random,
+            cname: self.cname.clone(),
+            reduced_size: false,
+            unmuted: Vec::new(),
+            told_frames: Vec::new(),
+            transforms: Transforms::default(),
+            senders: Vec::new(),
+            blocks: Vec::new(),
+            born: self.born,
+            wall_clock: self.wall_clock,
+            stats: MediaStats::default(),
+            settings: self.settings,
+        }
+    }
+
+    /// What the application chose for a transceiver goes where its section went.
+    pub(crate) fn hand_over(&mut self, id: TransceiverId, to: &mut Self) {
+        if self.inbound.makes_frames(id) {
+            self.inbound.set_frames(id, false);
+            to.inbound.set_frames(id, true);
+        }
+        self.told_frames.retain(|&told| told != id);
+        if let Some(at) = self.unmuted.iter().position(|&found| found == id) {
+            self.unmuted.swap_remove(at);
+            to.unmuted.push(id);
+        }
+        let (from, to) = (&mut self.transforms, &mut to.transforms);
+        to.outgoing
+            .extend(from.outgoing.extract_if(.., |(of, _)| *of == id));
+        to.incoming
+            .extend(from.incoming.extract_if(.., |(of, _)| *of == id));
+    }
+
     /// Gives back memory that only setting up needs.
     pub(crate) fn trim(&mut self) {
         self.random.rest();

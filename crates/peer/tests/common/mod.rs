@@ -13,6 +13,8 @@ use visavis_peer::{
 /// One end, what it was told, and the RTP packets it got.
 pub(crate) struct End {
     pub(crate) pc: PeerConnection,
+    address: SocketAddr,
+    now: Instant,
     pub(crate) events: Vec<Event>,
     /// Candidates on their way to the other end.
     pub(crate) candidates: Vec<IceCandidate>,
@@ -32,6 +34,8 @@ impl End {
             .unwrap();
         Self {
             pc,
+            address,
+            now,
             events: Vec::new(),
             candidates: Vec::new(),
             rtp: Vec::new(),
@@ -42,6 +46,12 @@ impl End {
         while let Some(event) = self.pc.poll_event() {
             if let Event::IceCandidate(Some(candidate)) = &event {
                 self.candidates.push(candidate.clone());
+            }
+            if let Event::AddressesWanted(id) = event {
+                let port = self.address.port() + u16::from(id.get());
+                let address = SocketAddr::new(self.address.ip(), port);
+                let locals = [LocalAddress::udp(address)];
+                self.pc.set_transport_addresses(self.now, id, locals);
             }
             self.events.push(event);
         }
@@ -54,6 +64,7 @@ impl End {
 
 impl Endpoint for End {
     fn handle_datagram(&mut self, now: Instant, path: Path, ecn: Ecn, datagram: &mut [u8]) {
+        self.now = now;
         let received = self.pc.handle_datagram_with_ecn(now, path, ecn, datagram);
         if let Received::Rtp(rtp) = &received {
             let packet = datagram[rtp.packet.clone()].to_vec();
@@ -63,6 +74,7 @@ impl Endpoint for End {
     }
 
     fn handle_timeout(&mut self, now: Instant) {
+        self.now = now;
         self.pc.handle_timeout(now);
         self.drain();
     }
@@ -129,10 +141,20 @@ impl Call {
 
     /// Offer and answer, from `from` to the other end.
     pub(crate) fn negotiate(&mut self, from: usize) -> (Description, Description) {
+        self.negotiate_with(from, |offer| offer)
+    }
+
+    /// The same, with an offer that is changed on its way.
+    pub(crate) fn negotiate_with(
+        &mut self,
+        from: usize,
+        change: impl Fn(String) -> String,
+    ) -> (Description, Description) {
         let now = self.now();
         let to = 1 - from;
         self.pc(from).set_local_description(now, None).unwrap();
-        let offer = self.pc(from).local_description().unwrap();
+        let mut offer = self.pc(from).local_description().unwrap();
+        offer.sdp = change(offer.sdp);
         self.pc(to).set_remote_description(now, &offer).unwrap();
         self.pc(to).set_local_description(now, None).unwrap();
         let answer = self.pc(to).local_description().unwrap();
@@ -145,6 +167,7 @@ impl Call {
     pub(crate) fn carry(&mut self) {
         let now = self.now();
         for from in [ALICE, BOB] {
+            self.end(from).now = now;
             self.end(from).drain();
             for candidate in std::mem::take(&mut self.end(from).candidates) {
                 if self.pc(1 - from).remote_description().is_some() {

@@ -10,8 +10,8 @@ use smallvec::SmallVec;
 use visavis_datagram::{Arrival, Path, Random, Transmit, TransmitBuf};
 use visavis_ice as ice;
 use visavis_peer::{
-    ChannelId, Configuration, ConnectionState, DtlsRolePreference, DtlsState, MediaSettings,
-    PeerConnection, Received, TransceiverId,
+    BundlePolicy, ChannelId, Configuration, ConnectionState, DtlsRolePreference, DtlsState, Limits,
+    MediaSettings, PeerConnection, Received, TransceiverId,
 };
 
 use super::data::Outgoing;
@@ -118,6 +118,12 @@ impl Connection {
             // Whoever answers as the server chooses the protection of media (RFC 5764 section 4.1.2), and AEAD_AES_128_GCM
             // costs half of what browsers put first.
             dtls_role: DtlsRolePreference::Server,
+            // One connection has one port here. Sections are offered as usable alone, which is what clients of all kinds know.
+            bundle_policy: BundlePolicy::MaxCompat,
+            limits: Limits {
+                transports: 1,
+                ..Limits::default()
+            },
             always_negotiate_data_channels: config.data_channels,
             media: MediaSettings {
                 answer_nacks: false,

@@ -26,9 +26,10 @@ use visavis_net::mdns::{Mdns, PublishedName};
 use visavis_net::mux::{Mux, MuxLimits};
 use visavis_net::tcp::AcceptedStream;
 use visavis_net::udp::{ReceiveBatch, Received, UdpSocket};
+use visavis_peer::TransportId;
 use visavis_stun::{PacketKind, classify};
 
-use self::sockets::Sockets;
+use self::sockets::{Owner, Sockets};
 use self::tcp_ports::TcpPorts;
 use crate::connection::Connection;
 use crate::endpoint::{Shared, Work};
@@ -93,6 +94,8 @@ struct Entry {
     due: Option<Instant>,
     queued: bool,
     streams: HashMap<Path, stream::Handle>,
+    /// Whether some sockets are its alone.
+    has_sockets: bool,
 }
 
 pub(crate) struct Driver {
@@ -187,7 +190,7 @@ impl Driver {
     }
 
     /// Where a socket on an address may be bound, best first.
-    fn wanted(&self, address: &InterfaceAddress, owner: Option<Key>) -> Vec<SocketAddr> {
+    fn wanted(&self, address: &InterfaceAddress, owner: Option<Owner>) -> Vec<SocketAddr> {
         match (&self.settings.binding, owner) {
             (crate::settings::Binding::Addresses(fixed), None) => fixed
                 .iter()
@@ -202,7 +205,7 @@ impl Driver {
     fn add_address(
         &mut self,
         address: &InterfaceAddress,
-        owner: Option<Key>,
+        owner: Option<Owner>,
     ) -> std::io::Result<()> {
         if self.settings.tcp_passive && owner.is_none() {
             let wanted = self.wanted(address, None);
@@ -251,8 +254,8 @@ impl Driver {
         };
         let mut users = Vec::new();
         for (key, entry) in &self.connections {
-            let own = entry.connection.needs_own_sockets().then_some(key);
-            if owner == own {
+            let own = entry.connection.needs_own_sockets();
+            if owner.map_or(!own, |owner| owner.key == key) {
                 entry
                     .connection
                     .lock()
@@ -333,18 +336,20 @@ impl Driver {
             due: None,
             queued: false,
             streams: HashMap::new(),
+            has_sockets: connection.needs_own_sockets(),
         });
         // An allocation of a TURN server is bound to the client's 5-tuple: whoever relays needs
         // sockets of its own.
         if connection.needs_own_sockets() {
             for address in self.addresses.clone() {
-                if let Err(error) = self.add_address(&address, Some(key)) {
+                if let Err(error) = self.add_address(&address, Some(Owner::main(key))) {
                     tracing::debug!(%error, ip = %address.ip, "address not used");
                 }
             }
         }
-        let own = self.sockets.iter().any(|socket| socket.owner == Some(key));
-        let owner = own.then_some(key);
+        let owner = Some(Owner::main(key));
+        let own = self.sockets.iter().any(|socket| socket.owner == owner);
+        let owner = owner.filter(|_| own);
         let mut locals: Vec<LocalAddress> = self
             .sockets
             .iter()
@@ -390,7 +395,7 @@ impl Driver {
             let Some(socket) = self.sockets.ready(number) else {
                 continue;
             };
-            let owner = socket.owner;
+            let owner = socket.owner.map(|owner| owner.key);
             let freed = &mut self.freed;
             socket.unblock(|key| freed.push(key));
             for count in 0.. {
@@ -566,12 +571,12 @@ impl Driver {
                 .iter()
                 .map(sockets::Socket::local_addr)
                 .collect();
-            let owners: Vec<Option<Key>> = std::iter::once(None)
+            let owners: Vec<Option<Owner>> = std::iter::once(None)
                 .chain(
                     self.connections
                         .iter()
                         .filter(|(_, entry)| entry.connection.needs_own_sockets())
-                        .map(|(key, _)| Some(key)),
+                        .map(|(key, _)| Some(Owner::main(key))),
                 )
                 .collect();
             for owner in owners {
@@ -583,7 +588,7 @@ impl Driver {
             for socket in self.sockets.iter().filter(is_new) {
                 for (key, entry) in &self.connections {
                     let own = entry.connection.needs_own_sockets();
-                    if socket.owner == own.then_some(key) {
+                    if socket.owner == own.then_some(Owner::main(key)) {
                         let mut state = entry.connection.lock();
                         let _ = state.core.add_local_address(now, socket.local.clone());
                     }
@@ -746,6 +751,11 @@ impl Driver {
                     entry.streams.remove(&path);
                 }
             }
+            Request::OpenSockets(transport) => self.open_sockets(key, transport),
+            Request::CloseSockets(transport) => {
+                let owner = Some(Owner { key, transport });
+                self.sockets.retain(|socket| socket.owner != owner);
+            }
             Request::Resolve(name) => {
                 let (notes, mdns) = (self.notes_sender.clone(), self.mdns.clone());
                 let wanted = self.settings.mdns_resolve;
@@ -761,6 +771,33 @@ impl Driver {
         }
     }
 
+    /// Binds sockets for one transport of a connection alone, and lets it open TCP connections.
+    fn open_sockets(&mut self, key: Key, transport: TransportId) {
+        let Some(entry) = self.connections.get_mut(key) else {
+            return;
+        };
+        entry.has_sockets = true;
+        let connection = Arc::clone(&entry.connection);
+        let owner = Some(Owner { key, transport });
+        for address in self.addresses.clone() {
+            if let Err(error) = self.add_address(&address, owner) {
+                tracing::debug!(%error, ip = %address.ip, "address not used");
+            }
+        }
+        let sockets = self.sockets.iter().filter(|socket| socket.owner == owner);
+        let udp = sockets.map(|socket| socket.local.clone());
+        let tcp = self.addresses.iter().flat_map(|it| self.tcp_locals(it));
+        // A port on which TCP is accepted is shared, and would not tell for which transport.
+        let active = tcp.filter(|local| local.tcp_type == Some(visavis_ice::TcpType::Active));
+        let locals: Vec<LocalAddress> = udp.chain(active).collect();
+        let now = Instant::now();
+        connection
+            .lock()
+            .core
+            .set_transport_addresses(now, transport, locals);
+        self.enqueue(key);
+    }
+
     fn tls(&mut self) -> Arc<rustls::ClientConfig> {
         let settings = &self.settings;
         Arc::clone(self.tls.get_or_insert_with(|| {
@@ -774,7 +811,9 @@ impl Driver {
     fn remove_connection(&mut self, key: Key) {
         self.mux.remove(key);
         if self.has_own_sockets(key) {
-            self.sockets.retain(|socket| socket.owner != Some(key));
+            let of_another = |owner: Owner| owner.key != key;
+            self.sockets
+                .retain(|socket| socket.owner.is_none_or(of_another));
         }
         if self.connections.contains(key) {
             self.connections.remove(key).connection.finished();
@@ -783,7 +822,7 @@ impl Driver {
 
     fn has_own_sockets(&self, key: Key) -> bool {
         let entry = self.connections.get(key);
-        entry.is_some_and(|entry| entry.connection.needs_own_sockets())
+        entry.is_some_and(|entry| entry.has_sockets)
     }
 
     /// Whether nobody can ask anything of this driver any more.
@@ -798,6 +837,8 @@ pub(crate) enum Request {
     Connect(visavis_ice::Connect),
     Disconnect(Path),
     Resolve(Box<str>),
+    OpenSockets(TransportId),
+    CloseSockets(TransportId),
 }
 
 impl Future for Driver {

@@ -12,16 +12,34 @@ use visavis_datagram::Transmit;
 use visavis_ice::LocalAddress;
 use visavis_net::mdns::PublishedName;
 use visavis_net::udp::{ReceiveBatch, UdpSocket};
+use visavis_peer::TransportId;
 
 use super::Key;
 use crate::endpoint::Shared;
+
+/// The one connection, and the one transport of it, that a socket serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Owner {
+    pub(super) key: Key,
+    pub(super) transport: TransportId,
+}
+
+impl Owner {
+    /// The transport that a connection begins with.
+    pub(super) const fn main(key: Key) -> Self {
+        Self {
+            key,
+            transport: TransportId::MAIN,
+        }
+    }
+}
 
 /// One UDP socket.
 pub(super) struct Socket {
     udp: UdpSocket,
     pub(super) local: LocalAddress,
-    /// The one connection that it serves; all if `None`.
-    pub(super) owner: Option<Key>,
+    /// Whom it serves; all connections if `None`.
+    pub(super) owner: Option<Owner>,
     /// Runs that the kernel had no room for. A connection whose run waits here is not asked for
     /// more, so there is one for each at most.
     blocked: VecDeque<(Transmit, Vec<u8>)>,
@@ -100,7 +118,7 @@ impl Sockets {
         &mut self,
         udp: UdpSocket,
         local: LocalAddress,
-        owner: Option<Key>,
+        owner: Option<Owner>,
         name: Option<PublishedName>,
     ) {
         let entry = self.slots.vacant_entry();
@@ -143,7 +161,7 @@ impl Sockets {
         &mut self,
         local: SocketAddr,
         external: SocketAddr,
-    ) -> Option<Option<Key>> {
+    ) -> Option<Option<Owner>> {
         let socket = self.slots.get_mut(*self.by_local.get(&local)?)?;
         socket.mapped = Some(external);
         Some(socket.owner)
@@ -193,7 +211,7 @@ impl Sockets {
         let socket = self.slots.get_mut(*self.by_local.get(&source)?)?;
         socket
             .owner
-            .is_none_or(|owner| owner == key)
+            .is_none_or(|owner| owner.key == key)
             .then_some(socket)
     }
 }

@@ -156,18 +156,122 @@ fn the_answerer_may_refuse_and_the_section_is_over_at_both_ends() {
     assert_eq!(b.jsep.transceivers.len(), 1);
 }
 
+/// What the bundle policies keep of two sections of sound, one of pictures and the data channels with a peer that knows no
+/// BUNDLE (RFC 9429 section 4.1.1).
+const KEPT: [(BundlePolicy, [bool; 4]); 3] = [
+    (BundlePolicy::Balanced, [true, false, true, true]),
+    (BundlePolicy::MaxCompat, [true, true, true, true]),
+    (BundlePolicy::MaxBundle, [true, false, false, false]),
+];
+
+fn with_policy(bundle_policy: BundlePolicy, seed: u64) -> End {
+    let settings = Settings {
+        bundle_policy,
+        ..settings()
+    };
+    End::with(settings, seed)
+}
+
+fn add_four_sections(end: &mut End) {
+    end.add_track(Kind::Audio);
+    end.add_track(Kind::Audio);
+    end.add_track(Kind::Video);
+    end.jsep.data.requested = true;
+}
+
 #[test]
-fn without_bundle_only_the_first_section_is_accepted() {
+fn an_offer_without_bundle_is_accepted_as_the_policy_says() {
+    for (policy, kept) in KEPT {
+        let (mut a, mut b) = (
+            with_policy(BundlePolicy::MaxCompat, 1),
+            with_policy(policy, 2),
+        );
+        add_four_sections(&mut a);
+        let unbundled = a.offer().sdp.replace("a=group:BUNDLE 0 1 2 3\r\n", "");
+        b.set_remote(&Description::offer(unbundled));
+        let answer = parse(&b.answer());
+        assert!(answer.bundle_groups().next().is_none());
+        let accepted: Vec<_> = answer.media.iter().map(|m| !m.is_rejected()).collect();
+        assert_eq!(accepted, kept, "{policy:?}");
+    }
+}
+
+#[test]
+fn of_several_bundle_groups_each_has_its_answer() {
     let (mut a, mut b) = (End::new(1), End::new(2));
-    a.add_track(Kind::Audio);
-    a.add_track(Kind::Video);
-    let offer = a.offer();
-    let unbundled = offer.sdp.replace("a=group:BUNDLE 0 1\r\n", "");
-    b.set_remote(&Description::offer(unbundled));
+    add_four_sections(&mut a);
+    let offer = a.offer().sdp;
+    let offer = offer.replace("BUNDLE 0 1 2 3", "BUNDLE 0 1\r\na=group:BUNDLE 3 2");
+    b.set_remote(&Description::offer(offer));
     let answer = parse(&b.answer());
-    assert!(answer.bundle_groups().next().is_none());
-    let rejected: Vec<_> = answer.media.iter().map(|m| m.is_rejected()).collect();
-    assert_eq!(rejected, [false, true]);
+    let groups: Vec<_> = answer.bundle_groups().collect();
+    assert_eq!(groups, [["0", "1"], ["3", "2"]]);
+    assert!(answer.media.iter().all(|media| !media.is_rejected()));
+}
+
+#[test]
+fn sections_of_no_use_without_bundle_are_offered_as_bundle_only() {
+    for (policy, kept) in KEPT {
+        let mut a = with_policy(policy, 1);
+        add_four_sections(&mut a);
+        let offer = parse(&a.offer());
+        let usable: Vec<_> = offer.media.iter().map(|media| media.port != 0).collect();
+        assert_eq!(usable, kept, "{policy:?}");
+        for media in &offer.media {
+            assert_eq!(media.attributes.has_bundle_only(), media.port == 0);
+        }
+    }
+}
+
+#[test]
+fn transports_apart_are_bounded_and_must_be_described() {
+    let settings = Settings {
+        bundle_policy: BundlePolicy::MaxCompat,
+        max_transports: 3,
+        ..settings()
+    };
+    let (mut a, mut b) = (
+        with_policy(BundlePolicy::MaxCompat, 1),
+        End::with(settings, 2),
+    );
+    add_four_sections(&mut a);
+    let offer = a.offer().sdp.replace("a=group:BUNDLE 0 1 2 3\r\n", "");
+    // The second section says nothing of ICE, and the third has no fingerprint that can be checked.
+    let sections: Vec<_> = offer.split("m=").collect();
+    let without = |section: &str, prefix: &str| -> String {
+        let lines = section.split_inclusive("\r\n");
+        lines.filter(|line| !line.starts_with(prefix)).collect()
+    };
+    for (second, third, accepted) in [
+        (
+            sections[2].to_owned(),
+            sections[3].to_owned(),
+            [true, true, true, false],
+        ),
+        (
+            without(sections[2], "a=ice-pwd"),
+            sections[3].to_owned(),
+            [true, false, true, true],
+        ),
+        (
+            sections[2].to_owned(),
+            sections[3].replace("a=fingerprint:sha-256", "a=fingerprint:md5"),
+            [true, true, false, true],
+        ),
+        (
+            without(sections[2], "a=rtcp-mux"),
+            sections[3].to_owned(),
+            [true, false, true, true],
+        ),
+    ] {
+        let (first, last) = (sections[1], sections[4]);
+        let offer = [sections[0], first, &second, &third, last].join("m=");
+        b.set_remote(&Description::offer(offer));
+        let answer = parse(&b.answer());
+        let found: Vec<_> = answer.media.iter().map(|m| !m.is_rejected()).collect();
+        assert_eq!(found, accepted);
+        b.set_remote(&Description::rollback());
+    }
 }
 
 #[test]
@@ -189,7 +293,7 @@ fn setup_roles_follow_the_offer_and_then_stay() {
     }
     let (mut a, mut b) = (End::new(1), End::new(2));
     a.add_track(Kind::Audio);
-    b.local.setup = Some(Setup::Passive);
+    b.local.main.setup = Some(Setup::Passive);
     let offer = a.offer();
     b.set_remote(&offer);
     let answer = parse(&b.answer());
@@ -323,24 +427,29 @@ fn answers_that_do_not_fit_the_offer_are_refused() {
     a.set_remote(&Description::answer(answer));
 }
 
-/// A peer that does not bundle keeps what its first section carries; there is one transport.
 #[test]
-fn an_answer_that_does_not_bundle_keeps_its_first_section() {
-    for bundle in ["a=group:BUNDLE 0\r\n", ""] {
-        let (mut a, mut b) = (End::new(1), End::new(2));
-        let audio = a.add_track(Kind::Audio);
-        let video = a.add_track(Kind::Video);
+fn of_an_answer_without_bundle_the_policy_keeps_its_part() {
+    for (policy, kept) in KEPT {
+        let (mut a, mut b) = (
+            with_policy(policy, 1),
+            with_policy(BundlePolicy::MaxCompat, 2),
+        );
+        add_four_sections(&mut a);
         let offer = a.offer();
         a.set_local(&offer);
+        // An answer that accepts too much; a peer that does not know BUNDLE would have rejected what is bundle-only.
         b.set_remote(&offer);
-        let answer = b.answer().sdp.replace("a=group:BUNDLE 0 1\r\n", bundle);
+        let answer = b.answer().sdp.replace("a=group:BUNDLE 0 1 2 3\r\n", "");
         a.set_remote(&Description::answer(answer));
         assert_eq!(a.jsep.state, crate::jsep::SignalingState::Stable);
-        let kept = a.jsep.transceiver(audio).expect("the first section");
-        assert!(kept.current_direction.is_some_and(|direction| {
-            direction != crate::transceiver::TransceiverDirection::Stopped
-        }));
-        assert!(a.jsep.transceiver(video).is_none(), "{bundle:?}");
+        let applied = a.jsep.current_remote.as_ref().unwrap();
+        let found: Vec<_> = applied.sdp.media.iter().map(|m| !m.is_rejected()).collect();
+        assert_eq!(found, kept, "{policy:?}");
+        assert_eq!(
+            a.jsep.transceivers.len(),
+            found[..3].iter().filter(|&&live| live).count()
+        );
+        assert_eq!(a.jsep.data.section.is_some(), kept[3]);
     }
 }
 

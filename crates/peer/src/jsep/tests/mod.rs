@@ -9,7 +9,7 @@ mod tracks;
 use visavis_datagram::Random;
 use visavis_sdp::SessionDescription;
 
-use super::{Description, Jsep, LocalParameters, Outcome, SdpType, Settings};
+use super::{Description, Jsep, LocalParameters, LocalTransport, Outcome, SdpType, Settings};
 use crate::codecs::{CodecTable, Kind};
 use crate::config::{BundlePolicy, DtlsRolePreference};
 use crate::error::Error;
@@ -35,6 +35,7 @@ fn settings() -> Settings {
         receive_simulcast: true,
         sdp_limits: visavis_sdp::Limits::default(),
         max_transceivers: 64,
+        max_transports: 16,
     }
 }
 
@@ -47,8 +48,12 @@ impl End {
         Self {
             jsep: Jsep::new(settings, Random::from_u64(seed)),
             local: LocalParameters {
-                ufrag: format!("uf{seed:02}"),
-                pwd: "a password of this end".replace(' ', "+"),
+                main: LocalTransport {
+                    ufrag: format!("uf{seed:02}"),
+                    pwd: "a password of this end".replace(' ', "+"),
+                    setup: None,
+                },
+                apart: Vec::new(),
                 lite: false,
                 ice_options: vec!["trickle".into()],
                 fingerprints: vec![visavis_sdp::Fingerprint {
@@ -56,7 +61,6 @@ impl End {
                     digest: vec![seed as u8; 32],
                 }],
                 tls_id: format!("{seed:020}"),
-                setup: None,
                 sctp_port: 5000,
                 max_message_size: 262_144,
                 sctp_init: None,

@@ -68,6 +68,11 @@ impl Control {
         }
     }
 
+    /// The same choice and bounds for another path.
+    pub(super) fn sibling(&self) -> Self {
+        Self::new(self.choice.clone(), self.limits, self.max_packets)
+    }
+
     /// Something will be sent.
     pub(super) fn start(&mut self, now: Instant) {
         if self.sender.is_some() {

@@ -198,6 +198,23 @@ impl Outbound {
         }
     }
 
+    /// What is sent by the same application over another transport.
+    pub(super) fn sibling(&self, random: Random) -> Self {
+        Self {
+            settings: self.settings,
+            streams: Vec::new(),
+            places: Vec::new(),
+            by_ssrc: HashMap::new(),
+            rtcp: RtcpQueue::default(),
+            control: self.control.sibling(),
+            held: None,
+            unpaced: VecDeque::new(),
+            max_packets: self.max_packets,
+            random,
+            dropped: 0,
+        }
+    }
+
     /// Follows what was negotiated. Streams keep their place and their counters; those of
     /// transceivers that are over go.
     pub(super) fn configure(&mut self, now: Instant, routes: &[Route]) {
