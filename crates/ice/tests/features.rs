@@ -919,3 +919,67 @@ fn a_longer_pacing_of_the_peer_is_kept() {
         .collect();
     assert_eq!(firsts, [0, 200, 400, 600]);
 }
+
+/// Agents of one session, for streams that do not share a transport (RFC 8445 section 4): what decides is shared, what names them is
+/// not.
+#[test]
+fn siblings_share_what_decides_and_nothing_that_names_them() {
+    let now = Instant::now();
+    let config = Config {
+        role: Role::Controlling,
+        ..Config::default()
+    };
+    let first = Agent::new(config, Random::from_u64(1), now);
+    let given = first.local_credentials().clone();
+    let invalid = Credentials::new("x", "short");
+    let sibling = |number, credentials| {
+        let random = Random::from_u64(u64::from(number) + 2);
+        first.sibling(number, credentials, random, now)
+    };
+    let mut siblings = [
+        sibling(1, Some(given.clone())),
+        sibling(2, None),
+        sibling(255, Some(invalid)),
+    ];
+    assert_eq!(*siblings[0].local_credentials(), given);
+    let mut connections = Vec::new();
+    for (index, agent) in siblings.iter_mut().enumerate() {
+        assert_eq!(agent.role(), Role::Controlling);
+        assert!(agent.local_credentials().is_valid());
+        assert_eq!(*agent.local_credentials() == given, index == 0);
+        agent
+            .add_local_address(now, LocalAddress::tcp_active(ip(LEFT)))
+            .unwrap();
+        agent.gather(now);
+        let credentials = Credentials::new("peer", PEER_PWD);
+        agent
+            .set_remote(now, RemoteParameters::new(credentials))
+            .unwrap();
+        let passive = "candidate:1 1 tcp 2105458943 192.0.2.2 9000 typ host tcptype passive";
+        agent.add_remote_candidate(now, passive.parse().unwrap());
+        let mut at = now;
+        let connect = loop {
+            match agent.poll_event() {
+                Some(Event::Connect(connect)) => break connect,
+                Some(_) => {}
+                None => {
+                    at = agent.poll_timeout().expect("a check is due");
+                    agent.handle_timeout(at);
+                    let mut out = TransmitBuf::new(1, 1280);
+                    while agent.poll_transmit(at, &mut out).is_some() {}
+                }
+            }
+        };
+        assert!(!connections.contains(&connect.id));
+        connections.push(connect.id);
+        let local = SocketAddr::new(ip(LEFT), 40_000 + index as u16);
+        let path = agent.connected(at, connect.id, local).expect("its own");
+        assert_eq!(path.local, local);
+        // Another one's is none of its business.
+        if let [first, .., last] = connections[..]
+            && first != last
+        {
+            assert_eq!(agent.connected(at, first, local), None);
+        }
+    }
+}
