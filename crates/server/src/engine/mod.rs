@@ -314,7 +314,7 @@ impl Actor {
 
     fn note(&self, identity: Option<String>, text: String) {
         let at = Now::read().unix_millis;
-        self.shared.events.push(LogEvent {
+        self.shared.events.push(&LogEvent {
             at,
             room: self.room.name().to_owned(),
             identity,
