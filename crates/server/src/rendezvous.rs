@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
-use crate::websocket::{NORMAL, close, send};
+use crate::websocket::{NORMAL, bounded, close, send};
 
 /// Hosts that got no slot, by the limit that was reached.
 const REFUSED: &str = "visavis_rendezvous_refused_total";
@@ -460,9 +460,7 @@ async fn upgrade(
 ) -> Response {
     let network = from.map(|Extension(from)| from.network());
     let ice_servers = (rendezvous.shared.ice_servers)(&headers);
-    let upgrade = upgrade
-        .max_message_size(rendezvous.shared.limits.message)
-        .max_frame_size(rendezvous.shared.limits.message);
+    let upgrade = bounded(upgrade, rendezvous.shared.limits.message);
     upgrade.on_upgrade(async move |socket| match parameters {
         Parameters {
             host: Some(key),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::extract::ws::{CloseFrame, Message as Frame, WebSocket};
+use axum::extract::ws::{CloseFrame, Message as Frame, WebSocket, WebSocketUpgrade};
 
 /// The end of a connection that was as it should be (RFC 6455 section 7.4.1).
 pub(crate) const NORMAL: u16 = 1000;
@@ -12,6 +12,17 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a peer has to answer a close before its connection is dropped.
 const LINGER: Duration = Duration::from_secs(5);
+
+/// How much is read at once. Each connection holds as much for as long as it lives, and most messages have some kilobytes.
+const READ_BUFFER: usize = 8 * 1024;
+
+/// Takes messages of so many bytes at most.
+pub(crate) fn bounded(upgrade: WebSocketUpgrade, max_message_bytes: usize) -> WebSocketUpgrade {
+    upgrade
+        .max_message_size(max_message_bytes)
+        .max_frame_size(max_message_bytes)
+        .read_buffer_size(READ_BUFFER)
+}
 
 /// Sends a frame; false if the connection is of no use any more.
 pub(crate) async fn send(socket: &mut WebSocket, frame: Frame) -> bool {

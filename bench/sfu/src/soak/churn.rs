@@ -176,10 +176,12 @@ impl Churn {
         }
     }
 
-    /// All go; nobody comes again.
+    /// All go.
     pub(crate) fn end(&mut self) {
         for room in 0..self.rooms.len() {
-            self.close(room);
+            if !self.rooms[room].members.is_empty() {
+                self.close(room);
+            }
         }
     }
 

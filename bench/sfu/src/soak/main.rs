@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use bench_sfu::process::usage;
 use checks::{STUCK, Seen, Violation};
 use churn::Churn;
-use memory::Memory;
+use memory::{Memory, WARM_UP};
 use serde_json::json;
 use server::Server;
 use tokio::time::{MissedTickBehavior, interval};
@@ -34,6 +34,11 @@ const LOSS: f64 = 0.05;
 const MEDIA: Duration = Duration::from_millis(500);
 const LISTS: Duration = Duration::from_secs(5);
 const MEMORY: Duration = Duration::from_secs(2);
+
+/// A run of this length has two ebbs, one when caches and pools have filled and one at the end: all leave, and nobody comes for so long
+/// that what they leave can be seen. The server looks every minute for what it can give back.
+const LONG: Duration = Duration::from_secs(20 * 60);
+const EBB: Duration = Duration::from_secs(150);
 
 /// After how long nothing may be left of those who went.
 const EMPTY: Duration = Duration::from_secs(75);
@@ -130,6 +135,9 @@ async fn run(arguments: &Arguments) -> io::Result<ExitCode> {
             Err(violation) => outcome = Err(violation),
         }
     }
+    if outcome.is_ok() && length >= LONG {
+        outcome = soak.ebb().await;
+    }
     let elapsed = soak.begun.elapsed().as_secs_f64();
     if let Err(Violation(text)) = &outcome {
         eprintln!("soak: VIOLATION after {elapsed:.1} s, seed {seed}: {text}");
@@ -144,8 +152,37 @@ async fn run(arguments: &Arguments) -> io::Result<ExitCode> {
 }
 
 impl Soak {
-    /// Lets people come and go for so long, and looks at all that has to hold.
+    /// Lets people come and go for so long.
     async fn churn_for(&mut self, length: Duration) -> Result<(), Violation> {
+        let end = self.begun + length;
+        if length >= LONG {
+            self.go_on(self.begun + length.mul_f64(WARM_UP), true)
+                .await?;
+            self.ebb().await?;
+        }
+        self.go_on(end, true).await
+    }
+
+    /// All leave, and what memory they leave is read.
+    async fn ebb(&mut self) -> Result<(), Violation> {
+        if self.interrupted {
+            return Ok(());
+        }
+        self.churn.end();
+        self.go_on(Instant::now() + EBB, false).await?;
+        let (_, bytes) = usage(self.server.pid());
+        let minute = self.begun.elapsed().as_secs_f64() / 60.0;
+        let mebibytes = bytes as f64 / MIB;
+        eprintln!("soak: minute {minute:.0}: nobody there; {mebibytes:.1} MiB");
+        self.memory.sample_empty(bytes);
+        Ok(())
+    }
+
+    /// Looks at all that has to hold until then, while things happen or while none does.
+    async fn go_on(&mut self, end: Instant, happens: bool) -> Result<(), Violation> {
+        if self.interrupted {
+            return Ok(());
+        }
         let every = |period| {
             let mut interval = interval(period);
             interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -155,8 +192,7 @@ impl Soak {
         let mut minutes = every(Duration::from_secs(60));
         minutes.reset();
         let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
-        let end = self.begun + length;
-        let mut next = self.begun;
+        let mut next = Instant::now();
         loop {
             tokio::select! {
                 () = tokio::time::sleep_until(end.into()) => return Ok(()),
@@ -170,7 +206,7 @@ impl Soak {
                     });
                     return Ok(());
                 }
-                () = tokio::time::sleep_until(next.into()) => {
+                () = tokio::time::sleep_until(next.into()), if happens => {
                     self.churn.act();
                     next = Instant::now() + self.churn.pause();
                 }
@@ -179,16 +215,18 @@ impl Soak {
                     self.seen.media(&self.churn).await?;
                 }
                 _ = lists.tick() => self.seen.lists(&mut self.churn, &self.server).await?,
-                _ = memory.tick() => self.sample(),
+                _ = memory.tick() => self.sample(happens),
                 _ = minutes.tick() => self.progress(),
             }
         }
     }
 
-    fn sample(&mut self) {
+    fn sample(&mut self, happens: bool) {
         let (_, bytes) = usage(self.server.pid());
-        self.memory
-            .sample(self.begun.elapsed().as_secs_f64(), bytes);
+        if happens {
+            let seconds = self.begun.elapsed().as_secs_f64();
+            self.memory.sample(seconds, bytes);
+        }
     }
 
     fn check_process(&mut self) -> Result<(), Violation> {
@@ -274,6 +312,7 @@ impl Soak {
         let tally = &self.churn.tally;
         let elapsed = self.begun.elapsed().as_secs_f64();
         let line = self.memory.line();
+        let (first, last) = self.memory.empty().unzip();
         let mebibytes =
             |bytes: Option<f64>| json!(bytes.map(|bytes| (bytes / MIB * 100.0).round() / 100.0));
         let seconds = |value: f64| json!((value * 10.0).round() / 10.0);
@@ -304,14 +343,12 @@ impl Soak {
             ),
             ("rooms lost", json!(u64::from(lost))),
             (
-                "memory at begin (fitted), MiB",
+                "memory with people there (fitted), MiB, begin",
                 mebibytes(line.map(|line| line.begin)),
             ),
-            (
-                "memory at end (fitted), MiB",
-                mebibytes(line.map(|line| line.end)),
-            ),
-            ("growth, MiB", mebibytes(line.map(|line| line.growth()))),
+            ("the same, end", mebibytes(line.map(|line| line.end))),
+            ("memory with nobody there, MiB, first", mebibytes(first)),
+            ("the same, last", mebibytes(last)),
             ("left behind", json!(left)),
             ("server's CPU, s", seconds(cpu)),
             ("clients' CPU, s", seconds(own)),
@@ -325,7 +362,10 @@ impl Soak {
             STUCK.as_secs(),
             if self.seen.worst_of.is_empty() { "nobody" } else { &self.seen.worst_of },
         ));
-        table.note("memory: a line of least squares after the first sixth");
+        table.note(
+            "memory with people there depends on who publishes what, by more than may grow: what is compared is what they leave. \
+             The fit is a line of least squares after the first sixth",
+        );
         let paused = self.seen.paused();
         if paused > 0 {
             table.note(format!(
@@ -342,8 +382,8 @@ impl Soak {
         if let Some(left) = left {
             table.at_most("left behind", left as f64, 0.0);
         }
-        match line {
-            Some(line) => table.at_most("growth, MiB", line.growth() / MIB, line.bound() / MIB),
+        match self.memory.growth() {
+            Some((growth, bound)) => table.at_most("growth, MiB", growth / MIB, bound / MIB),
             None => table.note("too short to say whether memory is flat"),
         }
         table.finish(arguments.options)

@@ -1,7 +1,8 @@
-//! Resident memory over time, and whether it is flat.
+//! Resident memory over time, and whether it is flat: what there is while people come and go depends on who is there, so that
+//! what is compared is what is left whenever all have gone.
 
 /// The share of a run in which caches and pools fill: what is measured there does not count.
-const WARM_UP: f64 = 1.0 / 6.0;
+pub(crate) const WARM_UP: f64 = 1.0 / 6.0;
 
 /// What memory may grow by over the rest of a run: a share of what it was, or so many bytes, whichever is more.
 const SHARE: f64 = 0.05;
@@ -11,6 +12,8 @@ const BYTES: f64 = 4.0 * 1024.0 * 1024.0;
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
     samples: Vec<(f64, f64)>,
+    /// Bytes whenever all had gone.
+    empty: Vec<f64>,
 }
 
 /// The line of least squares through the samples after the warm-up.
@@ -21,20 +24,28 @@ pub(crate) struct Line {
     pub(crate) end: f64,
 }
 
-impl Line {
-    pub(crate) fn growth(&self) -> f64 {
-        self.end - self.begin
-    }
-
-    /// What the growth may be.
-    pub(crate) fn bound(&self) -> f64 {
-        BYTES.max(self.begin * SHARE)
-    }
-}
-
 impl Memory {
     pub(crate) fn sample(&mut self, seconds: f64, bytes: u64) {
         self.samples.push((seconds, bytes as f64));
+    }
+
+    /// All had gone, and what could be given back was.
+    pub(crate) fn sample_empty(&mut self, bytes: u64) {
+        self.empty.push(bytes as f64);
+    }
+
+    /// What was left the first and the last time that all had gone.
+    pub(crate) fn empty(&self) -> Option<(f64, f64)> {
+        match self.empty[..] {
+            [first, .., last] => Some((first, last)),
+            _ => None,
+        }
+    }
+
+    /// How much more that was the last time, and how much it may be.
+    pub(crate) fn growth(&self) -> Option<(f64, f64)> {
+        let (first, last) = self.empty()?;
+        Some((last - first, BYTES.max(first * SHARE)))
     }
 
     pub(crate) fn last(&self) -> f64 {
@@ -85,18 +96,30 @@ mod tests {
     }
 
     #[test]
-    fn what_grows_steadily_is_not_flat() {
+    fn a_line_follows_what_grows_steadily() {
         let line = run(|second| 50.0 * MIB + second * MIB / 100.0);
-        assert!((line.growth() / MIB - 5.0).abs() < 0.1, "{line:?}");
-        assert!(line.growth() > line.bound());
+        assert!(
+            ((line.end - line.begin) / MIB - 5.0).abs() < 0.1,
+            "{line:?}"
+        );
     }
 
     #[test]
-    fn what_filled_while_it_warmed_up_and_swings_from_then_on_is_flat() {
+    fn a_line_is_flat_where_what_filled_while_it_warmed_up_swings_from_then_on() {
         let line = run(|second| {
             50.0 * MIB + (second / 80.0).min(1.0) * 20.0 * MIB + (second / 7.0).sin() * 5.0 * MIB
         });
-        assert!(line.growth().abs() < line.bound() / 4.0, "{line:?}");
+        assert!((line.end - line.begin).abs() < MIB, "{line:?}");
+    }
+
+    #[test]
+    fn what_is_left_of_all_who_went_may_grow_by_4_mib() {
+        let mut memory = Memory::default();
+        assert!(memory.growth().is_none());
+        for mebibytes in [40.0, 60.0, 44.5] {
+            memory.sample_empty((mebibytes * MIB) as u64);
+        }
+        assert_eq!(memory.growth(), Some((4.5 * MIB, 4.0 * MIB)));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use super::{MAX_MESSAGE_BYTES, QUEUE, RATE};
 use crate::{
     bucket::Bucket,
     ids::random_text,
-    websocket::{NORMAL, close, send},
+    websocket::{NORMAL, bounded, close, send},
 };
 
 /// For how long a message waits for a peer that is not there.
@@ -251,9 +251,7 @@ pub(crate) fn accept(
             .unwrap_or_default()
     };
     let (key, id, token) = (value("key"), value("id"), value("token"));
-    let upgrade = upgrade
-        .max_message_size(MAX_MESSAGE_BYTES)
-        .max_frame_size(MAX_MESSAGE_BYTES);
+    let upgrade = bounded(upgrade, MAX_MESSAGE_BYTES);
     let refuse = |kind: &'static str, text: &'static str| {
         move |mut socket: WebSocket| async move {
             let message = json!({"type": kind, "payload": {"msg": text}}).to_string();

@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use super::{MAX_MESSAGE_BYTES, QUEUE, RATE};
 use crate::{
     bucket::Bucket,
-    websocket::{close, send},
+    websocket::{bounded, close, send},
 };
 
 /// Those on one path at a time.
@@ -100,9 +100,7 @@ pub(crate) fn accept(
         return (StatusCode::SERVICE_UNAVAILABLE, "this path is full").into_response();
     };
     let member = Member { relay, path, id };
-    upgrade
-        .max_message_size(MAX_MESSAGE_BYTES)
-        .max_frame_size(MAX_MESSAGE_BYTES)
+    bounded(upgrade, MAX_MESSAGE_BYTES)
         .on_upgrade(move |socket| run(socket, member, inbox, envelope))
 }
 

@@ -34,7 +34,7 @@ use crate::{
     room::{JoinError, ParticipantKey},
     rooms::{RoomError, RoomHandle},
     server::Shared,
-    websocket::{NORMAL, close, send},
+    websocket::{NORMAL, bounded, close, send},
     wire::Outgoing,
 };
 
@@ -119,9 +119,7 @@ pub(crate) async fn connect(
     let upgrade = upgrade.map_err(|_| Refused(StatusCode::NOT_FOUND, String::new()))?;
     let mut asked = read_query(&shared, &headers, &query, uri.path().contains("/v1"), false)?;
     asked.joiner.ice_servers = shared.ice_servers(&headers, &asked.joiner.claims.identity);
-    let upgrade = upgrade
-        .max_message_size(MAX_MESSAGE_BYTES)
-        .max_frame_size(MAX_MESSAGE_BYTES);
+    let upgrade = bounded(upgrade, MAX_MESSAGE_BYTES);
 
     let (sender, outbox) = mpsc::channel(SIGNAL_QUEUE);
     let handle = match shared.rooms.find(&asked.room) {
