@@ -224,6 +224,14 @@ impl Bundles {
         std::iter::once(&mut self.main).chain(&mut self.apart)
     }
 
+    /// One by its place, as they are iterated.
+    pub(super) fn nth_mut(&mut self, place: usize) -> Option<&mut Bundle> {
+        match place.checked_sub(1) {
+            None => Some(&mut self.main),
+            Some(place) => self.apart.get_mut(place),
+        }
+    }
+
     /// Those that carry sections; the main one while there is none.
     pub(super) fn in_force(&self) -> impl Iterator<Item = &Bundle> {
         let in_force = |bundle: &&Bundle| bundle.stage == Stage::InForce;

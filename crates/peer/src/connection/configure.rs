@@ -313,7 +313,7 @@ impl PeerConnection {
             };
             let carrier = self.bundles.carrier_of(bundle, sdp);
             let described = carrier.and_then(|section| TransportDescription::at(sdp, section).ok());
-            let Some(bundle) = self.bundles.iter_mut().nth(place) else {
+            let Some(bundle) = self.bundles.nth_mut(place) else {
                 continue;
             };
             if let Some(described) = described {

@@ -581,7 +581,7 @@ impl PeerConnection {
                 let sources = described_sources(transceiver, remote);
                 routes.push(route(transceiver, mid, current, sources));
             }
-            if let Some(bundle) = bundles.iter_mut().nth(place) {
+            if let Some(bundle) = bundles.nth_mut(place) {
                 bundle.media.configure(now, routes, reduced_size);
             }
         }

@@ -23,7 +23,7 @@ impl PeerConnection {
 
     fn drain_bundle(&mut self, now: Instant, place: usize) {
         loop {
-            let bundle = self.bundles.iter_mut().nth(place);
+            let bundle = self.bundles.nth_mut(place);
             let next =
                 bundle.and_then(|bundle| Some((bundle.id, bundle.transport.ice.poll_event()?)));
             let Some((id, event)) = next else {
@@ -31,10 +31,11 @@ impl PeerConnection {
             };
             self.follow_ice(id, event);
         }
-        if let Some(bundle) = self.bundles.iter_mut().nth(place) {
+        if let Some(bundle) = self.bundles.nth_mut(place) {
             bundle.transport.try_start(now);
-            let lines = bundle.transport.key_log.drain(..);
-            self.events.extend(lines.map(Event::KeyLog));
+            while let Some(line) = bundle.transport.key_log.pop_front() {
+                self.events.push_back(Event::KeyLog(line));
+            }
         }
     }
 
