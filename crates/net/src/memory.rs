@@ -1,6 +1,6 @@
 //! Memory of a process that runs for long: what was freed goes back to the system.
 
-/// Growth that is worth it, in bytes, and as a share of what there was.
+/// What is worth it, in bytes, and as a share of what there was.
 const WORTH: u64 = 2 << 20;
 const SHARE: u64 = 32;
 
@@ -10,6 +10,8 @@ const SHARE: u64 = 32;
 pub struct HeapTrim {
     /// The fewest resident bytes that were seen since the last time.
     floor: u64,
+    /// The most bytes in use that were seen since then.
+    most_used: u64,
 }
 
 impl Default for HeapTrim {
@@ -23,18 +25,24 @@ impl HeapTrim {
     pub fn new() -> Self {
         Self {
             floor: resident().unwrap_or(0),
+            most_used: used(),
         }
     }
 
-    /// Looks how large the process is, and gives back what it can if it grew by a thirty-second, and by 2 MiB at least. To be called
+    /// Looks how large the process is, and gives back what it can if it grew by a thirty-second or if so much less is in use, and 2 MiB
+    /// at least. To be called
     /// every now and then, off the threads that must not wait: it takes milliseconds, during which others may wait for memory, not
     /// for anything else. Answers the resident bytes given back; always 0 where the C library is not glibc.
     pub fn look(&mut self) -> u64 {
         let Some(before) = resident() else { return 0 };
+        let used = used();
         self.floor = self.floor.min(before);
-        if before < self.floor + WORTH.max(self.floor / SHARE) {
+        self.most_used = self.most_used.max(used);
+        let worth = WORTH.max(self.floor / SHARE);
+        if before < self.floor + worth && self.most_used < used + worth {
             return 0;
         }
+        self.most_used = used;
         trim();
         let after = resident().unwrap_or(before);
         self.floor = after;
@@ -48,6 +56,19 @@ fn resident() -> Option<u64> {
     let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
     let kibibytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(kibibytes << 10)
+}
+
+/// Bytes that are in use on the heap.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn used() -> u64 {
+    // SAFETY: mallinfo2(3) may be called at any time from any thread, and only counts.
+    let counts = unsafe { libc::mallinfo2() };
+    (counts.uordblks + counts.hblkhd) as u64
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn used() -> u64 {
+    0
 }
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
@@ -73,6 +94,8 @@ mod tests {
             freed.push(vec![1_u8; 64 << 10]);
         }
         let full = resident().unwrap();
+        // It grew, and all of it is in use; from here on it does not grow.
+        heap.look();
         drop(freed);
         let given = heap.look();
         assert!(given > 48 * MIB, "{given} of {full} bytes");
