@@ -164,9 +164,19 @@ impl Transport {
         mut random: Random,
         now: Instant,
     ) -> Self {
+        let ice = ice::Agent::new(ice_config, random.fork(), now);
+        Self::over(ice, Arc::new(dtls_config), limits, random)
+    }
+
+    fn over(
+        ice: ice::Agent,
+        dtls_config: Arc<dtls::Config>,
+        limits: Limits,
+        random: Random,
+    ) -> Self {
         Self {
-            ice: ice::Agent::new(ice_config, random.fork(), now),
-            dtls_config: Arc::new(dtls_config),
+            ice,
+            dtls_config,
             dtls: None,
             dtls_state: DtlsState::New,
             remote: None,
@@ -191,23 +201,8 @@ impl Transport {
         now: Instant,
     ) -> Self {
         let mut random = self.random.fork();
-        Self {
-            ice: self.ice.sibling(number, credentials, random.fork(), now),
-            dtls_config: Arc::clone(&self.dtls_config),
-            dtls: None,
-            dtls_state: DtlsState::New,
-            remote: None,
-            yields: false,
-            srtp: None,
-            data: Data::default(),
-            early: VecDeque::new(),
-            random,
-            limits: self.limits,
-            stats: TransportStats::default(),
-            closing: Closing::No,
-            sped: None,
-            key_log: VecDeque::new(),
-        }
+        let ice = self.ice.sibling(number, credentials, random.fork(), now);
+        Self::over(ice, Arc::clone(&self.dtls_config), self.limits, random)
     }
 
     /// Goes back to where nothing is known of a peer, ready for another association.

@@ -142,10 +142,24 @@ impl Media {
         now: Instant,
     ) -> Self {
         let outgoing = limits.outgoing_packets;
+        let demux = Demux::new(limits.incoming_streams);
+        let outbound = Outbound::new(&settings, congestion, outgoing, random.fork());
+        Self::of(settings, demux, outbound, cname, random, (now, wall_clock))
+    }
+
+    /// `born`: when the connection was, and the time since 1970 then.
+    fn of(
+        settings: MediaSettings,
+        demux: Demux,
+        outbound: Outbound,
+        cname: String,
+        mut random: Random,
+        (born, wall_clock): (Instant, Duration),
+    ) -> Self {
         Self {
-            demux: Demux::new(limits.incoming_streams),
+            demux,
             inbound: Inbound::new(settings),
-            outbound: Outbound::new(&settings, congestion, outgoing, random.fork()),
+            outbound,
             arrivals: ArrivalLog::default(),
             sources: SourceLog::default(),
             tells_sources: false,
@@ -159,7 +173,7 @@ impl Media {
             transforms: Transforms::default(),
             senders: Vec::new(),
             blocks: Vec::new(),
-            born: now,
+            born,
             wall_clock,
             stats: MediaStats::default(),
             settings,
@@ -169,28 +183,16 @@ impl Media {
     /// Media of the same connection over another transport: nothing has come or gone there yet.
     pub(crate) fn sibling(&mut self) -> Self {
         let mut random = self.random.fork();
-        Self {
-            demux: self.demux.sibling(),
-            inbound: Inbound::new(self.settings),
-            outbound: self.outbound.sibling(random.fork()),
-            arrivals: ArrivalLog::default(),
-            sources: SourceLog::default(),
-            tells_sources: false,
-            reports: ReportSchedule::new(reports::interval(false)),
-            local_ssrc: Ssrc(random.u32().max(1)),
+        let (demux, outbound) = (self.demux.sibling(), self.outbound.sibling(random.fork()));
+        let born = (self.born, self.wall_clock);
+        Self::of(
+            self.settings,
+            demux,
+            outbound,
+            self.cname.clone(),
             random,
-            cname: self.cname.clone(),
-            reduced_size: false,
-            unmuted: Vec::new(),
-            told_frames: Vec::new(),
-            transforms: Transforms::default(),
-            senders: Vec::new(),
-            blocks: Vec::new(),
-            born: self.born,
-            wall_clock: self.wall_clock,
-            stats: MediaStats::default(),
-            settings: self.settings,
-        }
+            born,
+        )
     }
 
     /// What the application chose for a transceiver goes where its section went.

@@ -183,13 +183,23 @@ impl Outbound {
         max_packets: usize,
         random: Random,
     ) -> Self {
+        let control = Control::new(congestion, settings.bitrate, max_packets);
+        Self::paced_by(control, *settings, max_packets, random)
+    }
+
+    fn paced_by(
+        control: Control,
+        settings: MediaSettings,
+        max_packets: usize,
+        random: Random,
+    ) -> Self {
         Self {
-            settings: *settings,
+            settings,
             streams: Vec::new(),
             places: Vec::new(),
             by_ssrc: HashMap::new(),
             rtcp: RtcpQueue::default(),
-            control: Control::new(congestion, settings.bitrate, max_packets),
+            control,
             held: None,
             unpaced: VecDeque::new(),
             max_packets,
@@ -200,19 +210,12 @@ impl Outbound {
 
     /// What is sent by the same application over another transport.
     pub(super) fn sibling(&self, random: Random) -> Self {
-        Self {
-            settings: self.settings,
-            streams: Vec::new(),
-            places: Vec::new(),
-            by_ssrc: HashMap::new(),
-            rtcp: RtcpQueue::default(),
-            control: self.control.sibling(),
-            held: None,
-            unpaced: VecDeque::new(),
-            max_packets: self.max_packets,
+        Self::paced_by(
+            self.control.sibling(),
+            self.settings,
+            self.max_packets,
             random,
-            dropped: 0,
-        }
+        )
     }
 
     /// Follows what was negotiated. Streams keep their place and their counters; those of
