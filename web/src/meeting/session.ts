@@ -53,6 +53,8 @@ const REACTION_TOPIC = 'reaction';
 const MESSAGES = 1000;
 /** How long a reaction is seen, in milliseconds: as long as style.css moves it. */
 const REACTION = 4000;
+/** How long a camera is let go of before it is taken again, in milliseconds. */
+const RELEASE = 1000;
 
 export class Session {
   readonly room: Room;
@@ -187,6 +189,13 @@ export class Session {
     }
   }
 
+  /** Lets go of the camera for as long as its driver may need to notice, and takes it again. */
+  async restartCamera(): Promise<void> {
+    await this.toggleCamera(false);
+    await new Promise((resolve) => setTimeout(resolve, RELEASE));
+    await this.toggleCamera(true);
+  }
+
   async toggleScreen(on = !this.self.screenOn.value): Promise<void> {
     try {
       await this.room.localParticipant.setScreenShareEnabled(on, { audio: true, selfBrowserSurface: 'include', surfaceSwitching: 'include' });
@@ -271,7 +280,7 @@ export class Session {
     if (this.notices.value.some((notice) => notice.text === text)) return;
     const id = ++this.serial;
     this.notices.value = [...this.notices.value.slice(-2), { id, text, kind, ...(action ? { action } : {}) }];
-    setTimeout(() => this.dismiss(id), kind === 'info' ? 4000 : 9000);
+    setTimeout(() => this.dismiss(id), action ? 30_000 : kind === 'info' ? 4000 : 9000);
   }
 
   dismiss(id: number): void {

@@ -185,6 +185,9 @@ export function Meeting({ session }: { session: Session }) {
           <div key={notice.id} class={`notice ${notice.kind}`} role={notice.kind === 'info' ? undefined : 'alert'}>
             {notice.kind !== 'info' && <Icon sign="warn" size={18} />}
             <span>{notice.text}</span>
+            {notice.action && (
+              <button onClick={() => { session.dismiss(notice.id); notice.action?.run(); }}>{notice.action.label}</button>
+            )}
             <button class="quiet round" aria-label="Dismiss" onClick={() => session.dismiss(notice.id)}><Icon sign="close" size={15} /></button>
           </div>
         ))}

@@ -1,6 +1,8 @@
 // Looks at the connections every few seconds: numbers for the panel, a word when something is wrong.
 import { signal } from '@preact/signals';
+import { Track } from 'livekit-client';
 import { diagnose, type Severity } from './diagnosis';
+import { Pulse } from './pulse';
 import type { Session } from './session';
 import { summarise, type ConnectionReport, type Report } from './stats';
 
@@ -29,6 +31,7 @@ export class Watch {
   private recent: Severity[] = [];
   private bad = 0;
   private warned = 0;
+  private readonly pulse = new Pulse();
 
   constructor(private readonly session: Session) {}
 
@@ -43,6 +46,11 @@ export class Watch {
   }
 
   private async look(): Promise<void> {
+    const camera = this.session.room.localParticipant.getTrackPublication(Track.Source.Camera);
+    if (this.pulse.look(camera?.isMuted ? undefined : camera?.track?.mediaStreamTrack)) {
+      this.session.notify('warn', 'Your camera gives no picture. Another program or tab may be using it.',
+        { label: 'Turn it off and on', run: () => void this.session.restartCamera() });
+    }
     const manager = this.session.room.engine?.pcManager;
     if (!manager) return;
     const reports: ConnectionReport[] = [];
