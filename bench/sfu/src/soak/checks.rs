@@ -87,6 +87,8 @@ pub(crate) struct Seen {
     /// The longest that a subscriber waited for packets of a track, and which.
     pub(crate) worst: Duration,
     pub(crate) worst_of: String,
+    /// The longest for packets of a track that the server had not said it holds back.
+    pub(crate) worst_unheld: Duration,
     /// Rooms that ended and began anew.
     pub(crate) ended: u64,
 }
@@ -99,6 +101,7 @@ impl Seen {
             packets: 0,
             worst: Duration::ZERO,
             worst_of: String::new(),
+            worst_unheld: Duration::ZERO,
             ended: 0,
         }
     }
@@ -161,15 +164,22 @@ impl Seen {
                         let from = last.map_or(since, |last| since.max(last.last));
                         let gap = now.saturating_duration_since(from);
                         let kind = if track.video { "video" } else { "audio" };
+                        let sid = track.sid.as_deref();
+                        let held = sid.and_then(|sid| member.view().held.get(sid).copied());
                         let what = format!(
-                            "{who} and the {kind} track {} ({}) of {}, {}",
+                            "{who} and the {kind} track {} ({}) of {}, {}{}",
                             track.mark,
-                            track.sid.as_deref().unwrap_or("not answered yet"),
+                            sid.unwrap_or("not answered yet"),
                             other.identity,
                             if last.is_some() {
                                 "which it had before"
                             } else {
                                 "which it never had"
+                            },
+                            if held == Some(None) {
+                                ", held back for want of bandwidth"
+                            } else {
+                                ""
                             },
                         );
                         if gap > STUCK {
@@ -183,6 +193,14 @@ impl Seen {
                         if gap > self.worst {
                             (self.worst, self.worst_of) = (gap, what);
                         }
+                        let unheld = match held {
+                            None => gap,
+                            Some(None) => Duration::ZERO,
+                            Some(Some(released)) => {
+                                gap.min(now.saturating_duration_since(released))
+                            }
+                        };
+                        self.worst_unheld = self.worst_unheld.max(unheld);
                         let view = member.view();
                         let Some(last) = last else { continue };
                         let told = view.mids.get(&last.mid);

@@ -341,6 +341,10 @@ impl Soak {
                 "worst wait for a track's packets, s",
                 seconds(self.seen.worst.as_secs_f64()),
             ),
+            (
+                "the same, of tracks not held back for want of bandwidth, s",
+                seconds(self.seen.worst_unheld.as_secs_f64()),
+            ),
             ("rooms lost", json!(u64::from(lost))),
             (
                 "memory with people there (fitted), MiB, begin",

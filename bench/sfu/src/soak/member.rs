@@ -9,7 +9,7 @@ use bench_sfu::client::{self, Ask, Asks, Counts, Setup, Source};
 use bench_sfu::livekit::{self, Signal};
 use livekit_protocol as proto;
 use proto::{
-    participant_info::State, signal_request::Message as Request,
+    StreamState, participant_info::State, signal_request::Message as Request,
     signal_response::Message as Response,
 };
 use serde_json::json;
@@ -71,6 +71,8 @@ pub(crate) struct View {
     pub(crate) signal: Option<Instant>,
     /// Which track each section brings, and since when.
     pub(crate) mids: BTreeMap<String, (String, Instant)>,
+    /// Tracks that the server held back for want of bandwidth, as it said, and since when it does so no more.
+    pub(crate) held: BTreeMap<String, Option<Instant>>,
     /// Since when its connection that receives is up.
     pub(crate) connected: Option<Instant>,
     /// What must not be.
@@ -428,6 +430,14 @@ impl Session {
                     &self.receiver
                 };
                 let _ = asks.send(Ask::Candidate(livekit::candidate(&trickle)));
+            }
+            Response::StreamStateUpdate(update) => {
+                let mut view = self.view();
+                for track in update.stream_states {
+                    let is_held = track.state() == StreamState::Paused;
+                    let released = (!is_held).then(Instant::now);
+                    view.held.insert(track.track_sid, released);
+                }
             }
             Response::RequestResponse(response) => {
                 return Err(io::Error::other(format!(
