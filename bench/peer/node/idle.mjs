@@ -6,6 +6,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 const pairs = Number(process.argv[2]);
 const idle = 10;
+/** Milliseconds after which a pair that is not open never will be. */
+const patience = 20_000;
 const seconds = () => {
   const used = process.cpuUsage();
   return (used.user + used.system) / 1e6;
@@ -38,10 +40,19 @@ const connect = async (number) => {
   await open;
 };
 
-await connect(0);
+const opened = async (number) => {
+  const late = setTimeout(() => {
+    console.error(`pair ${number} did not open within ${patience / 1000} s`);
+    process.exit(1);
+  }, patience);
+  await connect(number);
+  clearTimeout(late);
+};
+
+await opened(0);
 await sleep(1000);
 const [memory, cpu] = [resident(), seconds()];
-for (let number = 1; number <= pairs; number += 1) await connect(number);
+for (let number = 1; number <= pairs; number += 1) await opened(number);
 const setup = ((seconds() - cpu) * 1000) / pairs;
 await sleep(5000);
 const before = seconds();
