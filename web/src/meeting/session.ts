@@ -193,7 +193,8 @@ export class Session {
   async restartCamera(): Promise<void> {
     await this.toggleCamera(false);
     await new Promise((resolve) => setTimeout(resolve, RELEASE));
-    await this.toggleCamera(true);
+    // Who has left meanwhile is not to be seen.
+    if (this.phase.value !== 'ended') await this.toggleCamera(true);
   }
 
   async toggleScreen(on = !this.self.screenOn.value): Promise<void> {
