@@ -3,27 +3,27 @@ import asyncio
 import math
 import sys
 import time
+import urllib.request
 from importlib.metadata import version
 
+import numpy
 from checks import holds, say, until
 from livekit import api, rtc
 
 scenario, base, key, secret = sys.argv[1:5]
 url = base.replace("http", "ws", 1).rstrip("/")
 WIDTH, HEIGHT = 640, 360
+people = []
 
 
 def tone(frame):
-    """The share of the sound's energy that is at 440 Hz, 0 to 1, where there is any (Goertzel's algorithm)."""
-    samples = frame.data[::frame.num_channels]
-    energy = sum(sample * sample for sample in samples)
+    """The share of the sound's energy that is at 440 Hz, 0 to 1, where there is any."""
+    samples = numpy.asarray(frame.data, dtype=float)[::frame.num_channels]
+    energy = samples @ samples
     if energy < 1e6 * len(samples):
         return 0
-    factor = 2 * math.cos(2 * math.pi * 440 / frame.sample_rate)
-    before = last = 0.0
-    for sample in samples:
-        before, last = last, sample + factor * last - before
-    return (before * before + last * last - factor * before * last) / (energy * len(samples) / 2)
+    wave = numpy.exp(2j * math.pi * 440 / frame.sample_rate * numpy.arange(len(samples)))
+    return abs(samples @ wave) ** 2 / (energy * len(samples) / 2)
 
 
 class Person:
@@ -36,6 +36,7 @@ class Person:
         self.tones = {}
         self.events = []
         self.tasks = []
+        self.streams = {}
 
     @classmethod
     async def enter(cls, name, identity, **options):
@@ -50,18 +51,21 @@ class Person:
         for event in ("reconnecting", "reconnected", "disconnected"):
             person.room.on(event, lambda *_, event=event: person.events.append(event))
         await person.room.connect(url, token.to_jwt(), rtc.RoomOptions(**options))
+        people.append(person)
         return person
 
     async def watch(self, track, who):
-        if track.kind == rtc.TrackKind.KIND_VIDEO:
-            stream = rtc.VideoStream(track)
-            async for event in stream:
+        is_video = track.kind == rtc.TrackKind.KIND_VIDEO
+        # After a full reconnection a track comes again. What is not closed goes on beside the new stream, and is not for nothing.
+        former = self.streams.get((who, is_video))
+        if former is not None:
+            self.tasks.append(asyncio.create_task(former.aclose()))
+        stream = self.streams[who, is_video] = rtc.VideoStream(track) if is_video else rtc.AudioStream(track)
+        async for event in stream:
+            if is_video:
                 self.frames[who] = (self.frames.get(who, (0, 0, 0))[0] + 1, event.frame.width, event.frame.height)
-        else:
-            stream = rtc.AudioStream(track)
-            async for event in stream:
-                if tone(event.frame) > 0.5:
-                    self.tones[who] = self.tones.get(who, 0) + 1
+            elif tone(event.frame) > 0.5:
+                self.tones[who] = self.tones.get(who, 0) + 1
 
     async def publish(self, codec=None):
         audio, video = rtc.AudioSource(48000, 1), rtc.VideoSource(WIDTH, HEIGHT)
@@ -79,9 +83,7 @@ class Person:
         at = 0
         while True:
             frame = rtc.AudioFrame.create(48000, 1, 480)
-            samples = frame.data
-            for index in range(480):
-                samples[index] = int(8000 * math.sin(2 * math.pi * 440 * (at + index) / 48000))
+            frame.data[:] = (8000 * numpy.sin(2 * math.pi * 440 / 48000 * numpy.arange(at, at + 480))).astype(numpy.int16)
             at += 480
             await source.capture_frame(frame)
 
@@ -102,6 +104,16 @@ class Person:
         await until(f"{self.identity} sees {other.identity} move",
                     lambda: self.frames.get(other.identity, (0,))[0] > before + 10, seconds)
         await until(f"{self.identity} hears {other.identity}", lambda: self.tones.get(other.identity, 0) > tones + 10, seconds)
+
+    async def report(self):
+        """What this participant's client says of what it receives."""
+        say(f"{self.identity}: frames {self.frames}, tones {self.tones}, events {self.events}")
+        for participant in self.room.remote_participants.values():
+            for publication in participant.track_publications.values():
+                say(f"{self.identity} of {participant.identity}: {publication.sid}, muted {publication.muted}, track {publication.track}")
+                for stats in await publication.track.get_stats() if publication.track else ():
+                    if stats.WhichOneof("stats") == "inbound_rtp":
+                        say(" ".join(str(stats.inbound_rtp).split()))
 
     async def leave(self):
         for task in self.tasks:
@@ -216,6 +228,18 @@ async def simulate(name):
 
 async def main():
     name = f"py-{scenario}-{time.time_ns() % 1_000_000}"
+    try:
+        await play(name)
+    except AssertionError:
+        for person in people:
+            await person.report()
+        with urllib.request.urlopen(f"{base.rstrip('/')}/api/inspect") as view:
+            say(view.read().decode())
+        raise
+    say(f"seen: PyPI livekit {version('livekit')}: {scenario}")
+
+
+async def play(name):
     if scenario == "meet":
         for person in await meet(name):
             await person.leave()
@@ -229,7 +253,6 @@ async def main():
                 await person.leave()
     else:
         await {"data": data, "encrypted": encrypted, "simulate": simulate}[scenario](name)
-    say(f"seen: PyPI livekit {version('livekit')}: {scenario}")
 
 
 asyncio.run(asyncio.wait_for(main(), 240))
