@@ -103,6 +103,8 @@ const scenarios = {
     await grace.sees('Ada');
     await ada.hears();
     holds('on the same connection', (await ada.credentials()).length === 1);
+    // Until the SDK hears that its socket is closed it may send on it, which the browser calls an error.
+    ada.forgive(/WebSocket is already in/);
 
     // Leave and rejoin.
     await grace.leaves();
@@ -139,7 +141,7 @@ const scenarios = {
     await ada.button('Remove Grace Hopper from the meeting, really').click();
     await grace.page.getByText('You were removed from the meeting').waitFor();
     // The SDK calls the end of the media unexpected if it sees it before the word of signalling, which a busy browser does.
-    grace.errors = grace.errors.filter((error) => !/data ?channel/i.test(error));
+    grace.forgive(/data ?channel|WebSocket is already in/i);
     await until('Ada is alone', async () => (await ada.page.locator('.tile').count()) === 1);
     await shot(grace, 'host-removed-dark');
   },

@@ -78,6 +78,12 @@ export class Person {
     return person;
   }
 
+  /** What the scenario itself brings about is no error. */
+  forgive(pattern) {
+    const others = this.errors.filter((error) => !pattern.test(error));
+    this.errors.splice(0, this.errors.length, ...others);
+  }
+
   async open(address) {
     await this.page.goto(new URL(address, this.base).href);
     return this;
