@@ -108,8 +108,8 @@ class Person:
     async def report(self):
         """What this participant's client says of what it receives."""
         say(f"{self.identity}: frames {self.frames}, tones {self.tones}, events {self.events}")
-        for participant in self.room.remote_participants.values():
-            for publication in participant.track_publications.values():
+        for participant in list(self.room.remote_participants.values()):
+            for publication in list(participant.track_publications.values()):
                 say(f"{self.identity} of {participant.identity}: {publication.sid}, muted {publication.muted}, track {publication.track}")
                 for stats in await publication.track.get_stats() if publication.track else ():
                     if stats.WhichOneof("stats") == "inbound_rtp":
@@ -232,8 +232,11 @@ async def main():
         await play(name)
     except AssertionError:
         for person in people:
-            await person.report()
-        with urllib.request.urlopen(f"{base.rstrip('/')}/api/inspect") as view:
+            try:
+                await asyncio.wait_for(person.report(), 10)
+            except Exception as error:
+                say(f"{person.identity} cannot tell: {type(error).__name__}: {error}")
+        with urllib.request.urlopen(f"{base.rstrip('/')}/api/inspect", timeout=10) as view:
             say(view.read().decode())
         raise
     say(f"seen: PyPI livekit {version('livekit')}: {scenario}")

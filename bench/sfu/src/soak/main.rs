@@ -128,6 +128,12 @@ async fn run(arguments: &Arguments) -> io::Result<ExitCode> {
     let (cpu, _) = usage(soak.server.pid());
     let (own, _) = usage(std::process::id());
     let mut left = None;
+    // What follows is short, and nobody need wait for it.
+    tokio::spawn(async {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            std::process::exit(INTERRUPTED.into());
+        }
+    });
     if outcome.is_ok() {
         soak.churn.end();
         match soak.wait_until_empty(files).await {
@@ -199,11 +205,6 @@ impl Soak {
                 Ok(()) = &mut interrupt => {
                     eprintln!("soak: ends; Ctrl-C again ends it at once");
                     self.interrupted = true;
-                    tokio::spawn(async {
-                        if tokio::signal::ctrl_c().await.is_ok() {
-                            std::process::exit(INTERRUPTED.into());
-                        }
-                    });
                     return Ok(());
                 }
                 () = tokio::time::sleep_until(next.into()), if happens => {
