@@ -152,7 +152,7 @@ impl Default for Forwarding {
     }
 }
 
-/// When a worker has too much to do, by the share of a second that its thread spent working (0.0 to 1.0).
+/// When a worker has too much to do, by the share of a second that its thread had a processor (0.0 to 1.0).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Balance {
     /// Above this share a worker gets no more connections, and gives some away

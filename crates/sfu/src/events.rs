@@ -163,7 +163,7 @@ pub enum Event {
         /// What was decided and why, in one line.
         text: String,
     },
-    /// The connection's worker is busy for most of its time, and another is not:
+    /// The connection's worker has a processor for most of the time, and another has not:
     /// [`Sfu::relocate`](crate::Sfu::relocate) would move it there, with what it publishes and what it gets. Told each second for
     /// as many connections as should go, until enough have.
     Crowded {

@@ -95,7 +95,7 @@ pub struct SubscriptionStats {
 /// What a worker has counted since it began.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct WorkerStats {
-    /// The share of the last second that its thread spent working, 0.0 to 1.0. Its owner knows it; the worker alone says 0.
+    /// The share of the last second that its thread had a processor, 0.0 to 1.0. Its owner knows it; the worker alone says 0.
     pub load: f32,
     /// Connections there are.
     pub connections: u64,

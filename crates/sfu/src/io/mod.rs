@@ -39,13 +39,13 @@ pub(crate) struct WorkerHandle {
 /// How busy a worker is.
 #[derive(Debug, Default)]
 pub(crate) struct Load {
-    /// The share of the last while that its thread spent working, as a float's bits.
+    /// The share of the last while that its thread had a processor, as a float's bits.
     share: AtomicU32,
     connections: AtomicUsize,
 }
 
 impl Load {
-    /// Notes the share of the last while that was spent working, 0.0 to 1.0.
+    /// Notes that share, 0.0 to 1.0.
     fn set(&self, share: f32) {
         self.share.store(share.to_bits(), Ordering::Relaxed);
     }

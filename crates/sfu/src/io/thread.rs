@@ -113,7 +113,6 @@ async fn run(mut start: Start) -> io::Result<()> {
         if let Some(deadline) = deadline {
             timer.as_mut().reset(deadline.into());
         }
-        busy.rests(Instant::now());
         let woken = std::future::poll_fn(|cx| {
             // Ends first, for they free what others wait for.
             match start.last_words.poll_recv(cx) {
@@ -152,7 +151,7 @@ async fn run(mut start: Start) -> io::Result<()> {
         })
         .await;
         let now = Instant::now();
-        if let Some(share) = busy.works(now) {
+        if let Some(share) = busy.share(now) {
             start.loads[usize::from(index)].set(share);
             if let Some((most, to)) = Load::crowd(&start.loads, usize::from(index), &start.balance)
             {
@@ -295,11 +294,13 @@ fn say(peer: &mpsc::Sender<FromPeer>, message: Message) -> Result<(), Message> {
     }
 }
 
-/// How much of its time the thread works.
+/// How much of the time the thread has a processor.
+///
+/// What is counted is the processor's time and not the clock's: a thread that is kept from working, on a machine that has
+/// too much to do, is not relieved by giving its connections to the next one, which is kept from working as well.
 struct Busy {
     since: Instant,
-    rested: Duration,
-    rests_since: Instant,
+    worked: Duration,
 }
 
 impl Busy {
@@ -309,26 +310,33 @@ impl Busy {
     fn new(now: Instant) -> Self {
         Self {
             since: now,
-            rested: Duration::ZERO,
-            rests_since: now,
+            worked: processor_time(),
         }
     }
 
-    /// Nothing is to be done from now on.
-    fn rests(&mut self, now: Instant) {
-        self.rests_since = now;
-    }
-
-    /// Something is; once a second the share of the time that was spent working.
-    fn works(&mut self, now: Instant) -> Option<f32> {
-        self.rested += now.saturating_duration_since(self.rests_since);
+    /// Once a second, the share of it that the thread had a processor.
+    fn share(&mut self, now: Instant) -> Option<f32> {
         let passed = now.saturating_duration_since(self.since);
         if passed < Self::WINDOW {
             return None;
         }
-        let share = 1.0 - self.rested.as_secs_f32() / passed.as_secs_f32();
-        (self.since, self.rested) = (now, Duration::ZERO);
+        let worked = processor_time();
+        let share = worked.saturating_sub(self.worked).as_secs_f32() / passed.as_secs_f32();
+        (self.since, self.worked) = (now, worked);
         Some(share.clamp(0.0, 1.0))
+    }
+}
+
+/// How long this thread has had a processor. Nothing on systems that do not share a port among threads, and so have one worker.
+fn processor_time() -> Duration {
+    #[cfg(unix)]
+    {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        Duration::try_from(time).unwrap_or_default()
+    }
+    #[cfg(not(unix))]
+    {
+        Duration::ZERO
     }
 }
 
@@ -465,4 +473,23 @@ fn serves(socket: &UdpSocket, source: SocketAddr) -> bool {
     local.port() == source.port()
         && local.is_ipv4() == source.is_ipv4()
         && (local.ip().is_unspecified() || local.ip() == source.ip())
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn busy_is_who_has_a_processor() {
+        let begun = Instant::now();
+        let mut busy = Busy::new(begun);
+        let before = processor_time();
+        while processor_time() - before < Duration::from_millis(50) {}
+        assert_eq!(busy.share(begun + Duration::from_millis(999)), None);
+        let share = busy.share(begun + Duration::from_secs(1)).unwrap();
+        assert!((0.05..0.1).contains(&share), "{share}");
+        // Whatever time passes: nothing was done in it.
+        let share = busy.share(begun + Duration::from_secs(2)).unwrap();
+        assert!(share < 0.05, "{share}");
+    }
 }
