@@ -124,40 +124,48 @@ async fn run(arguments: &Arguments) -> io::Result<ExitCode> {
     };
     let files = soak.server.open_files();
     let length = Duration::from_secs_f64(minutes * 60.0);
-    let mut outcome = soak.churn_for(length).await;
-    let (cpu, _) = usage(soak.server.pid());
-    let (own, _) = usage(std::process::id());
-    let mut left = None;
-    // What follows is short, and nobody need wait for it.
-    tokio::spawn(async {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            std::process::exit(INTERRUPTED.into());
-        }
-    });
-    if outcome.is_ok() {
-        soak.churn.end();
-        match soak.wait_until_empty(files).await {
-            Ok(nothing) => left = Some(nothing),
-            Err(violation) => outcome = Err(violation),
-        }
+    let outcome = soak.churn_for(length).await;
+    // What follows is short, and nobody need wait for it: Ctrl-C ends it at once, and the server with it.
+    tokio::select! {
+        code = soak.conclude(arguments, outcome, files) => Ok(code),
+        Ok(()) = tokio::signal::ctrl_c() => Ok(ExitCode::from(INTERRUPTED)),
     }
-    if outcome.is_ok() && length >= LONG {
-        outcome = soak.ebb().await;
-    }
-    let elapsed = soak.begun.elapsed().as_secs_f64();
-    if let Err(Violation(text)) = &outcome {
-        eprintln!("soak: VIOLATION after {elapsed:.1} s, seed {seed}: {text}");
-        soak.explain(seed).await;
-    }
-    let code = soak.table(arguments, &outcome, left, (cpu, own));
-    Ok(if soak.interrupted {
-        ExitCode::from(INTERRUPTED)
-    } else {
-        code
-    })
 }
 
 impl Soak {
+    /// All leave. Looks at what they leave behind, and says what was seen.
+    async fn conclude(
+        &mut self,
+        arguments: &Arguments,
+        mut outcome: Result<(), Violation>,
+        files: usize,
+    ) -> ExitCode {
+        let (cpu, _) = usage(self.server.pid());
+        let (own, _) = usage(std::process::id());
+        let mut left = None;
+        if outcome.is_ok() {
+            self.churn.end();
+            match self.wait_until_empty(files).await {
+                Ok(nothing) => left = Some(nothing),
+                Err(violation) => outcome = Err(violation),
+            }
+        }
+        if outcome.is_ok() && arguments.minutes * 60.0 >= LONG.as_secs_f64() {
+            outcome = self.ebb().await;
+        }
+        let (elapsed, seed) = (self.begun.elapsed().as_secs_f64(), arguments.seed);
+        if let Err(Violation(text)) = &outcome {
+            eprintln!("soak: VIOLATION after {elapsed:.1} s, seed {seed}: {text}");
+            self.explain(seed).await;
+        }
+        let code = self.table(arguments, &outcome, left, (cpu, own));
+        if self.interrupted {
+            ExitCode::from(INTERRUPTED)
+        } else {
+            code
+        }
+    }
+
     /// Lets people come and go for so long.
     async fn churn_for(&mut self, length: Duration) -> Result<(), Violation> {
         let end = self.begun + length;
