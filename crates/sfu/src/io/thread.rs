@@ -327,7 +327,7 @@ impl Busy {
     }
 }
 
-/// How long this thread has had a processor. Nothing on systems that do not share a port among threads, and so have one worker.
+/// How long this thread has had a processor. Systems that are no Unix are not asked: no worker counts as hot there.
 fn processor_time() -> Duration {
     #[cfg(unix)]
     {
